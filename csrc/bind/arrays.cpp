@@ -1,0 +1,372 @@
+#include "bind/arrays.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "bind/scalars.h"
+
+namespace fastnn::bind {
+namespace {
+
+using Npy = py::detail::npy_api;
+using Descr = py::detail::PyArrayDescr_Proxy;
+
+constexpr Bytes kItem = sizeof(float);
+
+struct NumPy {
+    PyTypeObject* ndarray = nullptr;
+    PyObject* float32 = nullptr;
+    Npy* api = nullptr;
+} g_numpy;
+
+enum class Access { read, write };
+
+std::string tuple_text(const Bytes* values, int n) {
+    std::string text = "(";
+    for (int i = 0; i < n; ++i) text += (i > 0 ? ", " : "") + std::to_string(values[i]);
+    return text + (n == 1 ? ",)" : ")");
+}
+
+std::string layout_text(const ArrayStruct* a) {
+    return "got strides " + tuple_text(a->strides, a->nd) + " for shape " + tuple_text(a->dimensions, a->nd);
+}
+
+// ---- kind and dtype --------------------------------------------------------------------------------------
+
+void refuse_mask(const Call& call, const Value& value) {
+    const auto ma = py::reinterpret_steal<py::object>(PyImport_GetModule(py::str("numpy.ma").ptr()));
+    if (!ma) return;  // then no masked array exists
+    const int masked = PyObject_IsInstance(value.object, py::object(ma.attr("MaskedArray")).ptr());
+    if (masked < 0) throw py::error_already_set();
+    if (masked == 1) {
+        call.type_error(value, "is a masked array, whose mask would be ignored; pass " + value.label() + ".filled(0)");
+    }
+}
+
+const ArrayStruct* check_kind(const Call& call, const Value& value, Access access) {
+    const ArrayStruct* a = array_or_null(call, value);
+    const std::string name = value.label();
+    if (a == nullptr) {
+        std::string cure = "np.asarray(" + name + ", dtype=np.float32)";
+        if (access == Access::write || !value.given()) cure = "an ndarray";
+        call.type_error(value, "must be a NumPy float32 array, got " + type_name(value.object) + "; pass " + cure);
+    }
+    const auto* descr = reinterpret_cast<const Descr*>(a->descr);
+    if (descr->type_num != Npy::NPY_FLOAT_) {
+        const std::string cure = access == Access::write ? "it is written in place, so make it a float32 array"
+                                                         : "pass " + name + ".astype(np.float32)";
+        call.type_error(value, "must have dtype float32, got " + dtype_text(a) + "; " + cure);
+    }
+    if (descr->byteorder != '=') {
+        const std::string cure = access == Access::write ? "it is written in place, so make it a native array ('=f4')"
+                                                         : "pass " + name + ".astype('=f4')";
+        call.type_error(value, "must have native byte order, got dtype " + dtype_text(a) + "; " + cure);
+    }
+    return a;
+}
+
+inline const ArrayStruct* float_array(const Call& call, const Value& value, Access access) {
+    const auto* a = reinterpret_cast<const ArrayStruct*>(value.object);
+    if (Py_TYPE(value.object) == g_numpy.ndarray && a->descr == g_numpy.float32) [[likely]] return a;
+    return check_kind(call, value, access);
+}
+
+// ---- layout ------------------------------------------------------------------------------------------------
+
+bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kItem == 0; }
+
+bool dense(const ArrayStruct* a) { return (a->flags & Npy::NPY_ARRAY_C_CONTIGUOUS_) != 0; }
+
+const float* floats(const ArrayStruct* a) { return reinterpret_cast<const float*>(a->data); }
+
+// The product of the first n dimensions; NumPy keeps that of all non-zero dimensions below 2**63 bytes.
+Index product(const Bytes* dims, int n) {
+    Index size = 1;
+    for (int i = 0; i < n; ++i) {
+        if (dims[i] == 0) return 0;
+        size *= dims[i];
+    }
+    return size;
+}
+
+Region region_of(const Value& value, const ArrayStruct* a) {
+    Region region{value};
+    if (product(a->dimensions, a->nd) == 0) return region;
+    const auto start = reinterpret_cast<std::uintptr_t>(a->data);
+    region.lo = start;
+    region.hi = start + kItem;
+    for (int i = 0; i < a->nd; ++i) {
+        const Bytes stride = a->strides[i];
+        const auto reach = static_cast<std::uintptr_t>(stride) * static_cast<std::uintptr_t>(a->dimensions[i] - 1);
+        (stride < 0 ? region.lo : region.hi) += reach;  // modulo 2**64, so negative strides come out right
+    }
+    return region;
+}
+
+// Rows of contiguous columns: the last axis, and all others walked with one stride.
+struct Rows {
+    Index rows, cols;
+    Bytes row;      // meaningful only if `regular`
+    bool regular;
+};
+
+Rows collapse(const ArrayStruct* a) {
+    if (a->nd == 0) return {1, 1, kItem, aligned(a->data)};
+    const int last = a->nd - 1;
+    Rows r{product(a->dimensions, last), a->dimensions[last], 0, true};
+    r.row = r.cols * kItem;
+    if (r.rows == 0 || r.cols == 0) return r;
+    r.regular = aligned(a->data) && (r.cols == 1 || a->strides[last] == kItem);
+    bool first = true;
+    Bytes extent = 0;  // what the axes seen so far step over together
+    for (int i = last - 1; i >= 0; --i) {
+        if (a->dimensions[i] == 1) continue;
+        if (first) {
+            r.row = a->strides[i];
+        } else if (a->strides[i] != extent) {
+            r.regular = false;
+        }
+        first = false;
+        if (__builtin_mul_overflow(a->strides[i], a->dimensions[i], &extent)) r.regular = false;
+    }
+    r.regular = r.regular && r.row % kItem == 0;
+    return r;
+}
+
+// ---- new arrays --------------------------------------------------------------------------------------------
+
+py::object new_array(const Call& call, const Shape& shape) {
+    Index bytes = kItem;
+    bool overflow = false;
+    for (int i = 0; i < shape.nd; ++i) {
+        if (shape.dims[i] != 0) overflow |= __builtin_mul_overflow(bytes, shape.dims[i], &bytes);
+    }
+    if (overflow) call.value_error("the result would have shape " + text_of(shape) + ", more than memory can hold");
+    Bytes dims[kMaxDimensions];
+    std::copy(shape.dims, shape.dims + shape.nd, dims);
+    Py_INCREF(g_numpy.float32);  // the new array takes a reference
+    PyObject* array = g_numpy.api->PyArray_NewFromDescr_(g_numpy.ndarray, g_numpy.float32, shape.nd, dims, nullptr,
+                                                         nullptr, 0, nullptr);
+    if (array == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
+}
+
+// A C-contiguous copy that lives until the call ends.
+const ArrayStruct* copied(Call& call, const ArrayStruct* a) {
+    py::object copy = new_array(call, Shape(a));
+    auto* source = reinterpret_cast<PyObject*>(const_cast<ArrayStruct*>(a));
+    if (g_numpy.api->PyArray_CopyInto_(copy.ptr(), source) != 0) throw py::error_already_set();
+    return reinterpret_cast<const ArrayStruct*>(call.keep(std::move(copy)));
+}
+
+[[noreturn]] void refuse_dimensions(const Call& call, const Value& value, const ArrayStruct* a, int wanted) {
+    const std::string cure = wanted == 2 ? "reshape it to (rows, columns)" : "pass " + value.label() + ".ravel()";
+    call.value_error(value, "must be " + std::to_string(wanted) + "-D, got shape " + text_of(Shape(a)) + "; " + cure);
+}
+
+void check_writable(const Call& call, const Value& value, const ArrayStruct* a) {
+    if ((a->flags & Npy::NPY_ARRAY_WRITEABLE_) == 0) {
+        call.value_error(value, "is read-only; pass an array that may be written");
+    }
+    if (!aligned(a->data)) {
+        call.value_error(value, "starts at an address that is not a multiple of 4; pass an aligned array, such as " +
+                                    value.label() + ".copy()");
+    }
+}
+
+Output new_output(const Call& call, const Value& value, const Shape& shape) {
+    Output out;
+    out.object = new_array(call, shape);
+    out.region = Region{value};
+    auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
+    out.data = reinterpret_cast<float*>(a->data);
+    return out;
+}
+
+Output given_output(const Call& call, const Value& value, const Shape& shape) {
+    const ArrayStruct* a = float_array(call, value, Access::write);
+    Output out;
+    out.object = py::reinterpret_borrow<py::object>(value.object);
+    require_shape(call, value, Shape(a), shape);
+    check_writable(call, value, a);
+    out.data = reinterpret_cast<float*>(a->data);
+    out.region = region_of(value, a);
+    return out;
+}
+
+}  // namespace
+
+void load_numpy() {
+    g_numpy.api = &Npy::get();
+    g_numpy.ndarray = g_numpy.api->PyArray_Type_;
+    g_numpy.float32 = g_numpy.api->PyArray_DescrFromType_(Npy::NPY_FLOAT_);  // kept for ever
+    if (g_numpy.float32 == nullptr) throw py::error_already_set();
+}
+
+// ---- shapes ------------------------------------------------------------------------------------------------
+
+Shape::Shape(const ArrayStruct* array) : nd(array->nd) {
+    std::copy(array->dimensions, array->dimensions + nd, dims);
+}
+
+Shape::Shape(std::initializer_list<Index> sizes) : nd(static_cast<int>(sizes.size())) {
+    std::copy(sizes.begin(), sizes.end(), dims);
+}
+
+bool operator==(const Shape& a, const Shape& b) {
+    return a.nd == b.nd && std::equal(a.dims, a.dims + a.nd, b.dims);
+}
+
+std::string text_of(const Shape& shape) {
+    Bytes dims[kMaxDimensions];
+    std::copy(shape.dims, shape.dims + shape.nd, dims);
+    return tuple_text(dims, shape.nd);
+}
+
+void require_shape(const Call& call, const Value& value, const Shape& got, const Shape& expected) {
+    if (got == expected) return;
+    call.value_error(value, "must have shape " + text_of(expected) + ", got " + text_of(got));
+}
+
+// ---- inputs ------------------------------------------------------------------------------------------------
+
+const ArrayStruct* array_or_null(const Call& call, const Value& value) {
+    if (Py_TYPE(value.object) != g_numpy.ndarray) {
+        if (!PyObject_TypeCheck(value.object, g_numpy.ndarray)) return nullptr;
+        refuse_mask(call, value);
+    }
+    return reinterpret_cast<const ArrayStruct*>(value.object);
+}
+
+std::string dtype_text(const ArrayStruct* array) {
+    return py::cast<std::string>(py::str(py::handle(array->descr)));
+}
+
+Input read_matrix(Call& call, const Value& value, Layout layout) {
+    const ArrayStruct* a = float_array(call, value, Access::read);
+    if (a->nd != 2) refuse_dimensions(call, value, a, 2);
+    Input in;
+    in.region = region_of(value, a);
+    const auto strides = [](const ArrayStruct* m) {  // those of axes that are never walked may be anything
+        const Bytes cols = m->dimensions[1];
+        return std::pair{m->dimensions[0] > 1 ? m->strides[0] : cols * kItem, cols > 1 ? m->strides[1] : kItem};
+    };
+    auto [row, col] = strides(a);
+    const bool in_place = aligned(a->data) && row % kItem == 0 && col % kItem == 0;
+    if (!in_place || (layout == Layout::rows && col != kItem)) {
+        a = copied(call, a);
+        std::tie(row, col) = strides(a);
+    }
+    in.shape = Shape(a);
+    in.data = floats(a);
+    in.rows = a->dimensions[0];
+    in.cols = a->dimensions[1];
+    in.row = row / kItem;
+    in.col = col / kItem;
+    return in;
+}
+
+Input read_rows(Call& call, const Value& value) {
+    const ArrayStruct* a = float_array(call, value, Access::read);
+    if (a->nd < 1) call.value_error(value, "must have at least one dimension, got shape (); pass a 2-D array");
+    Input in;
+    in.region = region_of(value, a);
+    Rows r = collapse(a);
+    if (!r.regular) {
+        a = copied(call, a);
+        r = collapse(a);
+    }
+    in.shape = Shape(a);
+    in.data = floats(a);
+    in.rows = r.rows;
+    in.cols = r.cols;
+    in.row = r.row / kItem;
+    return in;
+}
+
+Input read_vector(Call& call, const Value& value, Index n) {
+    const ArrayStruct* a = float_array(call, value, Access::read);
+    if (a->nd != 1) refuse_dimensions(call, value, a, 1);
+    require_shape(call, value, Shape(a), Shape{n});
+    return read_flat(call, value);
+}
+
+Input read_flat(Call& call, const Value& value) {
+    const ArrayStruct* a = float_array(call, value, Access::read);
+    Input in;
+    in.region = region_of(value, a);
+    if (!dense(a) || !aligned(a->data)) a = copied(call, a);
+    in.shape = Shape(a);
+    in.data = floats(a);
+    in.rows = 1;
+    in.cols = in.row = product(a->dimensions, a->nd);
+    return in;
+}
+
+// ---- outputs -----------------------------------------------------------------------------------------------
+
+Output write_rows(const Call& call, const Value& value, const Shape& shape) {
+    Output out = value.given() ? given_output(call, value, shape) : new_output(call, value, shape);
+    const auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
+    const Rows r = collapse(a);
+    if (!r.regular || (r.rows > 1 && r.row < r.cols * kItem)) {
+        call.value_error(value, "must have contiguous columns and rows that do not overlap, " + layout_text(a) +
+                                    "; pass a C-contiguous array");
+    }
+    out.rows = r.rows;
+    out.cols = r.cols;
+    out.row = r.row / kItem;
+    return out;
+}
+
+Output write_flat(const Call& call, const Value& value, const Shape& shape) {
+    Output out = value.given() ? given_output(call, value, shape) : new_output(call, value, shape);
+    const auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
+    if (!dense(a)) {
+        call.value_error(value, "must be C-contiguous, " + layout_text(a) + "; pass a C-contiguous array");
+    }
+    out.rows = 1;
+    out.cols = out.row = product(a->dimensions, a->nd);
+    return out;
+}
+
+Output update_flat(const Call& call, const Value& value, Shape& shape) {
+    shape = Shape(float_array(call, value, Access::write));  // refuses None, of which write_flat would make an array
+    return write_flat(call, value, shape);
+}
+
+// ---- sequences and overlap ---------------------------------------------------------------------------------
+
+PyObject* fixed_items(Call& call, const Value& value) {
+    PyObject* items = PySequence_Tuple(value.object);  // the same object for a tuple
+    if (items == nullptr) throw py::error_already_set();
+    return call.keep(py::reinterpret_steal<py::object>(items));
+}
+
+OutItems::OutItems(Call& call, const Value& value, int count) {
+    if (!value.given()) return;
+    const std::string wanted = "must be a tuple of " + std::to_string(count) + " arrays or Nones, got ";
+    if (!PyTuple_Check(value.object) && !PyList_Check(value.object)) {
+        call.type_error(value, wanted + type_name(value.object));
+    }
+    items_ = fixed_items(call, value);
+    const Py_ssize_t given = PyTuple_GET_SIZE(items_);
+    if (given != count) call.value_error(value, wanted + std::to_string(given) + " items");
+}
+
+void check_ranges_apart(const Call& call, const Region& out, const Region& other) {
+    // Solving for a common element is exponential in the worst case; beyond this much work it counts as found.
+    constexpr int kMaxWork = 100000;
+    try {
+        const py::object shares = py::module_::import("numpy").attr("shares_memory");
+        if (!py::cast<bool>(shares(py::handle(out.object), py::handle(other.object), py::arg("max_work") = kMaxWork))) {
+            return;
+        }
+    } catch (const py::error_already_set& e) {
+        if (!e.matches(PyExc_RuntimeError)) throw;  // TooHardError
+    }
+    call.value_error(out, "shares memory with '" + other.label() + "'; pass arrays with memory of their own");
+}
+
+}  // namespace fastnn::bind

@@ -1,0 +1,106 @@
+// The one argument checker: every array that reaches a kernel passes through here.
+//
+// Inputs may have any layout: what a kernel cannot read where it lies is copied once for the call. Outputs are
+// written where they lie or refused, never copied. The usual case (a plain ndarray, float32, native) is decided
+// by two pointer comparisons.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include <cstdint>
+
+#include "bind/fastcall.h"
+#include "core/types.h"
+
+namespace fastnn::bind {
+
+using ArrayStruct = py::detail::PyArray_Proxy;
+using Bytes = py::ssize_t;
+
+inline constexpr int kMaxDimensions = 64;  // NumPy's own limit
+
+// A copy of the dimensions: the array's own list may be replaced whenever other Python code runs.
+struct Shape {
+    Shape() {}  // leaves `dims` unset: only the first `nd` are ever read
+    explicit Shape(const ArrayStruct* array);
+    Shape(std::initializer_list<Index> sizes);
+
+    int nd = 0;
+    Index dims[kMaxDimensions];
+};
+bool operator==(const Shape& a, const Shape& b);
+std::string text_of(const Shape& shape);
+
+// The memory an array can touch, for overlap checks; empty and new arrays touch none that matters.
+struct Region : Value {
+    std::uintptr_t lo = 0;
+    std::uintptr_t hi = 0;
+};
+
+// An input as kernels see it: a vector is one row, leading axes are collapsed to rows, strides count floats.
+struct Input {
+    const float* data = nullptr;
+    Index rows = 0, cols = 0;
+    Index row = 0, col = 1;
+    Region region{};
+    Shape shape{};
+};
+
+struct Output {
+    float* data = nullptr;
+    Index rows = 0, cols = 0;
+    Index row = 0;
+    Region region{};
+    py::object object{};
+
+    PyObject* release() { return object.release().ptr(); }
+};
+
+// strided: any element strides, zero and negative too. rows: contiguous columns, any distance between rows.
+enum class Layout { strided, rows };
+
+void load_numpy();  // once, at import
+
+Input read_matrix(Call& call, const Value& value, Layout layout);  // 2-D
+Input read_rows(Call& call, const Value& value);                   // (..., cols), rows of contiguous columns
+Input read_vector(Call& call, const Value& value, Index n);        // (n,), contiguous
+Input read_flat(Call& call, const Value& value);                   // any dimensions, one contiguous row
+void require_shape(const Call& call, const Value& value, const Shape& got, const Shape& expected);
+
+// A given array must have `shape`; None makes a new one.
+Output write_rows(const Call& call, const Value& value, const Shape& shape);
+Output write_flat(const Call& call, const Value& value, const Shape& shape);
+
+// An array that is read and written in place, such as a parameter: given and C-contiguous.
+Output update_flat(const Call& call, const Value& value, Shape& shape);
+
+// The argument as an ndarray that hides no mask, or null; every further check is the caller's.
+const ArrayStruct* array_or_null(const Call& call, const Value& value);
+std::string dtype_text(const ArrayStruct* array);
+
+// A list or tuple as a tuple that nobody can change during the call, which keeps it.
+PyObject* fixed_items(Call& call, const Value& value);
+
+// The items of `out=(a, b, ...)`: `count` arrays or Nones; all None if `out` is None.
+class OutItems {
+   public:
+    OutItems(Call& call, const Value& value, int count);
+    Value operator[](int i) const { return {items_ ? PyTuple_GET_ITEM(items_, i) : Py_None, "out", i}; }
+
+   private:
+    PyObject* items_ = nullptr;
+};
+
+// Raises if the two share memory; rows that interleave without touching are told apart.
+void check_ranges_apart(const Call& call, const Region& out, const Region& other);
+
+inline void check_apart(const Call& call, const Region& out, const Region& other) {
+    if (out.lo < other.hi && other.lo < out.hi) check_ranges_apart(call, out, other);
+}
+
+template <class... Others>
+void check_apart_from(const Call& call, const Output& out, const Others&... others) {
+    (check_apart(call, out.region, others.region), ...);
+}
+
+}  // namespace fastnn::bind

@@ -1,0 +1,82 @@
+#include "bind/labels.h"
+
+#include <cstring>
+
+#include "bind/scalars.h"
+
+namespace fastnn::bind {
+namespace {
+
+using Npy = py::detail::npy_api;
+
+const py::detail::PyArrayDescr_Proxy* descr_of(const ArrayStruct* a) {
+    return reinterpret_cast<const py::detail::PyArrayDescr_Proxy*>(a->descr);
+}
+
+struct Ids {
+    const char* data;
+    Bytes stride;
+    Index n;
+    Index classes;
+    std::int64_t* out;
+};
+
+template <class T>
+void copy_ids(const Call& call, const Value& value, const Ids& ids) {
+    for (Index i = 0; i < ids.n; ++i) {
+        T id;
+        std::memcpy(&id, ids.data + i * ids.stride, sizeof id);  // any alignment
+        if (id < T{0} || static_cast<std::uint64_t>(id) >= static_cast<std::uint64_t>(ids.classes)) {
+            throw ArgumentError(PyExc_ValueError, call.function() + "(): " + value.label() + "[" +
+                                                      std::to_string(i) + "] is " + std::to_string(id) +
+                                                      ", must be in 0.." + std::to_string(ids.classes - 1));
+        }
+        ids.out[i] = static_cast<std::int64_t>(id);
+    }
+}
+
+}  // namespace
+
+bool are_class_ids(const Call& call, const Value& value, Index n) {
+    const ArrayStruct* a = array_or_null(call, value);
+    const std::string name = value.label();
+    if (a == nullptr) {
+        call.type_error(value, "must be a NumPy array of integer class ids or of float32 probabilities, got " +
+                                   type_name(value.object) + "; pass np.asarray(" + name + ")");
+    }
+    const auto* descr = descr_of(a);
+    const std::string cure = "; pass " + name + ".astype(np.int64)";
+    if (descr->kind == 'b') call.type_error(value, "must be integer class ids, got dtype bool" + cure);
+    if (descr->kind == 'f' && a->nd == 1) {
+        call.type_error(value, "of one dimension are class ids and must be integers, got dtype " + dtype_text(a) + cure);
+    }
+    if (descr->type_num < Npy::NPY_BYTE_ || descr->type_num > Npy::NPY_ULONGLONG_) return false;
+    if (descr->byteorder != '=' && descr->byteorder != '|') {
+        call.type_error(value, "must have native byte order, got dtype " + dtype_text(a) + cure);
+    }
+    if (a->nd != 1) {
+        call.value_error(value, "must be 1-D class ids, got shape " + text_of(Shape(a)) + "; pass " + name +
+                                    ".ravel(), or probabilities as float32");
+    }
+    require_shape(call, value, Shape(a), Shape{n});
+    return true;
+}
+
+void read_class_ids(const Call& call, const Value& value, Index n, Index classes, std::int64_t* out) {
+    const auto* a = reinterpret_cast<const ArrayStruct*>(value.object);
+    const Ids ids{a->data, a->strides[0], n, classes, out};
+    switch (descr_of(a)->type_num) {
+        case Npy::NPY_BYTE_: return copy_ids<signed char>(call, value, ids);
+        case Npy::NPY_UBYTE_: return copy_ids<unsigned char>(call, value, ids);
+        case Npy::NPY_SHORT_: return copy_ids<short>(call, value, ids);
+        case Npy::NPY_USHORT_: return copy_ids<unsigned short>(call, value, ids);
+        case Npy::NPY_INT_: return copy_ids<int>(call, value, ids);
+        case Npy::NPY_UINT_: return copy_ids<unsigned int>(call, value, ids);
+        case Npy::NPY_LONG_: return copy_ids<long>(call, value, ids);
+        case Npy::NPY_ULONG_: return copy_ids<unsigned long>(call, value, ids);
+        case Npy::NPY_LONGLONG_: return copy_ids<long long>(call, value, ids);
+        default: return copy_ids<unsigned long long>(call, value, ids);
+    }
+}
+
+}  // namespace fastnn::bind

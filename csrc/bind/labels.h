@@ -1,0 +1,16 @@
+// Class ids: the only integer arrays that kernels read.
+#pragma once
+
+#include "bind/arrays.h"
+
+namespace fastnn::bind {
+
+// True if the labels are class ids (an integer array, whose shape is then (n,)); false for any other array that
+// could hold probabilities.
+bool are_class_ids(const Call& call, const Value& value, Index n);
+
+// Copies n checked ids to `out`. The kernel indexes with them, so it never reads memory that the caller, or
+// another thread, can change after the check.
+void read_class_ids(const Call& call, const Value& value, Index n, Index classes, std::int64_t* out);
+
+}  // namespace fastnn::bind

@@ -1,0 +1,13 @@
+#include "bind/arrays.h"
+#include "bind/bind.h"
+
+PYBIND11_MODULE(_core, m) {
+    using namespace fastnn::bind;
+    load_numpy();
+    bind_runtime(m);
+    bind_gemm(m);
+    bind_activation(m);
+    bind_batchnorm(m);
+    bind_loss(m);
+    bind_updates(m);
+}

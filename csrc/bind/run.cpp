@@ -1,0 +1,46 @@
+#include "bind/run.h"
+
+namespace fastnn::bind {
+namespace {
+
+// Releasing and taking the GIL costs about 100 ns and may cost a switch of threads; below this it never pays.
+constexpr double kReleaseGilNs = 20000;
+
+thread_local bool t_inside_poll = false;
+
+bool signal_raised() {
+    const PyGILState_STATE gil = PyGILState_Ensure();
+    t_inside_poll = true;
+    const bool raised = PyErr_CheckSignals() != 0;
+    t_inside_poll = false;
+    PyGILState_Release(gil);
+    return raised;
+}
+
+}  // namespace
+
+bool inside_poll() { return t_inside_poll; }
+
+bool Tasks::execute(double cost_ns, Poll poll) const {
+    if (count_ == 0) return true;
+    if (cost_ns <= kReleaseGilNs) return run_tasks(tasks_, count_, cost_ns, poll);
+    // No destructor takes the GIL back: at the interpreter's end taking it may unwind the thread.
+    PyThreadState* state = PyEval_SaveThread();
+    bool finished = false;
+    try {
+        finished = run_tasks(tasks_, count_, cost_ns, poll);
+    } catch (const std::exception&) {
+        PyEval_RestoreThread(state);
+        throw;
+    }
+    PyEval_RestoreThread(state);
+    return finished;
+}
+
+void Tasks::run(double cost_ns) const {
+    if (!execute(cost_ns, signal_raised)) throw py::error_already_set();
+}
+
+void Tasks::run_to_the_end(double cost_ns) const { execute(cost_ns, nullptr); }
+
+}  // namespace fastnn::bind

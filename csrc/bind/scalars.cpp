@@ -1,0 +1,112 @@
+#include "bind/scalars.h"
+
+#include <cmath>
+#include <string_view>
+
+namespace fastnn::bind {
+namespace {
+
+// The conversions below run Python code only for objects that are neither int nor float.
+double slow_number(const Call& call, const Value& value) {
+    const double x = PyFloat_AsDouble(value.object);
+    if (x == -1.0 && PyErr_Occurred() != nullptr) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            call.value_error(value, "must fit a float, got " + repr_of(value.object));
+        }
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+        PyErr_Clear();
+        call.type_error(value, "must be a number, got " + type_name(value.object) + "; pass a float");
+    }
+    return x;
+}
+
+bool is_numpy_bool(PyObject* object) {
+    const std::string_view name = Py_TYPE(object)->tp_name;
+    return name == "numpy.bool" || name == "numpy.bool_";  // NumPy 2, NumPy 1
+}
+
+}  // namespace
+
+std::string type_name(PyObject* object) { return object == Py_None ? "None" : Py_TYPE(object)->tp_name; }
+
+std::string repr_of(PyObject* object) {
+    constexpr Py_ssize_t kLongest = 80;  // a wrong argument may print as pages
+    const auto owned = [](PyObject* p) { return py::reinterpret_steal<py::object>(p); };
+    py::object text = owned(PyObject_Repr(object));
+    if (!text) throw py::error_already_set();
+    const bool cut = PyUnicode_GET_LENGTH(text.ptr()) > kLongest;
+    if (cut) text = owned(PyUnicode_Substring(text.ptr(), 0, kLongest));
+    const py::object bytes = text ? owned(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "replace")) : py::object();
+    if (!bytes) throw py::error_already_set();
+    return PyBytes_AS_STRING(bytes.ptr()) + std::string(cut ? "..." : "");
+}
+
+double number(const Call& call, const Value& value) {
+    if (PyFloat_CheckExact(value.object)) return PyFloat_AS_DOUBLE(value.object);
+    return slow_number(call, value);
+}
+
+double non_negative(const Call& call, const Value& value) {
+    const double x = number(call, value);
+    if (!(x >= 0) || !std::isfinite(static_cast<float>(x))) {
+        call.value_error(value, "must be finite and at least 0, got " + repr_of(value.object));
+    }
+    return x;
+}
+
+double fraction(const Call& call, const Value& value) {
+    const double x = number(call, value);
+    if (!(x >= 0 && x < 1)) call.value_error(value, "must be at least 0 and below 1, got " + repr_of(value.object));
+    return x;
+}
+
+bool flag(const Call& call, const Value& value) {
+    if (value.object == Py_False) return false;
+    if (value.object == Py_True) return true;
+    if (!PyLong_Check(value.object) && !is_numpy_bool(value.object)) {
+        call.type_error(value, "must be True or False, got " + type_name(value.object));
+    }
+    const int truth = PyObject_IsTrue(value.object);
+    if (truth < 0) throw py::error_already_set();
+    return truth == 1;
+}
+
+std::int64_t positive_integer(const Call& call, const Value& value) {
+    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.object));
+    if (!index) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+        PyErr_Clear();
+        call.type_error(value, "must be an int, got " + type_name(value.object));
+    }
+    int overflow = 0;
+    const long long n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+    if (overflow != 0 || n < 1) {
+        call.value_error(value, "must be from 1 to 2**63 - 1, got " + repr_of(value.object));
+    }
+    return n;
+}
+
+int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices) {
+    std::string names;
+    int position = 0;
+    const bool is_text = PyUnicode_Check(value.object);
+    for (const char* name : choices) {
+        if (is_text && PyUnicode_CompareWithASCIIString(value.object, name) == 0) return position;
+        names += std::string(names.empty() ? "" : " or ") + "'" + name + "'";
+        ++position;
+    }
+    if (!is_text) call.type_error(value, "must be " + names + ", got " + type_name(value.object));
+    call.value_error(value, "must be " + names + ", got " + repr_of(value.object));
+}
+
+Activation activation_kind(const Call& call, const Value& value) {
+    choice(call, value, {"relu"});
+    return Activation::relu;
+}
+
+Activation optional_activation(const Call& call, const Value& value) {
+    return value.given() ? activation_kind(call, value) : Activation::none;
+}
+
+}  // namespace fastnn::bind

@@ -1,0 +1,116 @@
+#include "core/dispatch.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+// Each table stands in the objects compiled for that ISA and is only pointers: reading it runs no code.
+namespace fastnn {
+namespace scalar {
+extern const Kernels kTable;
+}
+namespace avx2 {
+extern const Kernels kTable;
+}
+namespace avx512 {
+extern const Kernels kTable;
+}
+namespace avx512bf16 {
+const char* macros();
+}
+
+namespace {
+
+struct Isa {
+    Kernels table;
+    bool supported;  // __builtin_cpu_supports asks the operating system for the registers too
+};
+
+const std::vector<Isa>& isas() {
+    static const std::vector<Isa> list = [] {
+        std::vector<Isa> v;
+#if defined(FASTNN_HAVE_AVX512)
+#if defined(FASTNN_EMULATED_AVX512)
+        const bool f512 = true;
+#else
+        const bool f512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("fma");
+#endif
+#if defined(FASTNN_HAVE_AVX512BF16)
+        // The float32 kernels are those of avx512.
+        Kernels bf16 = avx512::kTable;
+        bf16.isa = "avx512bf16";
+        bf16.macros = avx512bf16::macros;
+        v.push_back({bf16, f512 && __builtin_cpu_supports("avx512bf16")});
+#endif
+        v.push_back({avx512::kTable, f512});
+#endif
+#if defined(FASTNN_HAVE_AVX2)
+        v.push_back({avx2::kTable, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")});
+#endif
+        v.push_back({scalar::kTable, true});
+        return v;
+    }();
+    return list;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+    std::string s;
+    for (const std::string& n : names) s += (s.empty() ? "" : ", ") + n;
+    return s;
+}
+
+const Kernels* find(const std::string& name) {
+    for (const Isa& isa : isas()) {
+        if (name != isa.table.isa) continue;
+        if (!isa.supported)
+            throw std::invalid_argument("ISA '" + name + "' is not supported by this CPU; supported here: " +
+                                        joined(supported_isas()));
+        return &isa.table;
+    }
+    for (const char* known : {"avx512bf16", "avx512", "avx2", "scalar"})
+        if (name == known)
+            throw std::invalid_argument("ISA '" + name + "' is not in this build; built: " + joined(built_isas()));
+    throw std::invalid_argument("unknown ISA '" + name + "'; choose one of scalar, avx2, avx512, avx512bf16");
+}
+
+const Kernels* first_choice() {
+    const char* forced = std::getenv("FASTNN_ISA");
+    if (forced != nullptr && *forced != '\0') {
+        try {
+            return find(forced);
+        } catch (const std::invalid_argument& e) {
+            throw std::invalid_argument(std::string("FASTNN_ISA: ") + e.what());
+        }
+    }
+    for (const Isa& isa : isas())
+        if (isa.supported) return &isa.table;
+    return nullptr;  // not reached: scalar is always supported
+}
+
+std::atomic<const Kernels*>& active() {
+    static std::atomic<const Kernels*> table{first_choice()};
+    return table;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *active().load(std::memory_order_relaxed); }
+
+std::vector<std::string> supported_isas() {
+    std::vector<std::string> names;
+    for (const Isa& isa : isas())
+        if (isa.supported) names.emplace_back(isa.table.isa);
+    return names;
+}
+
+std::vector<std::string> built_isas() {
+    std::vector<std::string> names;
+    for (const Isa& isa : isas()) names.emplace_back(isa.table.isa);
+    return names;
+}
+
+void set_isa(const std::string& name) { active().store(find(name), std::memory_order_relaxed); }
+
+}  // namespace fastnn

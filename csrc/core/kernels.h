@@ -1,0 +1,54 @@
+// The kernel contract. An entry runs one chunk of an operation; `chunks` is a pure function of the shape, so
+// the bits do not depend on who runs which chunk. Entries start no threads and allocate nothing. An operation
+// of several phases is an array: every chunk of a phase ends before the next phase starts, and a phase that a
+// shape does not need has zero chunks.
+#pragma once
+
+#include "core/types.h"
+
+namespace fastnn {
+
+template <class Args>
+struct Kernel {
+    int (*chunks)(const Args&);
+    void (*run)(const Args&, int chunk, Scratch&);
+};
+
+// Yardsticks of the machine (bench/): each thread runs one chunk.
+struct LimitArgs {
+    float* data;     // `floats` elements for each chunk
+    Index floats;
+    Index repeats;
+    int threads;
+    int kind;        // 0 fma, 1 read, 2 copy, 3 update
+    double* result;  // one value a chunk: flops or bytes done
+};
+
+struct Kernels {
+    const char* isa;
+    const char* (*macros)();  // what the compiler predefined in this table's own objects, space-separated
+    Kernel<GemmArgs> gemm;
+    Kernel<ColumnSumArgs> column_sum[2];
+    Kernel<ActivationArgs> activation;
+    Kernel<ActivationBackwardArgs> activation_backward;
+    Kernel<BatchNormArgs> batch_norm[3];
+    Kernel<BatchNormBackwardArgs> batch_norm_backward[3];
+    Kernel<SoftmaxArgs> softmax_cross_entropy;
+    Kernel<UpdateArgs> update;
+    Kernel<LimitArgs> limit;
+};
+
+// Streaming kernels cut every array into pieces of this many elements; an array past 2^33 elements gets longer
+// pieces instead of more than the team can count.
+[[gnu::always_inline]] constexpr Index stream_chunk(Index n) {
+    const Index least = (n / 500'000 + 63) / 64 * 64;
+    return least > 16384 ? least : 16384;
+}
+[[gnu::always_inline]] constexpr Index stream_chunks(Index n) { return (n + stream_chunk(n) - 1) / stream_chunk(n); }
+
+// Floats of workspace that one column reduction over (rows, cols) needs.
+constexpr Index column_partials(Index rows, Index cols) {
+    return ((rows + kStatRows - 1) / kStatRows) * ((cols + 15) / 16 * 16);
+}
+
+}  // namespace fastnn

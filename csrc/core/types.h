@@ -1,0 +1,154 @@
+// Argument structs of the CPU kernels: plain pointers, strides and sizes, checked before they are filled.
+// Strides and sizes count float elements, never bytes. A null pointer means "not given".
+#pragma once
+
+#include <cstdint>
+
+namespace fastnn {
+
+using Index = std::int64_t;
+
+// K is summed in blocks of exactly this many terms (fused multiply-adds in order from zero), and the
+// blocks are added in order: the one constant that fixes the bits of every matrix product.
+inline constexpr Index kBlockK = 512;
+
+// Column statistics and column sums are formed over this many rows at a time, whatever the ISA.
+inline constexpr Index kStatRows = 48;
+
+enum class Activation : int { none, relu };
+
+enum class Rule : int { sgd, momentum, rmsprop, adam };
+
+enum class MomentumStyle : int { buffer, velocity };
+
+// c = activation(alpha * a @ b + beta * c + bias), a (m,k), b (k,n), c (m,n) with contiguous columns.
+struct GemmArgs {
+    const float* a;
+    Index a_row, a_col;
+    const float* b;
+    Index b_row, b_col;
+    float* c;
+    Index c_row;
+    const float* bias;
+    Index m, n, k;
+    float alpha, beta;
+    Activation activation;
+};
+
+// out[j] = (accumulate ? out[j] : 0) + sum_i x[i, j]; partials: column_partials(rows, cols) floats.
+struct ColumnSumArgs {
+    const float* x;
+    Index x_row;
+    Index rows, cols;
+    float* out;
+    float* partials;
+    bool accumulate;
+};
+
+// y = f(x) over n contiguous elements; y may be x.
+struct ActivationArgs {
+    const float* x;
+    float* y;
+    Index n;
+    Activation kind;
+};
+
+// dx = dy * f'(x) over n contiguous elements; dx may be dy.
+struct ActivationBackwardArgs {
+    const float* dy;
+    const float* x;
+    float* dx;
+    Index n;
+    Activation kind;
+};
+
+// y = activation((x - mean) * rstd * gamma + beta). In training mean and rstd are computed from x and the
+// running statistics (if given) move by `momentum` towards the batch; in evaluation they are read.
+struct BatchNormArgs {
+    const float* x;
+    Index x_row;
+    float* y;
+    Index y_row;
+    Index rows, cols;
+    const float *gamma, *beta;
+    float *mean, *rstd;
+    float *running_mean, *running_var;
+    float* partials;  // 2 * column_partials(rows, cols) floats; training only
+    float momentum, eps;
+    bool training;
+    Activation activation;
+};
+
+// With dy' = dy where the activation passed (y > 0), xhat = (x - mean) * rstd:
+// dbeta = sum dy', dgamma = sum dy' * xhat, dx = gamma * rstd * (dy' - dbeta / rows - xhat * dgamma / rows).
+struct BatchNormBackwardArgs {
+    const float* dy;
+    Index dy_row;
+    const float* x;
+    Index x_row;
+    const float* y;  // read only for an activation
+    Index y_row;
+    float* dx;
+    Index dx_row;
+    Index rows, cols;
+    const float *gamma, *mean, *rstd;
+    float *dgamma, *dbeta;
+    float* sums;      // 2 * cols: dgamma and dbeta of this call, before accumulation
+    float* partials;  // 2 * column_partials(rows, cols) floats
+    bool accumulate;
+    Activation activation;
+};
+
+// Exactly one of labels and probabilities is given. row_loss[i] = -sum_c t_c log softmax(logits_i)_c, unweighted;
+// dlogits_i = scale * (weight ? weight[i] : 1) * (softmax(logits_i) * sum_c t_c - t_i).
+struct SoftmaxArgs {
+    const float* logits;
+    Index logits_row;
+    const std::int64_t* labels;
+    const float* probabilities;
+    Index probabilities_row;
+    const float* weight;
+    float* dlogits;
+    Index dlogits_row;
+    double* row_loss;
+    Index rows, cols;
+    float scale;
+};
+
+// One parameter array with its gradient and its optimizer slots (m and v for Adam; slot for the others).
+struct UpdateTensor {
+    float* param;
+    const float* grad;
+    float* slot0;
+    float* slot1;
+    Index n;
+    Index first_chunk;  // number of chunks in the tensors before this one
+};
+
+// The coefficients are formed once per call in double and rounded once (rules.h says how they enter).
+struct UpdateArgs {
+    const UpdateTensor* tensors;
+    Index count;
+    Index chunks;
+    Rule rule;
+    MomentumStyle style;
+    bool nesterov;
+    bool decoupled;
+    float lr;            // adam: lr / (1 - beta1^t)
+    float decay0;        // momentum: mu; rmsprop: rho; adam: beta1
+    float decay1;        // adam: beta2
+    float one_minus0;    // 1 - decay0
+    float one_minus1;    // 1 - decay1
+    float eps;
+    float root_scale;    // adam: 1 / sqrt(1 - beta2^t)
+    float weight_decay;  // coupled: added to the gradient; decoupled: 1 - lr * weight_decay
+};
+
+// Private memory of one thread: 64-byte aligned, kScratchBytes long.
+struct Scratch {
+    unsigned char* data;
+};
+
+inline constexpr std::int64_t kScratchBytes = 640 * 1024;
+
+}  // namespace fastnn

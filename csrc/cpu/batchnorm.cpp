@@ -1,0 +1,138 @@
+// Batch-norm forward: y = activation((x - mean) * (rstd * gamma) + beta) over the columns of x.
+//
+// Statistics of a block of rows are taken about the block's first row (no cancellation for data far from
+// zero) and combined in order by Chan's formula in double; x - mean comes before the scaling for the same
+// reason. Evaluation is the same second pass with the running statistics.
+#include "cpu/entries.h"
+#include "cpu/columns.h"
+
+namespace fastnn::FASTNN_NS {
+namespace {
+
+// Partial statistics of the row blocks: mean about the first row, and sum of squares about the mean.
+FASTNN_FLAT void reduce(const BatchNormArgs& a, const ColumnPlan& p, const Block& block) {
+    each_stat_block(block, [&](const Block& rows, Index index) FASTNN_BODY {
+        float* const means = a.partials + index * p.padded;
+        float* const squares = means + p.blocks * p.padded;
+        const float* const shift = a.x + rows.rows.begin * a.x_row;
+        float* const partials[] = {means, squares};
+        reduce_rows(rows, partials, [&](Index r, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
+            const Vec d = vload(a.x + r * a.x_row + j, lanes) - vload(shift + j, lanes);
+            sums[0] = sums[0] + d;
+            sums[1] = fma(d, d, sums[1]);
+        });
+        const Vec inverse = splat(1.0f / static_cast<float>(rows.rows.end - rows.rows.begin));
+        each_vec(block.columns, [&](Index j, int) FASTNN_BODY {
+            const Vec s = vload(means + j);
+            const Vec mean = s * inverse;
+            vstore(means + j, mean);
+            vstore(squares + j, vload(squares + j) - s * mean);
+        });
+    });
+}
+
+// mean and rstd of the columns, and the running statistics.
+void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
+    const float* const means = a.partials;
+    const float* const squares = a.partials + p.blocks * p.padded;
+    const double n = static_cast<double>(a.rows);
+    each_vec(columns, [&](Index j, int lanes) FASTNN_BODY {
+        Wide mean{};
+        Wide square{};
+        for (Index block = 0; block < p.blocks; ++block) {
+            const Index r0 = block * kStatRows;
+            const double before = static_cast<double>(r0);
+            const double after = static_cast<double>(r0 + kStatRows < a.rows ? r0 + kStatRows : a.rows);
+            const double weight = (after - before) / after;
+            const double spread = before * weight;
+            float shift[kLanes];
+            vstore(shift, vload(a.x + r0 * a.x_row + j, lanes));
+            const float* m = means + block * p.padded + j;
+            const float* q = squares + block * p.padded + j;
+            for (int i = 0; i < kLanes; ++i) {
+                const double delta = static_cast<double>(shift[i]) + static_cast<double>(m[i]) - mean.v[i];
+                mean.v[i] += delta * weight;
+                square.v[i] += static_cast<double>(q[i]) + delta * delta * spread;
+            }
+        }
+        for (int i = 0; i < lanes; ++i) {
+            // Rounding may leave a constant column a hair below zero.
+            const double sum = square.v[i] < 0.0 ? 0.0 : square.v[i];
+            a.mean[j + i] = static_cast<float>(mean.v[i]);
+            a.rstd[j + i] = static_cast<float>(1.0 / __builtin_sqrt(sum / n + static_cast<double>(a.eps)));
+            if (a.running_mean != nullptr) {
+                const double w = static_cast<double>(a.momentum);
+                float& rm = a.running_mean[j + i];
+                float& rv = a.running_var[j + i];
+                rm = static_cast<float>((1.0 - w) * static_cast<double>(rm) + w * mean.v[i]);
+                rv = static_cast<float>((1.0 - w) * static_cast<double>(rv) + w * (sum / (n - 1.0)));
+            }
+        }
+    });
+}
+
+void running_moments(const BatchNormArgs& a, Range columns) {
+    for (Index j = columns.begin; j < columns.end; ++j) {
+        a.mean[j] = a.running_mean[j];
+        const double var = static_cast<double>(a.running_var[j]);
+        a.rstd[j] = static_cast<float>(1.0 / __builtin_sqrt(var + static_cast<double>(a.eps)));
+    }
+}
+
+FASTNN_FLAT void apply(const BatchNormArgs& a, const Block& block) {
+    const auto over = [&](auto finish) FASTNN_BODY {
+        each_quad(block.rows, [&](Index r, auto n) FASTNN_BODY {
+            each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+                const Vec mean = vload(a.mean + j, lanes);
+                const Vec scale = vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes);
+                const Vec beta = vload(a.beta + j, lanes);
+                unroll<n>([&](auto i) FASTNN_BODY {
+                    const Vec x = vload(a.x + (r + i) * a.x_row + j, lanes);
+                    vstore(a.y + (r + i) * a.y_row + j, finish(fma(x - mean, scale, beta)), lanes);
+                });
+            });
+        });
+    };
+    if (a.activation == Activation::relu)
+        over([](const Vec& v) FASTNN_BODY { return max_(splat(0.0f), v); });
+    else
+        over([](const Vec& v) FASTNN_BODY { return v; });
+}
+
+}  // namespace
+
+int batch_norm_reduce_chunks(const BatchNormArgs& a) {
+    return a.training || column_plan(a.rows, a.cols).slabs ? phase_chunks(a.rows, a.cols, 0) : 0;
+}
+int batch_norm_combine_chunks(const BatchNormArgs& a) { return phase_chunks(a.rows, a.cols, 1); }
+int batch_norm_apply_chunks(const BatchNormArgs& a) { return phase_chunks(a.rows, a.cols, 2); }
+
+void batch_norm_reduce(const BatchNormArgs& a, int chunk, Scratch&) {
+    const ColumnPlan p = column_plan(a.rows, a.cols);
+    if (!p.slabs) {
+        reduce(a, p, group_of(p, chunk));
+        return;
+    }
+    const Block slab{{0, a.rows}, slab_of(p, chunk)};
+    if (a.training) {
+        reduce(a, p, slab);
+        combine(a, p, slab.columns);
+    } else {
+        running_moments(a, slab.columns);
+    }
+    apply(a, slab);
+}
+
+void batch_norm_combine(const BatchNormArgs& a, int chunk, Scratch&) {
+    const ColumnPlan p = column_plan(a.rows, a.cols);
+    if (a.training)
+        combine(a, p, slab_of(p, chunk));
+    else
+        running_moments(a, slab_of(p, chunk));
+}
+
+void batch_norm_apply(const BatchNormArgs& a, int chunk, Scratch&) {
+    apply(a, group_of(column_plan(a.rows, a.cols), chunk));
+}
+
+}  // namespace fastnn::FASTNN_NS

@@ -1,0 +1,110 @@
+// Batch-norm backward. With dy' = dy where the activation passed and d = x - mean:
+//   dbeta = sum dy', dgamma = rstd * sum dy' d, dx = gamma rstd (dy' - dbeta / n - d rstd dgamma / n).
+#include "cpu/entries.h"
+#include "cpu/columns.h"
+
+namespace fastnn::FASTNN_NS {
+namespace {
+
+// dy', masked by y for ReLU.
+template <bool kRelu>
+FASTNN_INLINE Vec passed(const BatchNormBackwardArgs& a, Index r, Index j, int lanes) {
+    const Vec dy = vload(a.dy + r * a.dy_row + j, lanes);
+    if constexpr (kRelu)
+        return keep_positive(vload(a.y + r * a.y_row + j, lanes), dy);
+    else
+        return dy;
+}
+
+template <bool kRelu>
+FASTNN_FLAT void reduce(const BatchNormBackwardArgs& a, const ColumnPlan& p, const Block& block) {
+    each_stat_block(block, [&](const Block& rows, Index index) FASTNN_BODY {
+        float* const products = a.partials + index * p.padded;
+        float* const partials[] = {products, products + p.blocks * p.padded};
+        reduce_rows(rows, partials, [&](Index r, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
+            const Vec dy = passed<kRelu>(a, r, j, lanes);
+            const Vec d = vload(a.x + r * a.x_row + j, lanes) - vload(a.mean + j, lanes);
+            sums[0] = fma(dy, d, sums[0]);
+            sums[1] = sums[1] + dy;
+        });
+    });
+}
+
+void combine(const BatchNormBackwardArgs& a, const ColumnPlan& p, Range columns) {
+    each_vec(columns, [&](Index j, int lanes) FASTNN_BODY {
+        const Wide products = sum_blocks(a.partials, p, j);
+        const Wide plain = sum_blocks(a.partials + p.blocks * p.padded, p, j);
+        for (int i = 0; i < lanes; ++i) {
+            const float dgamma = static_cast<float>(products.v[i] * static_cast<double>(a.rstd[j + i]));
+            const float dbeta = static_cast<float>(plain.v[i]);
+            a.sums[j + i] = dgamma;
+            a.sums[a.cols + j + i] = dbeta;
+            a.dgamma[j + i] = a.accumulate ? a.dgamma[j + i] + dgamma : dgamma;
+            a.dbeta[j + i] = a.accumulate ? a.dbeta[j + i] + dbeta : dbeta;
+        }
+    });
+}
+
+template <bool kRelu>
+FASTNN_FLAT void apply(const BatchNormBackwardArgs& a, const Block& block) {
+    const Vec inverse = splat(static_cast<float>(1.0 / static_cast<double>(a.rows)));
+    each_quad(block.rows, [&](Index r, auto n) FASTNN_BODY {
+        each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+            const Vec mean = vload(a.mean + j, lanes);
+            const Vec rstd = vload(a.rstd + j, lanes);
+            const Vec scale = rstd * vload(a.gamma + j, lanes);
+            const Vec product = splat(0.0f) - rstd * (vload(a.sums + j, lanes) * inverse);
+            const Vec plain = vload(a.sums + a.cols + j, lanes) * inverse;
+            unroll<n>([&](auto i) FASTNN_BODY {
+                const Vec d = vload(a.x + (r + i) * a.x_row + j, lanes) - mean;
+                const Vec t = fma(d, product, passed<kRelu>(a, r + i, j, lanes) - plain);
+                vstore(a.dx + (r + i) * a.dx_row + j, scale * t, lanes);
+            });
+        });
+    });
+}
+
+}  // namespace
+
+int batch_norm_backward_reduce_chunks(const BatchNormBackwardArgs& a) { return phase_chunks(a.rows, a.cols, 0); }
+int batch_norm_backward_combine_chunks(const BatchNormBackwardArgs& a) { return phase_chunks(a.rows, a.cols, 1); }
+int batch_norm_backward_apply_chunks(const BatchNormBackwardArgs& a) { return a.dx != nullptr ? phase_chunks(a.rows, a.cols, 2) : 0; }
+
+namespace {
+
+template <bool kRelu>
+void reduce_chunk(const BatchNormBackwardArgs& a, int chunk) {
+    const ColumnPlan p = column_plan(a.rows, a.cols);
+    if (!p.slabs) {
+        reduce<kRelu>(a, p, group_of(p, chunk));
+        return;
+    }
+    const Block slab{{0, a.rows}, slab_of(p, chunk)};
+    reduce<kRelu>(a, p, slab);
+    combine(a, p, slab.columns);
+    if (a.dx != nullptr) apply<kRelu>(a, slab);
+}
+
+}  // namespace
+
+void batch_norm_backward_reduce(const BatchNormBackwardArgs& a, int chunk, Scratch&) {
+    if (a.activation == Activation::relu)
+        reduce_chunk<true>(a, chunk);
+    else
+        reduce_chunk<false>(a, chunk);
+}
+
+void batch_norm_backward_combine(const BatchNormBackwardArgs& a, int chunk, Scratch&) {
+    const ColumnPlan p = column_plan(a.rows, a.cols);
+    combine(a, p, slab_of(p, chunk));
+}
+
+void batch_norm_backward_apply(const BatchNormBackwardArgs& a, int chunk, Scratch&) {
+    const Block group = group_of(column_plan(a.rows, a.cols), chunk);
+    if (a.activation == Activation::relu)
+        apply<true>(a, group);
+    else
+        apply<false>(a, group);
+}
+
+}  // namespace fastnn::FASTNN_NS

@@ -1,0 +1,90 @@
+// The machine's own limits, measured with the instructions of this ISA: what a kernel's speed is a share of.
+#include "cpu/entries.h"
+#include "cpu/vec.h"
+
+namespace fastnn::FASTNN_NS {
+namespace {
+
+// Independent FMA chains as inline assembly: a compiler turns a loop of intrinsics into less than the peak.
+#if (defined(FASTNN_ISA_AVX512) && defined(__AVX512F__)) || defined(FASTNN_ISA_AVX2)
+#if defined(FASTNN_ISA_AVX512)
+constexpr int kChains = 20;
+#define FASTNN_VECTOR_CONSTRAINT "v"
+#else
+constexpr int kChains = 12;
+#define FASTNN_VECTOR_CONSTRAINT "x"
+#endif
+double fma_flops(Index repeats) {
+    Reg chain[kChains];
+    unroll<kChains>([&](auto i) FASTNN_BODY { chain[i] = set1(1.0f); });
+    const Reg factor = set1(0.999f);
+    const Reg term = set1(0.001f);
+    for (Index r = 0; r < repeats; ++r)
+        unroll<kChains>([&](auto i) FASTNN_BODY {
+            __asm__ volatile("vfmadd213ps %2, %1, %0"
+                             : "+" FASTNN_VECTOR_CONSTRAINT(chain[i].v)
+                             : FASTNN_VECTOR_CONSTRAINT(factor.v), FASTNN_VECTOR_CONSTRAINT(term.v));
+        });
+    return 2.0 * kChains * Reg::kWidth * static_cast<double>(repeats);
+}
+#else
+constexpr int kChains = 12;
+double fma_flops(Index repeats) {
+    float chain[kChains];
+    unroll<kChains>([&](auto i) FASTNN_BODY { chain[i] = 1.0f; });
+    for (Index r = 0; r < repeats; ++r)
+        unroll<kChains>([&](auto i) FASTNN_BODY { chain[i] = __builtin_fmaf(chain[i], 0.999f, 0.001f); });
+    unroll<kChains>([&](auto i) FASTNN_BODY { __asm__ volatile("" ::"m"(chain[i])); });
+    return 2.0 * kChains * static_cast<double>(repeats);
+}
+#endif
+
+double read_bytes(const float* p, Index n, Index repeats) {
+    for (Index r = 0; r < repeats; ++r) {
+        Vec s[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
+        for (Index i = 0; i + 4 * kLanes <= n; i += 4 * kLanes)
+            unroll<4>([&](auto u) FASTNN_BODY { s[u] = s[u] + vload(p + i + u * kLanes); });
+        float t[kLanes];
+        vstore(t, (s[0] + s[1]) + (s[2] + s[3]));
+        __asm__ volatile("" ::"m"(t) : "memory");
+    }
+    return static_cast<double>(sizeof(float)) * static_cast<double>(n) * static_cast<double>(repeats);
+}
+
+// The first half of the array to the second: n / 2 elements read, n / 2 written.
+double copy_bytes(float* p, Index n, Index repeats) {
+    const Index half = n / 2 / kLanes * kLanes;
+    for (Index r = 0; r < repeats; ++r) {
+        for (Index i = 0; i < half; i += kLanes) vstore(p + half + i, vload(p + i));
+        __asm__ volatile("" ::: "memory");
+    }
+    return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(half) * static_cast<double>(repeats);
+}
+
+double update_bytes(float* p, Index n, Index repeats) {
+    const Vec factor = splat(0.999f);
+    const Vec term = splat(0.001f);
+    const Index whole = n / kLanes * kLanes;
+    for (Index r = 0; r < repeats; ++r) {
+        for (Index i = 0; i < whole; i += kLanes) vstore(p + i, fma(vload(p + i), factor, term));
+        __asm__ volatile("" ::: "memory");
+    }
+    return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(whole) * static_cast<double>(repeats);
+}
+
+}  // namespace
+
+int limit_chunks(const LimitArgs& a) { return a.threads; }
+
+void limit(const LimitArgs& a, int chunk, Scratch&) {
+    float* const p = a.data + chunk * a.floats;
+    switch (a.kind) {
+        case 0: a.result[chunk] = fma_flops(a.repeats); return;
+        case 1: a.result[chunk] = read_bytes(p, a.floats, a.repeats); return;
+        case 2: a.result[chunk] = copy_bytes(p, a.floats, a.repeats); return;
+        default: a.result[chunk] = update_bytes(p, a.floats, a.repeats); return;
+    }
+}
+
+
+}  // namespace fastnn::FASTNN_NS

@@ -1,0 +1,44 @@
+// Picks the register type of the ISA that this object is compiled for. A kernel never asks which one it is:
+// what differs is in simd_<isa>.h (operations) and tile.h (sizes).
+//
+// Everything here is static and forced inline: a function emitted with AVX code under a name that another
+// object also emits could be chosen by the linker and crash an old CPU (tests check for weak symbols).
+#pragma once
+
+#include <utility>
+
+#include "core/types.h"
+
+#define FASTNN_INLINE static inline __attribute__((always_inline))
+
+// For lambdas and the functions that take them: one left as a call keeps its registers in memory and its lane
+// count variable (batch-norm backward: 58 cycles a vector against 12). gcc's flatten alone gives up on long bodies.
+#define FASTNN_BODY __attribute__((always_inline))
+#define FASTNN_FLAT __attribute__((flatten))
+
+#if defined(FASTNN_ISA_AVX512)
+#define FASTNN_NS avx512
+#include "cpu/simd_avx512.h"
+#elif defined(FASTNN_ISA_AVX2)
+#define FASTNN_NS avx2
+#include "cpu/simd_avx2.h"
+#else
+#define FASTNN_NS scalar
+#include "cpu/simd_scalar.h"
+#endif
+
+namespace fastnn::FASTNN_NS {
+
+template <class F, int... I>
+FASTNN_INLINE void unroll_over(F&& f, std::integer_sequence<int, I...>) {
+    (f(std::integral_constant<int, I>{}), ...);
+}
+
+// f(0), f(1), ..., f(N - 1) with constants: arrays of registers indexed by them stay in registers (a loop that
+// the compiler unrolls late leaves them on the stack: 13 % of a tile at K = 64).
+template <int N, class F>
+FASTNN_INLINE void unroll(F&& f) {
+    unroll_over(f, std::make_integer_sequence<int, N>{});
+}
+
+}  // namespace fastnn::FASTNN_NS

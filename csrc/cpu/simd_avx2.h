@@ -1,0 +1,59 @@
+// Eight floats in a ymm register. The operations and their meaning are those of simd_scalar.h.
+#pragma once
+
+#include <immintrin.h>
+
+namespace fastnn::avx2 {
+
+struct Reg {
+    static constexpr int kWidth = 8;
+    __m256 v;
+};
+
+FASTNN_INLINE __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+FASTNN_INLINE Reg set1(float x) { return {_mm256_set1_ps(x)}; }
+FASTNN_INLINE Reg load(const float* p) { return {_mm256_loadu_ps(p)}; }
+FASTNN_INLINE Reg load(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
+FASTNN_INLINE void store(float* p, Reg a) { _mm256_storeu_ps(p, a.v); }
+FASTNN_INLINE void store(float* p, Reg a, int n) { _mm256_maskstore_ps(p, first(n), a.v); }
+FASTNN_INLINE Reg operator+(Reg a, Reg b) { return {_mm256_add_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg operator-(Reg a, Reg b) { return {_mm256_sub_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg operator*(Reg a, Reg b) { return {_mm256_mul_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg operator/(Reg a, Reg b) { return {_mm256_div_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg fma(Reg a, Reg b, Reg c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+FASTNN_INLINE Reg sqrt(Reg a) { return {_mm256_sqrt_ps(a.v)}; }
+FASTNN_INLINE Reg max_(Reg a, Reg b) { return {_mm256_max_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg min_(Reg a, Reg b) { return {_mm256_min_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
+    return {_mm256_and_ps(_mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ), a.v)};
+}
+FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) {
+    return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(first(n)))};
+}
+FASTNN_INLINE Reg exp2_biased(Reg s) {
+    const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(s.v), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(0x3f800000)))};
+}
+FASTNN_INLINE void transpose(Reg (&r)[8]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
+        t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+    }
+    __m256 u[8];
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; ++i) {
+        r[i].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
+}
+
+}  // namespace fastnn::avx2

@@ -1,0 +1,61 @@
+// Sixteen floats in a zmm register. The operations and their meaning are those of simd_scalar.h.
+#pragma once
+
+#include <immintrin.h>
+
+namespace fastnn::avx512 {
+
+struct Reg {
+    static constexpr int kWidth = 16;
+    __m512 v;
+};
+
+FASTNN_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+
+FASTNN_INLINE Reg set1(float x) { return {_mm512_set1_ps(x)}; }
+FASTNN_INLINE Reg load(const float* p) { return {_mm512_loadu_ps(p)}; }
+FASTNN_INLINE Reg load(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
+FASTNN_INLINE void store(float* p, Reg a) { _mm512_storeu_ps(p, a.v); }
+FASTNN_INLINE void store(float* p, Reg a, int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
+FASTNN_INLINE Reg operator+(Reg a, Reg b) { return {_mm512_add_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg operator-(Reg a, Reg b) { return {_mm512_sub_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg operator*(Reg a, Reg b) { return {_mm512_mul_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg operator/(Reg a, Reg b) { return {_mm512_div_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg fma(Reg a, Reg b, Reg c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+FASTNN_INLINE Reg sqrt(Reg a) { return {_mm512_sqrt_ps(a.v)}; }
+FASTNN_INLINE Reg max_(Reg a, Reg b) { return {_mm512_max_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg min_(Reg a, Reg b) { return {_mm512_min_ps(a.v, b.v)}; }
+FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
+    return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_NLE_UQ), a.v)};
+}
+FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) { return {_mm512_mask_mov_ps(b.v, first(n), a.v)}; }
+FASTNN_INLINE Reg exp2_biased(Reg s) {
+    const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(s.v), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(0x3f800000)))};
+}
+FASTNN_INLINE void transpose(Reg (&r)[16]) {
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+        t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+    }
+    __m512 u[16];  // u[4g + c]: in each 128-bit lane q, column 4q + c of rows 4g .. 4g+3
+    for (int i = 0; i < 16; i += 4) {
+        u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int c = 0; c < 4; ++c) {
+        const __m512 lo01 = _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88);   // lanes 0, 2 of rows 0-3, then of 4-7
+        const __m512 hi01 = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd);   // lanes 1, 3
+        const __m512 lo23 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0x88);
+        const __m512 hi23 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0xdd);
+        r[c].v = _mm512_shuffle_f32x4(lo01, lo23, 0x88);
+        r[c + 4].v = _mm512_shuffle_f32x4(hi01, hi23, 0x88);
+        r[c + 8].v = _mm512_shuffle_f32x4(lo01, lo23, 0xdd);
+        r[c + 12].v = _mm512_shuffle_f32x4(hi01, hi23, 0xdd);
+    }
+}
+
+}  // namespace fastnn::avx512

@@ -1,0 +1,30 @@
+// The kernels of this ISA: all that other rooms see of it. Constant data: reading it runs no code of this ISA.
+#include "cpu/entries.h"
+
+namespace fastnn::FASTNN_NS {
+
+const char* macros();
+
+#define FASTNN_TEXT_(x) #x
+#define FASTNN_TEXT(x) FASTNN_TEXT_(x)
+#define FASTNN_KERNEL(name) \
+    { name##_chunks, name }
+
+extern const Kernels kTable;
+constinit const Kernels kTable = {
+    .isa = FASTNN_TEXT(FASTNN_NS),
+    .macros = macros,
+    .gemm = FASTNN_KERNEL(gemm),
+    .column_sum = {FASTNN_KERNEL(column_sum_reduce), FASTNN_KERNEL(column_sum_combine)},
+    .activation = FASTNN_KERNEL(activation),
+    .activation_backward = FASTNN_KERNEL(activation_backward),
+    .batch_norm = {FASTNN_KERNEL(batch_norm_reduce), FASTNN_KERNEL(batch_norm_combine),
+                   FASTNN_KERNEL(batch_norm_apply)},
+    .batch_norm_backward = {FASTNN_KERNEL(batch_norm_backward_reduce), FASTNN_KERNEL(batch_norm_backward_combine),
+                            FASTNN_KERNEL(batch_norm_backward_apply)},
+    .softmax_cross_entropy = FASTNN_KERNEL(softmax_cross_entropy),
+    .update = FASTNN_KERNEL(update),
+    .limit = FASTNN_KERNEL(limit),
+};
+
+}  // namespace fastnn::FASTNN_NS

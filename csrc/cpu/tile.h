@@ -1,0 +1,42 @@
+// Sizes of the matrix product, per ISA: data with the reason beside it, no code. Vocabulary of BLIS.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace fastnn::FASTNN_NS {
+
+// kRows[v]: rows of the register tile that is v registers wide (at most kMaxWidth).
+#if defined(FASTNN_ISA_AVX512)
+static constexpr int kMaxWidth = 4;                    // 6x64: 24 accumulators, 4 of b, 1 of a
+static constexpr int kRows[] = {0, 14, 12, 8, 6};      // 14x16 keeps both FMA units busy (8 chains are the least)
+static constexpr int kMaxRows = 14;
+#elif defined(FASTNN_ISA_AVX2)
+static constexpr int kMaxWidth = 2;                    // 6x16: 12 accumulators, 2 of b, 1 of a
+static constexpr int kRows[] = {0, 12, 6};
+static constexpr int kMaxRows = 12;
+#else
+static constexpr int kMaxWidth = 1;
+static constexpr int kRows[] = {0, 4};
+static constexpr int kMaxRows = 4;
+#endif
+
+static constexpr int kPanel = kMaxWidth * Reg::kWidth;  // columns of a packed panel of b
+
+// The part of b that one chunk works on (kBlockK rows at most) stays in half of a 512 KB second-level cache.
+static constexpr Index kSlabFloats = 64 * 1024;
+
+// b is read where it lies only in memory of this alignment, up to this size; beyond it misses the TLB.
+static constexpr Index kInPlaceAlign = 16;  // floats
+static constexpr Index kInPlaceMax = 1024;
+
+// Work of one chunk: enough to hide a claim (0.1 us), enough chunks to keep several threads evenly busy.
+static constexpr double kChunkFlops = 1e6;
+static constexpr Index kMaxChunks = 24;
+static constexpr Index kMinSlab = 64;
+static constexpr Index kMinRows = 24;
+static constexpr Index kMinPackedRows = 128;
+
+// Fewer rows than this do not pay for packing b (each element of b is then used that often only).
+static constexpr Index kPackRows = 24;
+
+}  // namespace fastnn::FASTNN_NS

@@ -1,0 +1,105 @@
+// Vec: sixteen floats, whatever the ISA (one zmm, two ymm, two scalar groups). Streaming kernels and row
+// reductions are written on it, so their lanes, and with them the bits, are the same everywhere.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace fastnn::FASTNN_NS {
+
+static constexpr int kLanes = 16;
+static constexpr int kRegs = kLanes / Reg::kWidth;
+
+struct Vec {
+    Reg r[kRegs];
+};
+
+template <class F>
+FASTNN_INLINE Vec map(F f) {
+    Vec v;
+    for (int i = 0; i < kRegs; ++i) v.r[i] = f(i);
+    return v;
+}
+
+FASTNN_INLINE Vec splat(float x) {
+    return map([=](int) FASTNN_BODY { return set1(x); });
+}
+FASTNN_INLINE Vec vload(const float* p) {
+    return map([=](int i) FASTNN_BODY { return load(p + i * Reg::kWidth); });
+}
+FASTNN_INLINE void vstore(float* p, const Vec& a) {
+    for (int i = 0; i < kRegs; ++i) store(p + i * Reg::kWidth, a.r[i]);
+}
+// The first n lanes, 1 <= n <= 16; the others read as zero. No byte outside is touched.
+FASTNN_INLINE Vec vload(const float* p, int n) {
+    if (n == kLanes) return vload(p);
+    return map([=](int i) FASTNN_BODY {
+        const int left = n - i * Reg::kWidth;
+        return left >= Reg::kWidth ? load(p + i * Reg::kWidth) : left > 0 ? load(p + i * Reg::kWidth, left) : set1(0);
+    });
+}
+FASTNN_INLINE void vstore(float* p, const Vec& a, int n) {
+    if (n == kLanes) return vstore(p, a);
+    for (int i = 0; i < kRegs; ++i) {
+        const int left = n - i * Reg::kWidth;
+        if (left >= Reg::kWidth)
+            store(p + i * Reg::kWidth, a.r[i]);
+        else if (left > 0)
+            store(p + i * Reg::kWidth, a.r[i], left);
+    }
+}
+FASTNN_INLINE Vec operator+(const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return a.r[i] + b.r[i]; });
+}
+FASTNN_INLINE Vec operator-(const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return a.r[i] - b.r[i]; });
+}
+FASTNN_INLINE Vec operator*(const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return a.r[i] * b.r[i]; });
+}
+FASTNN_INLINE Vec operator/(const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return a.r[i] / b.r[i]; });
+}
+FASTNN_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c) {
+    return map([&](int i) FASTNN_BODY { return fma(a.r[i], b.r[i], c.r[i]); });
+}
+FASTNN_INLINE Vec sqrt(const Vec& a) {
+    return map([&](int i) FASTNN_BODY { return sqrt(a.r[i]); });
+}
+FASTNN_INLINE Vec max_(const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return max_(a.r[i], b.r[i]); });
+}
+FASTNN_INLINE Vec min_(const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return min_(a.r[i], b.r[i]); });
+}
+FASTNN_INLINE Vec keep_positive(const Vec& x, const Vec& a) {
+    return map([&](int i) FASTNN_BODY { return keep_positive(x.r[i], a.r[i]); });
+}
+// The first n lanes of a, the others of b.
+FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
+    return map([&](int i) FASTNN_BODY {
+        const int left = n - i * Reg::kWidth;
+        return left >= Reg::kWidth ? a.r[i] : left > 0 ? first_of(a.r[i], b.r[i], left) : b.r[i];
+    });
+}
+FASTNN_INLINE Vec exp2_biased(const Vec& s) {
+    return map([&](int i) FASTNN_BODY { return exp2_biased(s.r[i]); });
+}
+
+// Lanes are folded in halves: 8, 4, 2, 1.
+template <class F>
+FASTNN_INLINE float fold(const Vec& a, F f) {
+    float t[kLanes];
+    vstore(t, a);
+    for (int half = kLanes / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
+    return t[0];
+}
+FASTNN_INLINE float sum(const Vec& a) {
+    return fold(a, [](float x, float y) FASTNN_BODY { return x + y; });
+}
+// NaN if any lane is NaN.
+FASTNN_INLINE float maximum(const Vec& a) {
+    return fold(a, [](float x, float y) FASTNN_BODY { return x > y || x != x ? x : y; });
+}
+
+}  // namespace fastnn::FASTNN_NS
