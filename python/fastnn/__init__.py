@@ -1,0 +1,50 @@
+"""fastnn: fast training of small and medium neural networks from NumPy arrays.
+
+Three ways to call it: kernels on arrays (`ops`), layers, losses and optimizers in a loop of your own (`nn`,
+`losses`, `optim`, `schedulers`, `init`, `data`), and whole steps and fits (`Trainer`).
+
+>>> import fastnn
+>>> from fastnn import data, losses, nn, optim
+>>> (X, Y), test = data.digits()
+>>> model = nn.Sequential(nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10), seed=0)
+>>> trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()))
+>>> history = trainer.fit(X, Y, batch_size=128, epochs=2, validation=test)
+>>> history["val_accuracy"][-1] > 0.85
+True
+"""
+
+from __future__ import annotations
+
+from fastnn import data, init, losses, nn, ops, optim, schedulers
+from fastnn._runtime import (
+    __version__,
+    get_isa,
+    get_num_threads,
+    info,
+    isas,
+    set_isa,
+    set_num_threads,
+    show_config,
+)
+from fastnn.history import History
+from fastnn.trainer import Trainer
+
+__all__ = [
+    "History",
+    "Trainer",
+    "__version__",
+    "data",
+    "get_isa",
+    "get_num_threads",
+    "info",
+    "init",
+    "isas",
+    "losses",
+    "nn",
+    "ops",
+    "optim",
+    "schedulers",
+    "set_isa",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,20 @@
+"""`python -m fastnn info`: what was built, and what runs here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from fastnn import show_config
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command of the command line; wrong arguments exit with status 2 and the usage."""
+    parser = argparse.ArgumentParser(prog="python -m fastnn", description="fastnn on the command line")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="print what was built and what runs here").set_defaults(run=show_config)
+    parser.parse_args(arguments).run()
+
+
+if __name__ == "__main__":
+    main()

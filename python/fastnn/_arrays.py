@@ -1,0 +1,64 @@
+"""Small array helpers shared by the layers, losses, optimizers and the trainer (NumPy only)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+
+_ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
+
+
+def aligned_zeros(shape: tuple[int, ...]) -> FloatArray:
+    """Return zeroed float32 memory on a 64-byte boundary, which NumPy's own allocator does not promise."""
+    count = int(np.prod(shape, dtype=np.int64))
+    raw = np.zeros(4 * count + _ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + 4 * count].view(np.float32).reshape(shape)
+
+
+def as_float32(x: Array, what: str) -> FloatArray:
+    """Return `x` itself when it is a native float32 array, else a float32 copy; `what` names it in errors."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{what} must be a NumPy array, got {type(x).__name__}; pass np.asarray(...)")
+    if x.dtype == np.float32:
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array and its mask would be lost; pass .filled(value)")
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must hold real numbers, got dtype {x.dtype}; pass .astype(np.float32)")
+    return x.astype(np.float32)
+
+
+def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:
+    """Return a NumPy generator for an integer seed (None: fresh entropy), or the given generator itself."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    return np.random.default_rng(None if rng is None else check_int(rng, what, 0))
+
+
+def check_int(value: int, what: str, least: int) -> int:
+    """Return `value` as an int when it is a whole number (Python's or NumPy's) of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{what} must be a whole number, got {value!r} ({type(value).__name__})")
+    if value < least:
+        raise ValueError(f"{what} must be at least {least}, got {value}")
+    return int(value)
+
+
+def check_number(value: float, what: str, low: float, high: float = np.inf, *, closed: bool = False) -> float:
+    """Return `value` as a float when it is a finite number with low <= value < high (`closed`: <= high)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{what} must be a number, got {value!r} ({type(value).__name__})")
+    if not (low <= value < high or (closed and value == high)):
+        bound = (
+            f"at least {low:g} and finite"
+            if high == np.inf
+            else f"in [{low:g}, {high:g}{']' if closed else ')'}"
+        )
+        raise ValueError(f"{what} must be {bound}, got {value}")
+    return float(value)

@@ -1,0 +1,108 @@
+"""Types of the compiled module. Only `ops` and `_runtime` import it; its own docstrings hold the formulas."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+_F32: TypeAlias = npt.NDArray[np.float32]
+_Arrays: TypeAlias = _F32 | Sequence[_F32]
+_Kind: TypeAlias = Literal["relu"]
+
+def gemm(
+    a: _F32,
+    b: _F32,
+    *,
+    out: _F32 | None = None,
+    bias: _F32 | None = None,
+    activation: _Kind | None = None,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    out_dtype: npt.DTypeLike | None = None,
+    tf32: bool = False,
+) -> _F32: ...
+def linear_backward(
+    dy: _F32,
+    x: _F32,
+    w: _F32,
+    *,
+    need_dx: bool = True,
+    need_db: bool = True,
+    out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
+    accumulate: bool = False,
+) -> tuple[_F32 | None, _F32, _F32 | None]: ...
+def activation(x: _F32, kind: _Kind, *, out: _F32 | None = None) -> _F32: ...
+def activation_backward(
+    dy: _F32, x: _F32, kind: _Kind, *, y: _F32 | None = None, out: _F32 | None = None
+) -> _F32: ...
+def batch_norm(
+    x: _F32,
+    gamma: _F32,
+    beta: _F32,
+    running_mean: _F32 | None = None,
+    running_var: _F32 | None = None,
+    *,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: _Kind | None = None,
+    out: _F32 | None = None,
+) -> tuple[_F32, _F32, _F32]: ...
+def batch_norm_backward(
+    dy: _F32,
+    x: _F32,
+    gamma: _F32,
+    mean: _F32,
+    rstd: _F32,
+    *,
+    activation: _Kind | None = None,
+    y: _F32 | None = None,
+    out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
+    accumulate: bool = False,
+) -> tuple[_F32, _F32, _F32]: ...
+def softmax_cross_entropy(
+    logits: _F32, labels: npt.NDArray[Any], *, sample_weight: _F32 | None = None
+) -> tuple[float, _F32]: ...
+def sgd_(param: _Arrays, grad: _Arrays, *, lr: float) -> None: ...
+def momentum_(
+    param: _Arrays,
+    grad: _Arrays,
+    velocity: _Arrays,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    style: Literal["buffer", "velocity"] = "buffer",
+) -> None: ...
+def rmsprop_(
+    param: _Arrays, grad: _Arrays, square_avg: _Arrays, *, lr: float, rho: float = 0.9, eps: float = 1e-8
+) -> None: ...
+def adam_(
+    param: _Arrays,
+    grad: _Arrays,
+    m: _Arrays,
+    v: _Arrays,
+    *,
+    step: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+) -> None: ...
+def isas() -> list[str]: ...
+def set_isa(name: str) -> None: ...
+def get_isa() -> str: ...
+def isa_macros() -> list[str]: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def build_info() -> dict[str, Any]: ...
+def workspace_bytes() -> int: ...
+def limit_fma(seconds: float = 0.05) -> float: ...
+def limit_stream(kind: Literal["read", "copy", "update"], floats: int, seconds: float = 0.05) -> float: ...
+def empty_call() -> None: ...
+def fork_join(repeats: int) -> float: ...

@@ -1,0 +1,114 @@
+"""What a fit did, epoch by epoch, and how it is shown while it runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class History(Mapping[str, list[float]]):
+    """The epochs of a fit: `h["loss"]` is a list with a number per epoch.
+
+    Keys: `epoch` (finished epochs of the trainer), `step` (updates done), `lr` (rate of the epoch's last
+    update), `loss` and the loss's metrics (means over the epoch's rows, each batch before its update),
+    `seconds` and `samples_per_second` (training only); with validation also `val_loss` and the `val_`
+    metrics.
+
+    >>> h = History()
+    >>> h.append({"epoch": 1, "loss": 0.5})
+    >>> h.append({"epoch": 2, "loss": 0.25})
+    >>> h["loss"]
+    [0.5, 0.25]
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[float]] = {}
+
+    def append(self, logs: Mapping[str, float]) -> None:
+        """Add an epoch; every epoch has the same keys."""
+        for key, value in logs.items():
+            self._columns.setdefault(key, []).append(value)
+
+    def __getitem__(self, key: str) -> list[float]:
+        if key not in self._columns:
+            raise KeyError(f"History: no {key!r}; there are {', '.join(self._columns) or 'no epochs yet'}")
+        return self._columns[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        epochs = len(next(iter(self._columns.values()), []))
+        return f"History({epochs} epochs; {', '.join(self._columns)})"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the columns to a JSON file."""
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(self._columns, file, indent=1)
+            file.write("\n")
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
+        """Draw loss and metrics over the epochs, with those of the validation; save the figure when given a
+        path.
+
+        Needs matplotlib (imported here only); the figure is returned, so a notebook shows it.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("History.plot needs matplotlib; pip install matplotlib") from error
+        course = {"epoch", "step", "lr", "seconds", "samples_per_second"}
+        names = [key for key in self if key not in course and not key.startswith("val_")]
+        if not names:
+            raise ValueError("History.plot: no epochs yet; fit first")
+        figure = Figure(figsize=(4.5 * len(names), 3.2), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            for key, label in ((name, "training"), (f"val_{name}", "validation")):
+                if key in self:
+                    axes.plot(self["epoch"], self[key], label=label, marker=".")
+            axes.set(title=name, xlabel="epoch")
+            axes.grid(alpha=0.3)
+            axes.legend()
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+
+class Progress:
+    """A fit on the terminal: a tqdm bar where tqdm is installed, else a line per epoch; elsewhere: none."""
+
+    def __init__(self, wanted: bool, steps: int) -> None:
+        self._bar: Any = None
+        self._lines = wanted and sys.stderr.isatty()
+        if self._lines:
+            try:
+                tqdm = importlib.import_module("tqdm").tqdm
+            except ImportError:
+                return
+            self._lines = False
+            self._bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
+
+    def step(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def epoch(self, logs: Mapping[str, float]) -> None:
+        shown = {key: f"{value:.4g}" for key, value in logs.items() if key not in ("step", "seconds")}
+        if self._bar is not None:
+            self._bar.set_postfix(shown)
+        elif self._lines:
+            print(", ".join(f"{key} {value}" for key, value in shown.items()), file=sys.stderr)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,108 @@
+"""Linear: y = x W + b."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn import ops
+from fastnn._arrays import Array, FloatArray, as_float32, as_generator, check_int
+from fastnn._parameter import Initializer, Parameter
+from fastnn.init import KaimingUniform, Zeros
+from fastnn.nn.module import Fusable
+
+
+class Linear(Fusable):
+    """y = x @ weight + bias, for x of shape (n, in_features) and y of shape (n, out_features).
+
+    Parameters
+    ----------
+    in_features, out_features : sizes, at least 1
+    bias : False leaves the bias out (in front of batch-norm, which would take it away again)
+    weight_init : initializer of `weight` (in_features, out_features); default `init.KaimingUniform()` for
+        ReLU
+    bias_init : initializer of `bias` (out_features,); default `init.Zeros()`
+    rng : NumPy generator or integer seed to draw from; None takes fresh entropy (`Sequential(seed=...)` draws
+        all layers again)
+
+    Gradients: dW = x' dy, db = the column sums of dy, dx = dy W'. The weight is (in, out), as in Keras and
+    PaddlePaddle; PyTorch stores the transpose and draws weight and bias from U(-1/sqrt(in), 1/sqrt(in)).
+
+    Raises TypeError or ValueError for a wrong argument, and ValueError for an x of another shape.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> layer = nn.Linear(3, 2, rng=0)
+    >>> layer.weight.data = np.array([[1, 0], [0, 1], [1, 1]])
+    >>> layer(np.array([[1, 2, 3]])).tolist()
+    [[4.0, 5.0]]
+    >>> layer.backward(np.array([[1, 0]])).tolist(), layer.bias.grad.tolist()
+    ([[1.0, 0.0, 1.0]], [1.0, 0.0])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        self.in_features = check_int(in_features, "Linear: in_features", 1)
+        self.out_features = check_int(out_features, "Linear: out_features", 1)
+        shape = (self.in_features, self.out_features)
+        self.weight = Parameter(
+            np.empty(shape, np.float32), name="weight", init=weight_init or KaimingUniform()
+        )
+        self.bias: Parameter | None = None
+        if bias:
+            self.bias = Parameter(
+                np.empty(self.out_features, np.float32),
+                name="bias",
+                decay=False,
+                init=bias_init or Zeros(),
+                fan_in=self.in_features,
+                fan_out=self.out_features,
+            )
+        self.reset_parameters(as_generator(rng, "Linear: rng"))
+
+    def forward_activated(self, x: Array, activation: Any) -> FloatArray:
+        x = as_float32(x, "Linear: x")
+        if x.ndim != 2 or x.shape[1] != self.in_features:
+            raise ValueError(
+                f"Linear: x must have shape (n, {self.in_features}), got {x.shape}; "
+                f"pass x.reshape(-1, {self.in_features}) if its rows hold that many values"
+            )
+        self._saved = None
+        bias = None if self.bias is None else self.bias.data
+        y = ops.gemm(x, self.weight.data, bias=bias, activation=activation)
+        if self.training:
+            self._saved = (x, activation, y if activation else None)
+        return y
+
+    def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
+        x, activation, y = self._take_saved()
+        dy = as_float32(dy, "Linear.backward: dy")
+        if dy.shape != (len(x), self.out_features):
+            raise ValueError(
+                f"Linear.backward: dy must have shape {(len(x), self.out_features)}, got {dy.shape}"
+            )
+        if activation:
+            dy = ops.activation_backward(dy, y, activation, y=y)
+        bias = self.bias
+        dx, _, _ = ops.linear_backward(
+            dy,
+            x,
+            self.weight.data,
+            need_dx=input_grad,
+            need_db=bias is not None,
+            out=(None, self.weight.grad, None if bias is None else bias.grad),
+            accumulate=accumulate,
+        )
+        return dx
+
+    def _arguments(self) -> str:
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias else ", bias=False")

@@ -1,0 +1,107 @@
+"""Sequential: layers one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from fastnn._arrays import Array, FloatArray
+from fastnn.nn.activations import Activation, ReLU
+from fastnn.nn.batchnorm import BatchNorm1d
+from fastnn.nn.linear import Linear
+from fastnn.nn.module import Fusable, Module
+
+
+class Sequential(Module):
+    """The layers one after the other: forward in order, backward in reverse.
+
+    Parameters
+    ----------
+    layers : modules, at least one, each object only once (a layer remembers one batch)
+    seed : integer that draws all weights, in layer order, from one NumPy generator; None keeps what the
+        layers hold
+
+    `model[i]`, `len(model)` and iteration give the layers. A ReLU behind a Linear or BatchNorm1d is computed
+    by that layer's kernel while it stores its result; results and gradients are the same bit for bit.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> hidden = nn.Linear(784, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU()
+    >>> model = nn.Sequential(*hidden, nn.Linear(256, 10), seed=0)
+    >>> model
+    Sequential()                                                               0
+      0: Linear(784, 256, bias=False)  weight (784, 256)                 200,704
+      1: BatchNorm1d(256)              gamma (256,) beta (256,)              512
+      2: ReLU()                                                                0
+      3: Linear(256, 10)               weight (256, 10) bias (10,)         2,570
+    203,786 parameters
+    """
+
+    def __init__(self, *layers: Module, seed: int | None = None) -> None:
+        if not layers:
+            raise ValueError("Sequential: needs at least one layer, got none")
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                hint = "; pass an object of it, with ()" if isinstance(layer, type) else ""
+                raise TypeError(f"Sequential: layer {i} must be a Module, got {layer!r}{hint}")
+        self.layers = layers
+        self._check_unshared()
+        # One entry per kernel: the layer, and the kind of the activation behind it that its kernel applies.
+        self._groups: list[tuple[Module, Any]] = []
+        for i in range(len(layers)):
+            if not self._fuses(i - 1):
+                kind = cast(Activation, layers[i + 1]).kind if self._fuses(i) else None
+                self._groups.append((layers[i], kind))
+        # The first one with parameters: where dx is not wanted, nothing in front of it has work to do.
+        trained = (i for i, (layer, _) in enumerate(self._groups) if layer.parameters())
+        self._first_trained = next(trained, len(self._groups))
+        for name, parameter in self.named_parameters():
+            parameter.name = name
+        if seed is not None:
+            self.reset_parameters(seed)
+
+    def _check_unshared(self) -> None:
+        """Refuse a layer or parameter in two places: one backward would overwrite what the other left."""
+        places: dict[int, str] = {}
+        for name, layer in self.named_children():
+            for part in [*layer.modules(), *layer.parameters()]:
+                if places.setdefault(id(part), name) != name:
+                    raise ValueError(
+                        f"Sequential: layers {places[id(part)]} and {name} are or share the same "
+                        f"{type(part).__name__}; make a new one for each place"
+                    )
+
+    def _fuses(self, i: int) -> bool:
+        """Whether layer i applies the ReLU behind it; not the last one: its result the caller may change."""
+        return (
+            0 <= i < len(self.layers) - 2
+            and type(self.layers[i]) in (Linear, BatchNorm1d)
+            and type(self.layers[i + 1]) is ReLU
+        )
+
+    def forward(self, x: Array) -> FloatArray:
+        for layer, activation in self._groups:
+            x = cast(Fusable, layer).forward_activated(x, activation) if activation else layer.forward(x)
+        return x
+
+    def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
+        first = 0 if input_grad else self._first_trained
+        for i in reversed(range(first, len(self._groups))):
+            wanted = input_grad or i > first
+            dx = self._groups[i][0].backward(dy, accumulate=accumulate, input_grad=wanted)
+            if dx is None:
+                return None
+            dy = dx
+        return dy if input_grad else None
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def __getitem__(self, index: int) -> Module:
+        return self.layers[index]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)

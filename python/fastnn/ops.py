@@ -1,0 +1,49 @@
+"""Kernels on NumPy float32 arrays: a call computes, or updates in place, exactly what its name says.
+
+Every function takes native float32 arrays and nothing else: another dtype raises a `TypeError` that names the
+cure, a wrong shape or value a `ValueError`. Inputs may be strided, misaligned or read-only; results that are
+given memory (`out=`, and everything an update changes) must be writable and must not overlap an input. Names
+that end in `_` change their arguments in place, and take one array or a list of arrays per argument (a list
+is one native call). Results have the same bits for every number of threads and every instruction set.
+
+>>> import numpy as np
+>>> from fastnn import ops
+>>> x = np.array([[1, 2], [3, 4]], np.float32)
+>>> w = np.array([[1, -1], [0, 1]], np.float32)
+>>> ops.gemm(x, w, bias=np.array([0, -2], np.float32), activation="relu").tolist()
+[[1.0, 0.0], [3.0, 0.0]]
+>>> param, grad = np.ones(2, np.float32), np.array([2, -2], np.float32)
+>>> ops.sgd_(param, grad, lr=0.25)
+>>> param.tolist()
+[0.5, 1.5]
+"""
+
+from __future__ import annotations
+
+from fastnn._core import (
+    activation,
+    activation_backward,
+    adam_,
+    batch_norm,
+    batch_norm_backward,
+    gemm,
+    linear_backward,
+    momentum_,
+    rmsprop_,
+    sgd_,
+    softmax_cross_entropy,
+)
+
+__all__ = [
+    "activation",
+    "activation_backward",
+    "adam_",
+    "batch_norm",
+    "batch_norm_backward",
+    "gemm",
+    "linear_backward",
+    "momentum_",
+    "rmsprop_",
+    "sgd_",
+    "softmax_cross_entropy",
+]
