@@ -90,9 +90,11 @@ Index product(const Bytes* dims, int n) {
     return size;
 }
 
-Region region_of(const Value& value, const ArrayStruct* a) {
-    Region region{value};
-    if (product(a->dimensions, a->nd) == 0) return region;
+void find_region(Region& region, const Value& value, const ArrayStruct* a) {
+    region.object = value.object;
+    region.name = value.name;
+    region.index = value.index;
+    if (product(a->dimensions, a->nd) == 0) return;
     const auto start = reinterpret_cast<std::uintptr_t>(a->data);
     region.lo = start;
     region.hi = start + kItem;
@@ -101,7 +103,6 @@ Region region_of(const Value& value, const ArrayStruct* a) {
         const auto reach = static_cast<std::uintptr_t>(stride) * static_cast<std::uintptr_t>(a->dimensions[i] - 1);
         (stride < 0 ? region.lo : region.hi) += reach;  // modulo 2**64, so negative strides come out right
     }
-    return region;
 }
 
 // Rows of contiguous columns: the last axis, and all others walked with one stride.
@@ -169,7 +170,7 @@ void check_writable(const Call& call, const Value& value, const ArrayStruct* a) 
     if ((a->flags & Npy::NPY_ARRAY_WRITEABLE_) == 0) {
         call.value_error(value, "is read-only; pass an array that may be written");
     }
-    if (!aligned(a->data)) {
+    if (!aligned(a->data) && product(a->dimensions, a->nd) > 0) {
         call.value_error(value, "starts at an address that is not a multiple of 4; pass an aligned array, such as " +
                                     value.label() + ".copy()");
     }
@@ -191,7 +192,7 @@ Output given_output(const Call& call, const Value& value, const Shape& shape) {
     require_shape(call, value, Shape(a), shape);
     check_writable(call, value, a);
     out.data = reinterpret_cast<float*>(a->data);
-    out.region = region_of(value, a);
+    find_region(out.region, value, a);
     return out;
 }
 
@@ -205,18 +206,6 @@ void load_numpy() {
 }
 
 // ---- shapes ------------------------------------------------------------------------------------------------
-
-Shape::Shape(const ArrayStruct* array) : nd(array->nd) {
-    std::copy(array->dimensions, array->dimensions + nd, dims);
-}
-
-Shape::Shape(std::initializer_list<Index> sizes) : nd(static_cast<int>(sizes.size())) {
-    std::copy(sizes.begin(), sizes.end(), dims);
-}
-
-bool operator==(const Shape& a, const Shape& b) {
-    return a.nd == b.nd && std::equal(a.dims, a.dims + a.nd, b.dims);
-}
 
 std::string text_of(const Shape& shape) {
     Bytes dims[kMaxDimensions];
@@ -240,14 +229,14 @@ const ArrayStruct* array_or_null(const Call& call, const Value& value) {
 }
 
 std::string dtype_text(const ArrayStruct* array) {
-    return py::cast<std::string>(py::str(py::handle(array->descr)));
+    return utf8(py::str(py::handle(array->descr)).ptr());
 }
 
 Input read_matrix(Call& call, const Value& value, Layout layout) {
     const ArrayStruct* a = float_array(call, value, Access::read);
     if (a->nd != 2) refuse_dimensions(call, value, a, 2);
     Input in;
-    in.region = region_of(value, a);
+    find_region(in.region, value, a);
     const auto strides = [](const ArrayStruct* m) {  // those of axes that are never walked may be anything
         const Bytes cols = m->dimensions[1];
         return std::pair{m->dimensions[0] > 1 ? m->strides[0] : cols * kItem, cols > 1 ? m->strides[1] : kItem};
@@ -258,10 +247,10 @@ Input read_matrix(Call& call, const Value& value, Layout layout) {
         a = copied(call, a);
         std::tie(row, col) = strides(a);
     }
-    in.shape = Shape(a);
     in.data = floats(a);
     in.rows = a->dimensions[0];
     in.cols = a->dimensions[1];
+    in.shape = Shape{in.rows, in.cols};
     in.row = row / kItem;
     in.col = col / kItem;
     return in;
@@ -271,7 +260,7 @@ Input read_rows(Call& call, const Value& value) {
     const ArrayStruct* a = float_array(call, value, Access::read);
     if (a->nd < 1) call.value_error(value, "must have at least one dimension, got shape (); pass a 2-D array");
     Input in;
-    in.region = region_of(value, a);
+    find_region(in.region, value, a);
     Rows r = collapse(a);
     if (!r.regular) {
         a = copied(call, a);
@@ -295,7 +284,7 @@ Input read_vector(Call& call, const Value& value, Index n) {
 Input read_flat(Call& call, const Value& value) {
     const ArrayStruct* a = float_array(call, value, Access::read);
     Input in;
-    in.region = region_of(value, a);
+    find_region(in.region, value, a);
     if (!dense(a) || !aligned(a->data)) a = copied(call, a);
     in.shape = Shape(a);
     in.data = floats(a);

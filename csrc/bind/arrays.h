@@ -19,16 +19,33 @@ using Bytes = py::ssize_t;
 
 inline constexpr int kMaxDimensions = 64;  // NumPy's own limit
 
-// A copy of the dimensions: the array's own list may be replaced whenever other Python code runs.
+// A copy of the dimensions: the array's own list may be replaced whenever other Python code runs. Only the first
+// `nd` are ever set, read or copied (64 of them for each array cost more than a small product).
 struct Shape {
-    Shape() {}  // leaves `dims` unset: only the first `nd` are ever read
-    explicit Shape(const ArrayStruct* array);
-    Shape(std::initializer_list<Index> sizes);
+    Shape() {}
+    explicit Shape(const ArrayStruct* array) { assign(array->dimensions, array->nd); }
+    Shape(std::initializer_list<Index> sizes) { assign(sizes.begin(), static_cast<int>(sizes.size())); }
+    Shape(const Shape& other) { assign(other.dims, other.nd); }
+    Shape& operator=(const Shape& other) {
+        assign(other.dims, other.nd);
+        return *this;
+    }
+    bool operator==(const Shape& other) const {
+        bool same = nd == other.nd;
+        for (int i = 0; same && i < nd; ++i) same = dims[i] == other.dims[i];
+        return same;
+    }
 
     int nd = 0;
     Index dims[kMaxDimensions];
+
+   private:
+    template <class Size>
+    void assign(const Size* sizes, int n) {
+        nd = n;
+        for (int i = 0; i < n; ++i) dims[i] = sizes[i];
+    }
 };
-bool operator==(const Shape& a, const Shape& b);
 std::string text_of(const Shape& shape);
 
 // The memory an array can touch, for overlap checks; empty and new arrays touch none that matters.

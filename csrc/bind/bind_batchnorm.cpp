@@ -134,7 +134,7 @@ PyObject* batch_norm(Call& call) {
     args.running_mean = running.mean;
     args.running_var = running.var;
     if (x.cols > 0) {
-        if (training) args.partials = workspace(2 * column_partials(x.rows, x.cols));
+        if (training) args.partials = workspace(3 * column_partials(x.rows, x.cols));
         Tasks tasks;
         tasks.add(kernels().batch_norm, args);
         tasks.run(stream_ns((training ? 3.0 : 2.0) * static_cast<double>(x.rows) * static_cast<double>(x.cols)));

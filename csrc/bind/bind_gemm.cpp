@@ -93,6 +93,7 @@ GemmArgs gemm_args(const Input& a, const Input& b, const Output& c, float beta) 
     g.m = a.rows;
     g.n = b.cols;
     g.k = a.cols;
+    g.k_end = a.cols;
     g.alpha = 1;
     g.beta = beta;
     return g;

@@ -11,6 +11,7 @@
 #include "bind/run.h"
 #include "core/dispatch.h"
 #include "core/team.h"
+#include "core/threads.h"
 
 namespace fastnn::bind {
 namespace {
@@ -110,7 +111,8 @@ double limit_fma(double seconds) {
     return best_rate(args, seconds, "limit_fma");
 }
 
-double limit_stream(const std::string& kind, Index floats, double seconds) {
+double limit_stream(const py::str& name, Index floats, double seconds) {
+    const std::string kind = utf8(name.ptr());
     const std::vector<std::string> kinds = {"read", "copy", "update"};
     const auto found = std::find(kinds.begin(), kinds.end(), kind);
     if (found == kinds.end()) {
@@ -143,11 +145,11 @@ PyObject* empty_call(Call&) { Py_RETURN_NONE; }
 }  // namespace
 
 void bind_runtime(py::module_& m) {
-    kernels();      // reads FASTNN_ISA and
-    num_threads();  // FASTNN_NUM_THREADS: wrong values fail the import
+    kernels();              // reads FASTNN_ISA, and
+    default_num_threads();  // FASTNN_NUM_THREADS: a wrong value fails the import
     m.def("isas", supported_isas, "ISAs of this build that this CPU supports, best first.");
     m.def("get_isa", [] { return std::string(kernels().isa); }, "The active ISA.");
-    m.def("set_isa", [](const py::str& name) { set_isa(name); }, py::arg("name"),
+    m.def("set_isa", [](const py::str& name) { set_isa(utf8(name.ptr())); }, py::arg("name"),
           "Makes one of isas() the active ISA; ValueError for any other name.");
     m.def("isa_macros", [] { return words(kernels().macros()); },
           "The macros with which the active ISA's own objects were compiled.");

@@ -68,6 +68,12 @@ void read_signature(Signature& s, std::string_view doc) {
 
 }  // namespace
 
+std::string utf8(PyObject* text) {
+    const auto bytes = py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace"));
+    if (!bytes) throw py::error_already_set();
+    return PyBytes_AS_STRING(bytes.ptr());
+}
+
 std::string Value::label() const {
     return index < 0 ? std::string(name) : std::string(name) + "[" + std::to_string(index) + "]";
 }
@@ -114,7 +120,7 @@ int Call::keyword_index(PyObject* keyword) const {
         if (PyUnicode_CompareWithASCIIString(keyword, s.texts[i]) == 0) return i;
     }
     throw ArgumentError(PyExc_TypeError, s.name + "() got an unexpected keyword argument '" +
-                                             py::cast<std::string>(py::str(py::handle(keyword))) + "'");
+                                             utf8(keyword) + "'");
 }
 
 void Call::too_many(Py_ssize_t given) const {
@@ -153,6 +159,8 @@ PyObject* invoke(const Signature& signature, Body body, PyObject* const* args, P
         e.restore();
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
+    } catch (const std::invalid_argument& e) {
+        PyErr_SetString(PyExc_ValueError, e.what());
     } catch (const std::exception& e) {
         PyErr_SetString(PyExc_RuntimeError, e.what());
     }

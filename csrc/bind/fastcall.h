@@ -37,6 +37,9 @@ struct Value {
     std::string label() const;  // name or name[index]
 };
 
+// A Python string for C; what UTF-8 cannot hold (a lone surrogate) is escaped.
+std::string utf8(PyObject* text);
+
 // A TypeError or ValueError about an argument; becomes the Python exception in `invoke`.
 class ArgumentError : public std::exception {
    public:

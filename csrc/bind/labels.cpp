@@ -47,10 +47,13 @@ bool are_class_ids(const Call& call, const Value& value, Index n) {
     const auto* descr = descr_of(a);
     const std::string cure = "; pass " + name + ".astype(np.int64)";
     if (descr->kind == 'b') call.type_error(value, "must be integer class ids, got dtype bool" + cure);
-    if (descr->kind == 'f' && a->nd == 1) {
-        call.type_error(value, "of one dimension are class ids and must be integers, got dtype " + dtype_text(a) + cure);
+    if (descr->kind == 'f' && a->nd < 2) {
+        call.type_error(value, "of shape (n,) are class ids and must be integers, got dtype " + dtype_text(a) + cure);
     }
-    if (descr->type_num < Npy::NPY_BYTE_ || descr->type_num > Npy::NPY_ULONGLONG_) return false;
+    if (descr->kind == 'f') return false;
+    if (descr->type_num < Npy::NPY_BYTE_ || descr->type_num > Npy::NPY_ULONGLONG_) {
+        call.type_error(value, "must be integer class ids or float32 probabilities, got dtype " + dtype_text(a) + cure);
+    }
     if (descr->byteorder != '=' && descr->byteorder != '|') {
         call.type_error(value, "must have native byte order, got dtype " + dtype_text(a) + cure);
     }

@@ -1,5 +1,7 @@
 #include "bind/run.h"
 
+#include <algorithm>
+
 namespace fastnn::bind {
 namespace {
 
@@ -20,6 +22,28 @@ bool signal_raised() {
 }  // namespace
 
 bool inside_poll() { return t_inside_poll; }
+
+void Tasks::add(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
+    constexpr double kPieceFlops = 1e8;  // of one chunk: a tenth of a second on the scalar path
+    constexpr Index kMostPieces = 100;
+    const Task whole = task(kernel, args);
+    if (whole.chunks == 0) return;
+    const Index blocks = (args.k + kBlockK - 1) / kBlockK;
+    const double flops = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
+    const double wanted = flops / kPieceFlops / whole.chunks;
+    const Index pieces = std::min({blocks, kMostPieces, static_cast<Index>(std::min(wanted, 1e6)) + 1});
+    if (pieces <= 1) {
+        tasks_[count_++] = whole;
+        return;
+    }
+    GemmArgs* list = pieces_.emplace_back(std::make_unique<GemmArgs[]>(static_cast<std::size_t>(pieces))).get();
+    for (Index i = 0; i < pieces; ++i) {
+        list[i] = args;
+        list[i].k_begin = blocks * i / pieces * kBlockK;
+        list[i].k_end = std::min(blocks * (i + 1) / pieces * kBlockK, args.k);
+        tasks_[count_++] = task(kernel, list[i]);
+    }
+}
 
 bool Tasks::execute(double cost_ns, Poll poll) const {
     if (count_ == 0) return true;

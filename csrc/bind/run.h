@@ -1,6 +1,9 @@
 // Runs kernels for one call: releases the GIL when that pays, and turns a signal's exception into the call's.
 #pragma once
 
+#include <memory>
+#include <vector>
+
 #include "bind/fastcall.h"
 #include "core/team.h"
 
@@ -19,6 +22,10 @@ class Tasks {
         for (const Kernel<Args>& phase : kernel) add(phase, args);
     }
 
+    // A long sum becomes several tasks of whole blocks of K, because a signal waits for a chunk to end. The blocks
+    // are added in the same order, so the bits are the same.
+    void add(const Kernel<GemmArgs>& kernel, const GemmArgs& args);
+
     // cost_ns: estimated work of one thread. Throws py::error_already_set if a signal handler raised.
     void run(double cost_ns) const;
     // The same without a way out: what has begun is finished, so a half-applied update is never seen.
@@ -29,6 +36,7 @@ class Tasks {
 
     Task tasks_[kMaxTasks];
     int count_ = 0;
+    std::vector<std::unique_ptr<GemmArgs[]>> pieces_;
 };
 
 // True inside a Python signal handler that interrupted a running kernel of this thread.

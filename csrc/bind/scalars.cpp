@@ -32,14 +32,12 @@ std::string type_name(PyObject* object) { return object == Py_None ? "None" : Py
 
 std::string repr_of(PyObject* object) {
     constexpr Py_ssize_t kLongest = 80;  // a wrong argument may print as pages
-    const auto owned = [](PyObject* p) { return py::reinterpret_steal<py::object>(p); };
-    py::object text = owned(PyObject_Repr(object));
+    auto text = py::reinterpret_steal<py::object>(PyObject_Repr(object));
     if (!text) throw py::error_already_set();
-    const bool cut = PyUnicode_GET_LENGTH(text.ptr()) > kLongest;
-    if (cut) text = owned(PyUnicode_Substring(text.ptr(), 0, kLongest));
-    const py::object bytes = text ? owned(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "replace")) : py::object();
-    if (!bytes) throw py::error_already_set();
-    return PyBytes_AS_STRING(bytes.ptr()) + std::string(cut ? "..." : "");
+    if (PyUnicode_GET_LENGTH(text.ptr()) <= kLongest) return utf8(text.ptr());
+    text = py::reinterpret_steal<py::object>(PyUnicode_Substring(text.ptr(), 0, kLongest));
+    if (!text) throw py::error_already_set();
+    return utf8(text.ptr()) + "...";
 }
 
 double number(const Call& call, const Value& value) {
@@ -87,8 +85,8 @@ std::int64_t positive_integer(const Call& call, const Value& value) {
     return n;
 }
 
-int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices) {
-    std::string names;
+int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices, bool or_none) {
+    std::string names = or_none ? "None" : "";
     int position = 0;
     const bool is_text = PyUnicode_Check(value.object);
     for (const char* name : choices) {
@@ -106,7 +104,9 @@ Activation activation_kind(const Call& call, const Value& value) {
 }
 
 Activation optional_activation(const Call& call, const Value& value) {
-    return value.given() ? activation_kind(call, value) : Activation::none;
+    if (!value.given()) return Activation::none;
+    choice(call, value, {"relu"}, true);
+    return Activation::relu;
 }
 
 }  // namespace fastnn::bind

@@ -71,7 +71,8 @@ const Kernels* find(const std::string& name) {
     }
     for (const char* known : {"avx512bf16", "avx512", "avx2", "scalar"})
         if (name == known)
-            throw std::invalid_argument("ISA '" + name + "' is not in this build; built: " + joined(built_isas()));
+            throw std::invalid_argument("ISA '" + name +
+                                        "' is not in this build; built: " + joined(built_isas()));
     throw std::invalid_argument("unknown ISA '" + name + "'; choose one of scalar, avx2, avx512, avx512bf16");
 }
 

@@ -7,7 +7,7 @@
 namespace fastnn {
 
 class FlushDenormals {
-   public:
+ public:
     FlushDenormals() : saved_(read()) { write(saved_ | kFlush); }
     ~FlushDenormals() { write(saved_); }
     void suspend() const { write(saved_); }
@@ -15,7 +15,7 @@ class FlushDenormals {
     FlushDenormals(const FlushDenormals&) = delete;
     FlushDenormals& operator=(const FlushDenormals&) = delete;
 
-   private:
+ private:
 #if defined(__x86_64__)
     using Word = std::uint32_t;
     static constexpr Word kFlush = 0x8040;  // FTZ | DAZ

@@ -16,7 +16,7 @@ struct Kernel {
 
 // Yardsticks of the machine (bench/): each thread runs one chunk.
 struct LimitArgs {
-    float* data;     // `floats` elements for each chunk
+    float* data;  // `floats` elements for each chunk
     Index floats;
     Index repeats;
     int threads;
@@ -38,13 +38,15 @@ struct Kernels {
     Kernel<LimitArgs> limit;
 };
 
-// Streaming kernels cut every array into pieces of this many elements; an array past 2^33 elements gets longer
-// pieces instead of more than the team can count.
+// Streaming kernels cut every array into pieces of this many elements; an array past 2^33 elements gets
+// longer pieces instead of more than the team can count.
 [[gnu::always_inline]] constexpr Index stream_chunk(Index n) {
     const Index least = (n / 500'000 + 63) / 64 * 64;
     return least > 16384 ? least : 16384;
 }
-[[gnu::always_inline]] constexpr Index stream_chunks(Index n) { return (n + stream_chunk(n) - 1) / stream_chunk(n); }
+[[gnu::always_inline]] constexpr Index stream_chunks(Index n) {
+    return (n + stream_chunk(n) - 1) / stream_chunk(n);
+}
 
 // Floats of workspace that one column reduction over (rows, cols) needs.
 constexpr Index column_partials(Index rows, Index cols) {

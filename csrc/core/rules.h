@@ -1,5 +1,5 @@
-// The update rules, each once: F is a CPU vector (cpu/vec.h) or float (a CUDA thread). An FMA exists only where
-// it is written, so both give the same bits. Coefficients are those of UpdateArgs.
+// The update rules, each once: F is a CPU vector (cpu/vec.h) or float (a CUDA thread). An FMA exists only
+// where it is written, so both give the same bits. Coefficients are those of UpdateArgs.
 #pragma once
 
 #include "core/types.h"
@@ -50,8 +50,8 @@ FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c)
 }
 
 // m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m' / (sqrt(v') + eps), m' and v' bias-corrected:
-// c.lr = lr / (1 - b1^t), c.root_scale = 1 / sqrt(1 - b2^t). Weight decay is added to g (weight_decay = wd) or,
-// decoupled, multiplies p first (weight_decay = 1 - lr wd).
+// c.lr = lr / (1 - b1^t), c.root_scale = 1 / sqrt(1 - b2^t). Weight decay is added to g (weight_decay = wd)
+// or, decoupled, multiplies p first (weight_decay = 1 - lr wd).
 template <bool kDecoupled, class F>
 FASTNN_RULE void adam_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c, bool decay) {
     if constexpr (kDecoupled) {

@@ -28,11 +28,13 @@ using Word = std::uint64_t;
 
 // Measured on 2 cores: waking a parked worker costs 5 to 10 us, a hot region under 1 us.
 constexpr double kBreakEvenNs = 6000;
-constexpr double kWakeNs = 15000;         // parked workers are woken only for more work than this
-constexpr Index kSpinNs = 40000;          // a worker spins this long before it parks
-constexpr Index kLateNs = 60000;          // waiting this much longer than a chunk takes: its owner lost the core
+constexpr double kWakeNs = 15000;  // parked workers are woken only for more work than this
+constexpr Index kSpinNs = 40000;   // a worker spins this long before it parks
+constexpr Index kLateNs = 60000;   // waiting this much longer than a chunk takes: its owner lost the core
 constexpr Index kSerialNs = 100'000'000;  // how long the team stays serial after two late regions in a row
 constexpr Index kPollNs = 50'000'000;
+constexpr double kPollableNs =
+    1e6;  // estimates are those of a fast ISA: the scalar path takes 100 times longer
 
 Index now_ns() {
     timespec t;
@@ -49,7 +51,8 @@ void pause() {
 }
 
 void futex(std::atomic<std::uint32_t>& word, int op, std::uint32_t value) {
-    syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), op | FUTEX_PRIVATE_FLAG, value, nullptr, nullptr, 0);
+    syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), op | FUTEX_PRIVATE_FLAG, value, nullptr,
+            nullptr, 0);
 }
 
 // ---- memory of one thread ------------------------------------------------------------------------------
@@ -57,7 +60,7 @@ void futex(std::atomic<std::uint32_t>& word, int op, std::uint32_t value) {
 std::atomic<Index> g_workspace_bytes{0};
 
 class Buffer {
-   public:
+ public:
     Buffer() = default;
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
@@ -75,7 +78,7 @@ class Buffer {
         return data_;
     }
 
-   private:
+ private:
     void release() {
         if (data_ == nullptr) return;
         ::operator delete(data_, std::align_val_t{4096});
@@ -88,12 +91,13 @@ class Buffer {
 };
 
 thread_local Buffer t_scratch;
-thread_local Buffer t_workspace[2];  // the second serves calls made by a signal handler while a region is polled
+thread_local Buffer
+    t_workspace[2];  // the second serves calls made by a signal handler while a region is polled
 thread_local int t_polls = 0;
 
 // Asks the poll function between chunks, with the caller's floating-point environment restored.
 class Poller {
-   public:
+ public:
     Poller(Poll poll, const FlushDenormals& flush) : poll_(poll), flush_(flush), last_(poll ? now_ns() : 0) {}
 
     bool cancels() {
@@ -107,7 +111,7 @@ class Poller {
         return cancel;
     }
 
-   private:
+ private:
     Poll poll_;
     const FlushDenormals& flush_;
     Index last_;
@@ -127,7 +131,7 @@ Word pack(Word epoch, unsigned phase, int chunks) {
 }
 
 class Team {
-   public:
+ public:
     explicit Team(int workers) {
         threads_.reserve(static_cast<std::size_t>(workers));
         for (int id = 1; id <= workers; ++id) {
@@ -182,7 +186,7 @@ class Team {
 
     bool serial_now() const { return serial_until_ != 0 && now_ns() < serial_until_; }
 
-   private:
+ private:
     // Runs one chunk if there is one to claim.
     bool claim(int id, Scratch& scratch) {
         Word s = state_.load(std::memory_order_acquire);
@@ -240,7 +244,8 @@ class Team {
         parked_.fetch_add(1, std::memory_order_seq_cst);
         const std::uint32_t ticket = wake_.load(std::memory_order_seq_cst);
         const Word s = state_.load(std::memory_order_seq_cst);
-        if (front_of(s) >= back_of(s) && !quit_.load(std::memory_order_seq_cst)) futex(wake_, FUTEX_WAIT, ticket);
+        if (front_of(s) >= back_of(s) && !quit_.load(std::memory_order_seq_cst))
+            futex(wake_, FUTEX_WAIT, ticket);
         parked_.fetch_sub(1, std::memory_order_seq_cst);
     }
 
@@ -319,7 +324,7 @@ bool run_tasks(const Task* tasks, int count, double cost_ns, Poll poll) {
     }
     Scratch scratch{t_scratch.reserve(kScratchBytes)};
     const FlushDenormals flush;
-    Poller poller(cost_ns > kPollNs && t_polls == 0 ? poll : nullptr, flush);
+    Poller poller(cost_ns > kPollableNs && t_polls == 0 ? poll : nullptr, flush);
     if (cost_ns > kBreakEvenNs && widest > 1 && widest <= kMaxChunks && num_threads() > 1) {
         const BusyLock lock;
         if (lock.owned) {
@@ -356,7 +361,8 @@ void set_num_threads(int n) {
 Index workspace_bytes() { return g_workspace_bytes.load(); }
 
 float* workspace(Index floats) {
-    return reinterpret_cast<float*>(t_workspace[t_polls].reserve(std::max<Index>(floats, 16) * Index{sizeof(float)}));
+    return reinterpret_cast<float*>(
+        t_workspace[t_polls].reserve(std::max<Index>(floats, 16) * Index{sizeof(float)}));
 }
 
 double fork_join_seconds(int repeats) {

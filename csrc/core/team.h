@@ -2,9 +2,10 @@
 //
 // A region is a list of tasks (phases). Chunks are claimed by compare-and-swap on one word that holds
 // (epoch, phase, front, back): the caller and even workers take from the front, odd workers from the back, so
-// that with two threads each keeps its part of the arrays in its own cache from call to call. A claim is valid
-// exactly when the swap succeeds, so the caller never waits for a worker that holds no chunk, and a worker that
-// wakes late finds nothing to do. The bits never depend on any of this: chunks are fixed by the shape.
+// that with two threads each keeps its part of the arrays in its own cache from call to call. A claim is
+// valid exactly when the swap succeeds, so the caller never waits for a worker that holds no chunk, and a
+// worker that wakes late finds nothing to do. The bits never depend on any of this: chunks are fixed by the
+// shape.
 #pragma once
 
 #include "core/kernels.h"
@@ -18,9 +19,10 @@ struct Task {
     int chunks;
 };
 
-inline constexpr int kMaxTasks = 16;
+inline constexpr int kMaxTasks = 255;
 
-// Called by the thread that opened the region, between chunks, at most every 50 ms; true cancels what is left.
+// Called by the thread that opened the region, between chunks, at most every 50 ms; true cancels what is
+// left.
 using Poll = bool (*)();
 
 // Runs the tasks in order with a barrier after each. cost_ns: estimated work of one thread, decides whether

@@ -31,6 +31,7 @@ struct GemmArgs {
     Index c_row;
     const float* bias;
     Index m, n, k;
+    Index k_begin, k_end;  // the terms of this task: all of them, or whole blocks of a long sum
     float alpha, beta;
     Activation activation;
 };
@@ -73,7 +74,7 @@ struct BatchNormArgs {
     const float *gamma, *beta;
     float *mean, *rstd;
     float *running_mean, *running_var;
-    float* partials;  // 2 * column_partials(rows, cols) floats; training only
+    float* partials;  // 3 * column_partials(rows, cols) floats; training only
     float momentum, eps;
     bool training;
     Activation activation;
@@ -99,8 +100,8 @@ struct BatchNormBackwardArgs {
     Activation activation;
 };
 
-// Exactly one of labels and probabilities is given. row_loss[i] = -sum_c t_c log softmax(logits_i)_c, unweighted;
-// dlogits_i = scale * (weight ? weight[i] : 1) * (softmax(logits_i) * sum_c t_c - t_i).
+// Exactly one of labels and probabilities is given. row_loss[i] = -sum_c t_c log softmax(logits_i)_c,
+// unweighted; dlogits_i = scale * (weight ? weight[i] : 1) * (softmax(logits_i) * sum_c t_c - t_i).
 struct SoftmaxArgs {
     const float* logits;
     Index logits_row;
@@ -134,11 +135,11 @@ struct UpdateArgs {
     MomentumStyle style;
     bool nesterov;
     bool decoupled;
-    float lr;            // adam: lr / (1 - beta1^t)
-    float decay0;        // momentum: mu; rmsprop: rho; adam: beta1
-    float decay1;        // adam: beta2
-    float one_minus0;    // 1 - decay0
-    float one_minus1;    // 1 - decay1
+    float lr;          // adam: lr / (1 - beta1^t)
+    float decay0;      // momentum: mu; rmsprop: rho; adam: beta1
+    float decay1;      // adam: beta2
+    float one_minus0;  // 1 - decay0
+    float one_minus1;  // 1 - decay1
     float eps;
     float root_scale;    // adam: 1 / sqrt(1 - beta2^t)
     float weight_decay;  // coupled: added to the gradient; decoupled: 1 - lr * weight_decay

@@ -4,7 +4,9 @@
 
 namespace fastnn::FASTNN_NS {
 int activation_chunks(const ActivationArgs& a) { return static_cast<int>(stream_chunks(a.n)); }
-int activation_backward_chunks(const ActivationBackwardArgs& a) { return static_cast<int>(stream_chunks(a.n)); }
+int activation_backward_chunks(const ActivationBackwardArgs& a) {
+    return static_cast<int>(stream_chunks(a.n));
+}
 
 FASTNN_FLAT void activation(const ActivationArgs& a, int chunk, Scratch&) {
     stream(a.y, a.n, chunk, [&](Index i, int lanes) FASTNN_BODY {
@@ -17,6 +19,5 @@ FASTNN_FLAT void activation_backward(const ActivationBackwardArgs& a, int chunk,
         vstore(a.dx + i, keep_positive(vload(a.x + i, lanes), vload(a.dy + i, lanes)), lanes);
     });
 }
-
 
 }  // namespace fastnn::FASTNN_NS

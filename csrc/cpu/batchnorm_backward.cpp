@@ -1,7 +1,7 @@
 // Batch-norm backward. With dy' = dy where the activation passed and d = x - mean:
 //   dbeta = sum dy', dgamma = rstd * sum dy' d, dx = gamma rstd (dy' - dbeta / n - d rstd dgamma / n).
-#include "cpu/entries.h"
 #include "cpu/columns.h"
+#include "cpu/entries.h"
 
 namespace fastnn::FASTNN_NS {
 namespace {
@@ -66,9 +66,15 @@ FASTNN_FLAT void apply(const BatchNormBackwardArgs& a, const Block& block) {
 
 }  // namespace
 
-int batch_norm_backward_reduce_chunks(const BatchNormBackwardArgs& a) { return phase_chunks(a.rows, a.cols, 0); }
-int batch_norm_backward_combine_chunks(const BatchNormBackwardArgs& a) { return phase_chunks(a.rows, a.cols, 1); }
-int batch_norm_backward_apply_chunks(const BatchNormBackwardArgs& a) { return a.dx != nullptr ? phase_chunks(a.rows, a.cols, 2) : 0; }
+int batch_norm_backward_reduce_chunks(const BatchNormBackwardArgs& a) {
+    return phase_chunks(a.rows, a.cols, 0);
+}
+int batch_norm_backward_combine_chunks(const BatchNormBackwardArgs& a) {
+    return phase_chunks(a.rows, a.cols, 1);
+}
+int batch_norm_backward_apply_chunks(const BatchNormBackwardArgs& a) {
+    return a.dx != nullptr ? phase_chunks(a.rows, a.cols, 2) : 0;
+}
 
 namespace {
 

@@ -1,6 +1,6 @@
 // out[j] = sum over the rows of x[i, j]: the gradient of a bias.
-#include "cpu/entries.h"
 #include "cpu/columns.h"
+#include "cpu/entries.h"
 
 namespace fastnn::FASTNN_NS {
 namespace {
@@ -41,6 +41,5 @@ void column_sum_combine(const ColumnSumArgs& a, int chunk, Scratch&) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
     combine(a, p, slab_of(p, chunk));
 }
-
 
 }  // namespace fastnn::FASTNN_NS

@@ -15,13 +15,13 @@ namespace fastnn::FASTNN_NS {
 
 static constexpr Index kSlabColumns = 64;
 static constexpr Index kTileColumns = 512;
-static constexpr Index kSlabElements = 16 * 1024;   // x and y, or dy, x and dx, stay in a 512 KB or 1 MB cache
+static constexpr Index kSlabElements = 16 * 1024;  // x and y, or dy, x and dx, stay in a 512 KB or 1 MB cache
 static constexpr Index kGroupElements = 24 * 1024;  // of one chunk in the groups way
 
 struct ColumnPlan {
     Index rows, cols;
-    Index padded;        // columns of one row of partials
-    Index blocks;        // of kStatRows rows
+    Index padded;  // columns of one row of partials
+    Index blocks;  // of kStatRows rows
     bool slabs;
     Index width;         // columns of one chunk of phases 0 and 2
     Index across;        // such chunks side by side
@@ -73,7 +73,8 @@ FASTNN_INLINE Range slab_of(const ColumnPlan& p, int chunk) {
 FASTNN_INLINE Block group_of(const ColumnPlan& p, int chunk) {
     const Index column = chunk % p.across * p.width;
     const Index row = chunk / p.across * p.group_blocks * kStatRows;
-    return {{row, smaller(row + p.group_blocks * kStatRows, p.rows)}, {column, smaller(column + p.width, p.cols)}};
+    return {{row, smaller(row + p.group_blocks * kStatRows, p.rows)},
+            {column, smaller(column + p.width, p.cols)}};
 }
 
 // f(column, lanes) for each Vec of a column range.

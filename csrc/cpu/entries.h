@@ -6,7 +6,7 @@
 
 namespace fastnn::FASTNN_NS {
 
-#define FASTNN_ENTRY(name, Args)   \
+#define FASTNN_ENTRY(name, Args)    \
     int name##_chunks(const Args&); \
     void name(const Args&, int chunk, Scratch&)
 

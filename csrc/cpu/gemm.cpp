@@ -29,7 +29,7 @@ struct Tile {
     bool plain;        // alpha 1, beta 0, first and last: nothing but bias and ReLU to do
     bool relu;
     int cols;
-    int tail;          // of them in the last register
+    int tail;  // of them in the last register
 };
 
 template <bool kEdge>
@@ -48,8 +48,8 @@ FASTNN_INLINE void store_last(float* p, Reg r, int tail) {
         store(p, r);
 }
 
-// What is left to do with a tile of sums that lies in an L1 buffer (`width` floats a row) when it is more than
-// bias and ReLU: alpha, beta, or one of several blocks of K. The blocks are added up in c.
+// What is left to do with a tile of sums that lies in an L1 buffer (`width` floats a row) when it is more
+// than bias and ReLU: alpha, beta, or one of several blocks of K. The blocks are added up in c.
 __attribute__((noinline)) void finish_buffered(const Tile& t, const float* sums, int rows, int width) {
     const Vec alpha = splat(t.alpha);
     const Vec beta = splat(t.beta);
@@ -149,13 +149,14 @@ constexpr EdgeTables edge_tables(std::integer_sequence<int, V...>) {
     return {{tile_table<V + 1, true>(std::make_integer_sequence<int, kRows[V + 1]>{})...}};
 }
 
-constexpr TileTable kWhole = tile_table<kMaxWidth, false>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
+constexpr TileTable kWhole =
+    tile_table<kMaxWidth, false>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
 constexpr EdgeTables kEdge = edge_tables(std::make_integer_sequence<int, kMaxWidth>{});
 
 // ---- how a product is cut into chunks: by shape only ----------------------------------------------------
 
 struct Grid {
-    Index rows, cols;     // of one chunk
+    Index rows, cols;  // of one chunk
     Index row_blocks, col_slabs;
     bool pack;
 };
@@ -168,8 +169,9 @@ Index most(Index a, Index b) { return a > b ? a : b; }
 Grid grid_of(const GemmArgs& g) {
     const Index k = least(g.k, kBlockK);
     const double flops = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
-    const double chunks = flops / kChunkFlops + 1.0;
-    const Index want = chunks < kMaxChunks ? static_cast<Index>(chunks) : kMaxChunks;
+    const double few = flops / kChunkFlops + 1.0 < kMaxChunks ? flops / kChunkFlops + 1.0 : kMaxChunks;
+    const double many = flops / kLongestChunkFlops;
+    const Index want = static_cast<Index>(many > few ? (many < 1e5 ? many : 1e5) : few);
     const Index widest = most(kPanel, kSlabFloats / most(k, 1) / kPanel * kPanel);
     // Columns first: slabs share no part of b, so nothing is packed twice.
     Grid grid{};
@@ -226,7 +228,7 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
     t.beta = g.beta;
     t.relu = g.activation == Activation::relu;
     t.plain = g.k <= kBlockK && g.alpha == 1.0f && g.beta == 0.0f;
-    for (Index k0 = 0; k0 == 0 || k0 < g.k; k0 += kBlockK) {
+    for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {
         t.k = least(kBlockK, g.k - k0);
         t.first = k0 == 0;
         t.last = k0 + kBlockK >= g.k;
@@ -264,6 +266,5 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
         }
     }
 }
-
 
 }  // namespace fastnn::FASTNN_NS

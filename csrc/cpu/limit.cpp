@@ -58,7 +58,8 @@ double copy_bytes(float* p, Index n, Index repeats) {
         for (Index i = 0; i < half; i += kLanes) vstore(p + half + i, vload(p + i));
         __asm__ volatile("" ::: "memory");
     }
-    return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(half) * static_cast<double>(repeats);
+    return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(half) *
+           static_cast<double>(repeats);
 }
 
 double update_bytes(float* p, Index n, Index repeats) {
@@ -69,7 +70,8 @@ double update_bytes(float* p, Index n, Index repeats) {
         for (Index i = 0; i < whole; i += kLanes) vstore(p + i, fma(vload(p + i), factor, term));
         __asm__ volatile("" ::: "memory");
     }
-    return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(whole) * static_cast<double>(repeats);
+    return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(whole) *
+           static_cast<double>(repeats);
 }
 
 }  // namespace
@@ -79,12 +81,19 @@ int limit_chunks(const LimitArgs& a) { return a.threads; }
 void limit(const LimitArgs& a, int chunk, Scratch&) {
     float* const p = a.data + chunk * a.floats;
     switch (a.kind) {
-        case 0: a.result[chunk] = fma_flops(a.repeats); return;
-        case 1: a.result[chunk] = read_bytes(p, a.floats, a.repeats); return;
-        case 2: a.result[chunk] = copy_bytes(p, a.floats, a.repeats); return;
-        default: a.result[chunk] = update_bytes(p, a.floats, a.repeats); return;
+        case 0:
+            a.result[chunk] = fma_flops(a.repeats);
+            return;
+        case 1:
+            a.result[chunk] = read_bytes(p, a.floats, a.repeats);
+            return;
+        case 2:
+            a.result[chunk] = copy_bytes(p, a.floats, a.repeats);
+            return;
+        default:
+            a.result[chunk] = update_bytes(p, a.floats, a.repeats);
+            return;
     }
 }
-
 
 }  // namespace fastnn::FASTNN_NS

@@ -12,7 +12,8 @@
 #define FASTNN_INLINE static inline __attribute__((always_inline))
 
 // For lambdas and the functions that take them: one left as a call keeps its registers in memory and its lane
-// count variable (batch-norm backward: 58 cycles a vector against 12). gcc's flatten alone gives up on long bodies.
+// count variable (batch-norm backward: 58 cycles a vector against 12). gcc's flatten alone gives up on long
+// bodies.
 #define FASTNN_BODY __attribute__((always_inline))
 #define FASTNN_FLAT __attribute__((flatten))
 
@@ -34,8 +35,8 @@ FASTNN_INLINE void unroll_over(F&& f, std::integer_sequence<int, I...>) {
     (f(std::integral_constant<int, I>{}), ...);
 }
 
-// f(0), f(1), ..., f(N - 1) with constants: arrays of registers indexed by them stay in registers (a loop that
-// the compiler unrolls late leaves them on the stack: 13 % of a tile at K = 64).
+// f(0), f(1), ..., f(N - 1) with constants: arrays of registers indexed by them stay in registers (a loop
+// that the compiler unrolls late leaves them on the stack: 13 % of a tile at K = 64).
 template <int N, class F>
 FASTNN_INLINE void unroll(F&& f) {
     unroll_over(f, std::make_integer_sequence<int, N>{});

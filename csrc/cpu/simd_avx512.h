@@ -47,8 +47,9 @@ FASTNN_INLINE void transpose(Reg (&r)[16]) {
         u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
     for (int c = 0; c < 4; ++c) {
-        const __m512 lo01 = _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88);   // lanes 0, 2 of rows 0-3, then of 4-7
-        const __m512 hi01 = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd);   // lanes 1, 3
+        const __m512 lo01 =
+            _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88);  // lanes 0, 2 of rows 0-3, then of 4-7
+        const __m512 hi01 = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd);  // lanes 1, 3
         const __m512 lo23 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0x88);
         const __m512 hi23 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0xdd);
         r[c].v = _mm512_shuffle_f32x4(lo01, lo23, 0x88);

@@ -1,5 +1,6 @@
 // Eight floats in plain C++: the reference that the vector ISAs equal bit for bit.
-// Reg: load, store (whole or the first n), arithmetic, fma, sqrt, max_, min_, keep_positive, first_of, exp2_biased, transpose.
+// Reg: load, store (whole or the first n), arithmetic, fma, sqrt, max_, min_, keep_positive, first_of,
+// exp2_biased, transpose.
 #pragma once
 
 namespace fastnn::scalar {

@@ -41,7 +41,8 @@ FASTNN_FLAT void softmax_row(const SoftmaxArgs& a, Index i) {
 
     const Vec lowest = splat(-__builtin_inff());
     Vec top = lowest;
-    each_class(a.cols, [&](Index j, int n) FASTNN_BODY { top = max_(first_of(vload(x + j, n), lowest, n), top); });
+    each_class(a.cols,
+               [&](Index j, int n) FASTNN_BODY { top = max_(first_of(vload(x + j, n), lowest, n), top); });
     const float largest = maximum(top);
 
     Vec total = splat(0.0f);
@@ -59,8 +60,9 @@ FASTNN_FLAT void softmax_row(const SoftmaxArgs& a, Index i) {
         const Index label = a.labels[i];
         const float p = d[label] * inverse;
         a.row_loss[i] = log_denominator - (static_cast<double>(x[label]) - static_cast<double>(largest));
-        each_class(a.cols,
-                   [&](Index j, int n) FASTNN_BODY { vstore(d + j, vload(d + j, n) * splat(inverse) * splat(weight), n); });
+        each_class(a.cols, [&](Index j, int n) FASTNN_BODY {
+            vstore(d + j, vload(d + j, n) * splat(inverse) * splat(weight), n);
+        });
         d[label] = (p - 1.0f) * weight;
         return;
     }
@@ -89,6 +91,5 @@ void softmax_cross_entropy(const SoftmaxArgs& a, int chunk, Scratch&) {
     const Index end = (chunk + 1) * per < a.rows ? (chunk + 1) * per : a.rows;
     for (Index i = chunk * per; i < end; ++i) softmax_row(a, i);
 }
-
 
 }  // namespace fastnn::FASTNN_NS

@@ -11,7 +11,8 @@ namespace fastnn::FASTNN_NS {
 template <class F>
 FASTNN_INLINE void stream_range(const float* out, Index begin, Index end, F f) {
     Index i = begin;
-    const Index misaligned = static_cast<Index>(reinterpret_cast<std::uintptr_t>(out + i) / sizeof(float) % kLanes);
+    const Index misaligned =
+        static_cast<Index>(reinterpret_cast<std::uintptr_t>(out + i) / sizeof(float) % kLanes);
     if (misaligned != 0 && i < end) {
         const Index lead = kLanes - misaligned < end - i ? kLanes - misaligned : end - i;
         f(i, static_cast<int>(lead));

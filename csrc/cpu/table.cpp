@@ -1,4 +1,5 @@
-// The kernels of this ISA: all that other rooms see of it. Constant data: reading it runs no code of this ISA.
+// The kernels of this ISA: all that other rooms see of it. Constant data: reading it runs no code of this
+// ISA.
 #include "cpu/entries.h"
 
 namespace fastnn::FASTNN_NS {
@@ -7,8 +8,7 @@ const char* macros();
 
 #define FASTNN_TEXT_(x) #x
 #define FASTNN_TEXT(x) FASTNN_TEXT_(x)
-#define FASTNN_KERNEL(name) \
-    { name##_chunks, name }
+#define FASTNN_KERNEL(name) {name##_chunks, name}
 
 extern const Kernels kTable;
 constinit const Kernels kTable = {
@@ -20,7 +20,8 @@ constinit const Kernels kTable = {
     .activation_backward = FASTNN_KERNEL(activation_backward),
     .batch_norm = {FASTNN_KERNEL(batch_norm_reduce), FASTNN_KERNEL(batch_norm_combine),
                    FASTNN_KERNEL(batch_norm_apply)},
-    .batch_norm_backward = {FASTNN_KERNEL(batch_norm_backward_reduce), FASTNN_KERNEL(batch_norm_backward_combine),
+    .batch_norm_backward = {FASTNN_KERNEL(batch_norm_backward_reduce),
+                            FASTNN_KERNEL(batch_norm_backward_combine),
                             FASTNN_KERNEL(batch_norm_backward_apply)},
     .softmax_cross_entropy = FASTNN_KERNEL(softmax_cross_entropy),
     .update = FASTNN_KERNEL(update),

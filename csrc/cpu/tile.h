@@ -7,11 +7,11 @@ namespace fastnn::FASTNN_NS {
 
 // kRows[v]: rows of the register tile that is v registers wide (at most kMaxWidth).
 #if defined(FASTNN_ISA_AVX512)
-static constexpr int kMaxWidth = 4;                    // 6x64: 24 accumulators, 4 of b, 1 of a
-static constexpr int kRows[] = {0, 14, 12, 8, 6};      // 14x16 keeps both FMA units busy (8 chains are the least)
+static constexpr int kMaxWidth = 4;                // 6x64: 24 accumulators, 4 of b, 1 of a
+static constexpr int kRows[] = {0, 14, 12, 8, 6};  // 14x16 keeps both FMA units busy (8 chains are the least)
 static constexpr int kMaxRows = 14;
 #elif defined(FASTNN_ISA_AVX2)
-static constexpr int kMaxWidth = 2;                    // 6x16: 12 accumulators, 2 of b, 1 of a
+static constexpr int kMaxWidth = 2;  // 6x16: 12 accumulators, 2 of b, 1 of a
 static constexpr int kRows[] = {0, 12, 6};
 static constexpr int kMaxRows = 12;
 #else
@@ -32,6 +32,7 @@ static constexpr Index kInPlaceMax = 1024;
 // Work of one chunk: enough to hide a claim (0.1 us), enough chunks to keep several threads evenly busy.
 static constexpr double kChunkFlops = 1e6;
 static constexpr Index kMaxChunks = 24;
+static constexpr double kLongestChunkFlops = 5e9;  // a signal waits for the end of a chunk
 static constexpr Index kMinSlab = 64;
 static constexpr Index kMinRows = 24;
 static constexpr Index kMinPackedRows = 128;

@@ -1,12 +1,10 @@
 // Optimizer updates over a list of arrays in one pass: each rule of core/rules.h in one loop.
-#include "cpu/entries.h"
 #include "core/rules.h"
+#include "cpu/entries.h"
 #include "cpu/stream.h"
 
 namespace fastnn::FASTNN_NS {
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 
 int update_chunks(const UpdateArgs& a) { return static_cast<int>(a.chunks); }
 
@@ -26,8 +24,8 @@ const UpdateTensor& tensor_of(const UpdateArgs& a, Index chunk) {
 template <int kSlots, class Rule>
 FASTNN_INLINE void each(const UpdateArgs& a, int chunk, Rule rule) {
     const UpdateTensor& t = tensor_of(a, chunk);
-    const UpdateCoefficients<Vec> c{splat(a.lr),         splat(a.decay0),     splat(a.decay1),
-                                    splat(a.one_minus0), splat(a.one_minus1), splat(a.eps),
+    const UpdateCoefficients<Vec> c{splat(a.lr),         splat(a.decay0),      splat(a.decay1),
+                                    splat(a.one_minus0), splat(a.one_minus1),  splat(a.eps),
                                     splat(a.root_scale), splat(a.weight_decay)};
     stream(t.param, t.n, static_cast<int>(chunk - t.first_chunk), [&](Index i, int n) FASTNN_BODY {
         UpdateState<Vec> s{vload(t.param + i, n), vload(t.grad + i, n), splat(0.0f), splat(0.0f)};
@@ -51,27 +49,36 @@ FASTNN_FLAT void update(const UpdateArgs& a, int chunk, Scratch&) {
             return;
         case Rule::momentum:
             if (a.style == MomentumStyle::buffer && !a.nesterov)
-                each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { momentum_rule<false, false>(s, c); });
+                each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY {
+                    momentum_rule<false, false>(s, c);
+                });
             else if (a.style == MomentumStyle::buffer)
-                each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { momentum_rule<false, true>(s, c); });
+                each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY {
+                    momentum_rule<false, true>(s, c);
+                });
             else if (!a.nesterov)
-                each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { momentum_rule<true, false>(s, c); });
+                each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY {
+                    momentum_rule<true, false>(s, c);
+                });
             else
-                each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { momentum_rule<true, true>(s, c); });
+                each<1>(a, chunk,
+                        [](State& s, const Coefficients& c) FASTNN_BODY { momentum_rule<true, true>(s, c); });
             return;
         case Rule::rmsprop:
             each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { rmsprop_rule(s, c); });
             return;
         case Rule::adam:
             if (a.decoupled)
-                each<2>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { adam_rule<true>(s, c, true); });
+                each<2>(a, chunk,
+                        [](State& s, const Coefficients& c) FASTNN_BODY { adam_rule<true>(s, c, true); });
             else if (a.weight_decay != 0.0f)
-                each<2>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { adam_rule<false>(s, c, true); });
+                each<2>(a, chunk,
+                        [](State& s, const Coefficients& c) FASTNN_BODY { adam_rule<false>(s, c, true); });
             else
-                each<2>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { adam_rule<false>(s, c, false); });
+                each<2>(a, chunk,
+                        [](State& s, const Coefficients& c) FASTNN_BODY { adam_rule<false>(s, c, false); });
             return;
     }
 }
-
 
 }  // namespace fastnn::FASTNN_NS

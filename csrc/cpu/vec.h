@@ -34,7 +34,9 @@ FASTNN_INLINE Vec vload(const float* p, int n) {
     if (n == kLanes) return vload(p);
     return map([=](int i) FASTNN_BODY {
         const int left = n - i * Reg::kWidth;
-        return left >= Reg::kWidth ? load(p + i * Reg::kWidth) : left > 0 ? load(p + i * Reg::kWidth, left) : set1(0);
+        return left >= Reg::kWidth ? load(p + i * Reg::kWidth)
+               : left > 0          ? load(p + i * Reg::kWidth, left)
+                                   : set1(0);
     });
 }
 FASTNN_INLINE void vstore(float* p, const Vec& a, int n) {
