@@ -1,0 +1,70 @@
+"""Fixtures every test file shares: the instruction set, the number of threads, random numbers."""
+
+import os
+import platform
+import sys
+import zlib
+
+import fastnn
+import numpy as np
+import pytest
+
+# FASTNN_ISA set outside (a forced-ISA run) limits the tests to that one.
+ISAS = [os.environ["FASTNN_ISA"]] if os.environ.get("FASTNN_ISA") else fastnn.isas()
+
+
+def _cpu_name():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def pytest_report_header():
+    config = fastnn.info()
+    return [
+        f"cpu: {_cpu_name()}, {len(os.sched_getaffinity(0))} usable",
+        f"fastnn {config['version']}: tested ISAs {', '.join(ISAS)} (built: {config['isas_built']}), "
+        f"{fastnn.get_num_threads()} threads",
+        f"python {sys.version.split()[0]}, numpy {np.__version__}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def isas():
+    """The names of the instruction sets under test, best first."""
+    return list(ISAS)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    """Each instruction set in turn, active during the test."""
+    previous = fastnn.get_isa()
+    fastnn.set_isa(request.param)
+    yield request.param
+    fastnn.set_isa(previous)
+
+
+@pytest.fixture(params=(1, 2, 3, 8))
+def threads(request):
+    """Each number of threads in turn, active during the test."""
+    previous = fastnn.get_num_threads()
+    fastnn.set_num_threads(request.param)
+    yield request.param
+    fastnn.set_num_threads(previous)
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers of this test alone, the same in every run and whatever other tests run."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def restore_runtime():
+    """Give back the instruction set and the number of threads that a test changes itself."""
+    isa, threads = fastnn.get_isa(), fastnn.get_num_threads()
+    yield
+    fastnn.set_isa(isa)
+    fastnn.set_num_threads(threads)

@@ -1,0 +1,237 @@
+"""What every operation means: float64 NumPy, slow and obvious. Imports nothing but NumPy.
+
+Results are float64, computed from the exact values of the float32 inputs: a test compares a kernel with the
+truth, not with another rounding of it. The last part differs: `gemm_bits` gives the float32 *bits* that
+docs/numerics.md promises, one correctly rounded operation after another.
+"""
+
+import numpy as np
+
+F64 = np.float64
+K_BLOCK = 512  # terms of one chain of fused multiply-adds; docs/numerics.md
+
+
+def f64(*arrays):
+    """Exact float64 copies; None stays None."""
+    copies = tuple(None if a is None else np.array(a, dtype=F64) for a in arrays)
+    return copies[0] if len(copies) == 1 else copies
+
+
+# ---- matrix product ----------------------------------------------------------------------------------------
+
+
+def gemm(
+    a,
+    b,
+    *,
+    out=None,
+    bias=None,
+    activation=None,
+    trans_a=False,
+    trans_b=False,
+    alpha=1.0,
+    beta=0.0,
+    absolute=False,
+):
+    """activation(alpha * op(a) @ op(b) + beta * out + bias); `absolute` takes every term by its magnitude."""
+    a, b, out, bias = f64(a, b, out, bias)
+    alpha, beta = F64(np.float32(alpha)), F64(np.float32(beta))
+    if absolute:
+        a, b, alpha, beta = np.abs(a), np.abs(b), abs(alpha), abs(beta)
+        out = None if out is None else np.abs(out)
+        bias = None if bias is None else np.abs(bias)
+    c = alpha * ((a.T if trans_a else a) @ (b.T if trans_b else b))
+    if beta != 0.0:
+        c = c + beta * out
+    if bias is not None:
+        c = c + bias
+    return c if activation is None or absolute else np.where(c < 0.0, 0.0, c)
+
+
+def linear_backward(dy, x, w):
+    """(dx, dw, db) of y = x @ w + b."""
+    dy, x, w = f64(dy, x, w)
+    return dy @ w.T, x.T @ dy, dy.sum(0)
+
+
+# ---- activation --------------------------------------------------------------------------------------------
+
+
+def relu(x):
+    """max(x, 0); NaN stays NaN."""
+    x = f64(x)
+    return np.where(x <= 0.0, 0.0, x)
+
+
+def relu_backward(dy, x):
+    """dy where x > 0, else 0 (also at 0); NaN in x gives the gradient through, as x <= 0 is false."""
+    dy, x = f64(dy, x)
+    return np.where(x <= 0.0, 0.0, dy)
+
+
+# ---- batch normalization -----------------------------------------------------------------------------------
+
+
+def batch_norm(x, gamma, beta, *, eps=1e-5, mean=None, var=None, activation=None):
+    """(y, mean, var, xhat) over all axes but the last; the given mean and var are used in evaluation."""
+    x, gamma, beta = f64(x, gamma, beta)
+    eps = F64(np.float32(eps))
+    rows = x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
+    mean = rows.mean(0) if mean is None else f64(mean)
+    var = ((rows - mean) ** 2).mean(0) if var is None else f64(var)
+    xhat = (x - mean) / np.sqrt(var + eps)
+    y = gamma * xhat + beta
+    return (y if activation is None else relu(y)), mean, var, xhat
+
+
+def running(old, batch, momentum):
+    """(1 - momentum) * old + momentum * batch."""
+    momentum = F64(np.float32(momentum))
+    return (1.0 - momentum) * f64(old) + momentum * f64(batch)
+
+
+def unbiased(var, rows):
+    """The variance that divides by rows - 1."""
+    return var * rows / (rows - 1)
+
+
+def batch_norm_backward(dy, x, gamma, mean, rstd, *, y=None):
+    """(dx, dgamma, dbeta); y is the result after ReLU where ReLU was fused."""
+    dy, x, gamma, mean, rstd = f64(dy, x, gamma, mean, rstd)
+    if y is not None:
+        dy = relu_backward(dy, y)
+    axes = tuple(range(x.ndim - 1))
+    rows = x.size // max(1, x.shape[-1])
+    xhat = (x - mean) * rstd
+    dbeta, dgamma = dy.sum(axes), (dy * xhat).sum(axes)
+    return gamma * rstd * (dy - dbeta / rows - xhat * dgamma / rows), dgamma, dbeta
+
+
+# ---- loss --------------------------------------------------------------------------------------------------
+
+
+def softmax_cross_entropy(logits, labels, sample_weight=None):
+    """(value, dlogits): the weighted mean over rows of -sum_c t_c log softmax(logits)_c."""
+    logits = f64(logits)
+    rows, classes = logits.shape
+    target = np.eye(classes)[labels] if np.asarray(labels).ndim == 1 else f64(labels)
+    weight = np.ones(rows) if sample_weight is None else f64(sample_weight)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    row_loss = -np.where(target == 0.0, 0.0, target * log_p).sum(1)
+    scale = (weight / weight.sum())[:, None]
+    value = float((weight * row_loss).sum() / weight.sum())
+    return value, scale * (np.exp(log_p) * target.sum(1, keepdims=True) - target)
+
+
+# ---- updates: the new values of all arrays but the gradient ------------------------------------------------
+
+
+def coefficient(x):
+    """A number of the rule as kernels use it: formed in float64, rounded to float32 once."""
+    return F64(np.float32(x))
+
+
+def sgd(param, grad, *, lr):
+    param, grad = f64(param, grad)
+    return (param - coefficient(lr) * grad,)
+
+
+def momentum(param, grad, velocity, *, lr, momentum=0.9, nesterov=False, style="buffer"):
+    param, grad, velocity = f64(param, grad, velocity)
+    lr, mu = coefficient(lr), coefficient(momentum)
+    if style == "buffer":
+        velocity = mu * velocity + grad
+        return param - lr * (grad + mu * velocity if nesterov else velocity), velocity
+    velocity = mu * velocity - lr * grad
+    return param + (mu * velocity - lr * grad if nesterov else velocity), velocity
+
+
+def rmsprop(param, grad, square_avg, *, lr, rho=0.9, eps=1e-8):
+    param, grad, square_avg = f64(param, grad, square_avg)
+    square_avg = coefficient(rho) * square_avg + coefficient(1.0 - rho) * grad**2
+    return param - coefficient(lr) * grad / (np.sqrt(square_avg) + coefficient(eps)), square_avg
+
+
+def adam(
+    param, grad, m, v, *, step, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False
+):
+    param, grad, m, v = f64(param, grad, m, v)
+    if decoupled:
+        param = param * coefficient(1.0 - lr * weight_decay)
+    else:
+        grad = grad + coefficient(weight_decay) * param
+    m = coefficient(beta1) * m + coefficient(1.0 - beta1) * grad
+    v = coefficient(beta2) * v + coefficient(1.0 - beta2) * grad**2
+    rate = coefficient(lr / (1.0 - beta1**step))
+    scale = coefficient(1.0 / np.sqrt(1.0 - beta2**step))
+    return param - rate * m / (np.sqrt(v) * scale + coefficient(eps)), m, v
+
+
+# ---- gradients by differences ------------------------------------------------------------------------------
+
+
+def numerical_gradient(f, x, h=1e-6):
+    """Central differences of the scalar function f at the float64 array x."""
+    x = f64(x)
+    grad = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        kept = x[index]
+        x[index] = kept + h
+        above = f(x)
+        x[index] = kept - h
+        below = f(x)
+        x[index] = kept
+        grad[index] = (above - below) / (2.0 * h)
+    return grad
+
+
+# ---- bits --------------------------------------------------------------------------------------------------
+
+
+def fma(a, b, c):
+    """The float32 nearest to a * b + c (one rounding, ties to even), for finite values.
+
+    The product of two float32 is exact in float64. The sum is rounded to odd (an inexact result gets its last
+    bit set), after which the second rounding, to float32, goes the way the exact sum would.
+    """
+    p = np.asarray(a, F64) * np.asarray(b, F64)
+    c = np.asarray(c, F64)
+    s = np.asarray(p + c)
+    back = s - p
+    lost = (p - (s - back)) + (c - back)  # exact: Knuth's two-sum
+    bits = s.view(np.int64)
+    away = np.where((lost > 0.0) == (s > 0.0), 1, -1)
+    odd = np.where((lost != 0.0) & (bits & 1 == 0), bits + away, bits)
+    return odd.view(F64).astype(np.float32)
+
+
+def gemm_bits(
+    a,
+    b,
+    *,
+    out=None,
+    bias=None,
+    activation=None,
+    trans_a=False,
+    trans_b=False,
+    alpha=1.0,
+    beta=0.0,
+    block=K_BLOCK,
+):
+    """The promised float32 bits of gemm: chains of `block` terms, added in order, then bias, then ReLU."""
+    a, b = (a.T if trans_a else a), (b.T if trans_b else b)
+    alpha, beta = np.float32(alpha), np.float32(beta)
+    rows, terms = a.shape
+    c = np.zeros((rows, b.shape[1]), np.float32) if beta == 0.0 else fma(beta, out, np.float32(0.0))
+    for start in range(0, terms, block):
+        chain = np.zeros_like(c)
+        for k in range(start, min(terms, start + block)):
+            chain = fma(a[:, k : k + 1], b[k : k + 1, :], chain)
+        if start > 0:
+            c = fma(alpha, chain, c)
+        else:
+            c = alpha * chain if beta == 0.0 else fma(beta, out, alpha * chain)
+    if bias is not None:
+        c = c + bias
+    return c if activation is None else np.maximum(c, np.float32(0.0))

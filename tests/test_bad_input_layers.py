@@ -1,0 +1,229 @@
+"""Bad input to layers, parameters and losses: the exception, and a text that names argument and cure."""
+
+import numpy as np
+import pytest
+from fastnn import init, losses, nn
+
+
+def x(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+def linear():
+    return nn.Linear(3, 2, rng=0)
+
+
+def after_forward(layer, *shape):
+    layer(x(*shape))
+    return layer
+
+
+def parameter():
+    return nn.Parameter(x(2, 3), name="w")
+
+
+def entropy(*arguments):
+    return losses.CrossEntropyLoss()(*arguments)
+
+
+def shared_layer():
+    layer = nn.ReLU()
+    return nn.Sequential(linear(), layer, nn.Linear(2, 2), layer)
+
+
+def shared_weight():
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    other.weight = one.weight
+    return nn.Sequential(one, nn.ReLU(), other)
+
+
+masked = np.ma.masked_array(np.ones((4, 3)), mask=False)
+ids = np.zeros(4, int)
+nan = float("nan")
+
+ROWS = [
+    # ---- layers: construction
+    (lambda: nn.Linear(0, 2), ValueError, r"Linear: in_features must be at least 1, got 0"),
+    (lambda: nn.Linear(3, -1), ValueError, r"Linear: out_features must be at least 1, got -1"),
+    (lambda: nn.Linear(3.0, 2), TypeError, r"Linear: in_features must be a whole number, got 3\.0 \(float\)"),
+    (lambda: nn.Linear(True, 2), TypeError, r"in_features must be a whole number, got True"),
+    (lambda: nn.Linear("3", 2), TypeError, r"in_features must be a whole number"),
+    (lambda: nn.Linear(3, None), TypeError, r"out_features must be a whole number"),
+    (lambda: nn.Linear(3, 2, rng="seed"), TypeError, r"Linear: rng must be a whole number"),
+    (lambda: nn.Linear(3, 2, rng=-1), ValueError, r"Linear: rng must be at least 0"),
+    (lambda: nn.BatchNorm1d(0), ValueError, r"BatchNorm1d: num_features must be at least 1"),
+    (lambda: nn.BatchNorm1d(2.5), TypeError, r"BatchNorm1d: num_features must be a whole number"),
+    (
+        lambda: nn.BatchNorm1d(2, eps=-1),
+        ValueError,
+        r"BatchNorm1d: eps must be at least 0 and finite, got -1",
+    ),
+    (lambda: nn.BatchNorm1d(2, eps=nan), ValueError, r"BatchNorm1d: eps must be at least 0"),
+    (lambda: nn.BatchNorm1d(2, eps="small"), TypeError, r"BatchNorm1d: eps must be a number, got 'small'"),
+    (
+        lambda: nn.BatchNorm1d(2, momentum=1.5),
+        ValueError,
+        r"BatchNorm1d: momentum must be in \[0, 1\], got 1\.5",
+    ),
+    (lambda: nn.BatchNorm1d(2, momentum=None), TypeError, r"BatchNorm1d: momentum must be a number"),
+    (lambda: nn.Sequential(), ValueError, r"Sequential: needs at least one layer"),
+    (
+        lambda: nn.Sequential(linear(), np.tanh),
+        TypeError,
+        r"Sequential: layer 1 must be a Module, got <ufunc",
+    ),
+    (
+        lambda: nn.Sequential(nn.ReLU),
+        TypeError,
+        r"layer 0 must be a Module, .*; pass an object of it, with \(\)",
+    ),
+    (lambda: nn.Sequential([linear()]), TypeError, r"Sequential: layer 0 must be a Module"),
+    (lambda: nn.Sequential(linear(), seed="1"), TypeError, r"seed must be a whole number, got '1'"),
+    (lambda: nn.Sequential(linear(), seed=-1), ValueError, r"seed must be at least 0"),
+    (shared_layer, ValueError, r"layers 1 and 3 are or share the same ReLU; make a new one"),
+    (shared_weight, ValueError, r"layers 0 and 2 are or share the same Parameter"),
+    (lambda: nn.Module(), TypeError, r"abstract"),
+    # ---- layers: input
+    (
+        lambda: linear()([[1.0, 2.0, 3.0]]),
+        TypeError,
+        r"Linear: x must be a NumPy array, got list; pass np\.asarray",
+    ),
+    (lambda: linear()(None), TypeError, r"Linear: x must be a NumPy array, got NoneType"),
+    (
+        lambda: linear()(x(4, 3, dtype=complex)),
+        TypeError,
+        r"Linear: x must hold real numbers, got dtype complex128",
+    ),
+    (lambda: linear()(np.full((4, 3), "1")), TypeError, r"Linear: x must hold real numbers"),
+    (
+        lambda: linear()(np.full((4, 3), None)),
+        TypeError,
+        r"Linear: x must hold real numbers, got dtype object",
+    ),
+    (lambda: linear()(masked), TypeError, r"masked array .* pass \.filled\(value\)"),
+    (
+        lambda: linear()(x(3)),
+        ValueError,
+        r"Linear: x must have shape \(n, 3\), got \(3,\); pass x\.reshape\(-1, 3\)",
+    ),
+    (lambda: linear()(x(4, 2)), ValueError, r"Linear: x must have shape \(n, 3\), got \(4, 2\)"),
+    (lambda: linear()(x(2, 4, 3)), ValueError, r"Linear: x must have shape \(n, 3\), got \(2, 4, 3\)"),
+    (
+        lambda: nn.BatchNorm1d(3)(x(4, 2)),
+        ValueError,
+        r"BatchNorm1d: x must have shape \(\.\.\., 3\), got \(4, 2\)",
+    ),
+    (lambda: nn.BatchNorm1d(3)(x(3)), ValueError, r"BatchNorm1d: x must have shape"),
+    (lambda: nn.BatchNorm1d(3)(x(1, 3)), ValueError, r"batch_norm\(\)"),
+    (lambda: nn.BatchNorm1d(3)("x"), TypeError, r"BatchNorm1d: x must be a NumPy array, got str"),
+    (lambda: nn.ReLU()(3.0), TypeError, r"ReLU: x must be a NumPy array, got float"),
+    (lambda: nn.ReLU()(x(3, dtype=complex)), TypeError, r"ReLU: x must hold real numbers"),
+    # ---- layers: backward
+    (lambda: linear().backward(x(4, 2)), RuntimeError, r"Linear\.backward: no training-mode forward"),
+    (lambda: nn.BatchNorm1d(3).backward(x(4, 3)), RuntimeError, r"BatchNorm1d\.backward: no training-mode"),
+    (lambda: nn.ReLU().backward(x(4, 3)), RuntimeError, r"ReLU\.backward: no training-mode forward"),
+    (
+        lambda: after_forward(linear(), 4, 3).backward(x(4, 3)),
+        ValueError,
+        r"dy must have shape \(4, 2\), got \(4, 3\)",
+    ),
+    (
+        lambda: after_forward(linear(), 4, 3).backward([1]),
+        TypeError,
+        r"Linear\.backward: dy must be a NumPy array",
+    ),
+    (
+        lambda: after_forward(nn.BatchNorm1d(3), 4, 3).backward(x(3)),
+        ValueError,
+        r"dy must have shape \(4, 3\)",
+    ),
+    (
+        lambda: after_forward(nn.ReLU(), 4, 3).backward(x(4)),
+        ValueError,
+        r"ReLU\.backward: dy must have shape \(4, 3\)",
+    ),
+    # ---- parameters
+    (lambda: nn.Parameter([1.0]), TypeError, r"Parameter: value must be a NumPy array, got list"),
+    (lambda: nn.Parameter(x(2, dtype=complex)), TypeError, r"Parameter: value must hold real numbers"),
+    (
+        lambda: setattr(parameter(), "data", x(3, 2)),
+        ValueError,
+        r"'w': data must have shape \(2, 3\), got \(3, 2\)",
+    ),
+    (lambda: setattr(parameter(), "data", x(3)), ValueError, r"Parameter 'w': data must have shape"),
+    (lambda: setattr(parameter(), "data", 0.0), TypeError, r"'w': data must be a NumPy array, got float"),
+    (
+        lambda: setattr(parameter(), "data", x(2, 3, dtype=complex)),
+        TypeError,
+        r"'w': data must hold real numbers",
+    ),
+    (
+        lambda: setattr(parameter(), "grad", x(1, 1)),
+        ValueError,
+        r"Parameter 'w': grad must have shape \(2, 3\)",
+    ),
+    (lambda: setattr(parameter(), "grad", None), TypeError, r"Parameter 'w': grad must be a NumPy array"),
+    # ---- models as objects
+    (lambda: linear().reset_parameters(None, {"b": init.Zeros()}), ValueError, r"init names no parameter: b"),
+    (lambda: linear().reset_parameters("0"), TypeError, r"reset_parameters: seed must be a whole number"),
+    (
+        lambda: linear().load_state_dict([]),
+        TypeError,
+        r"Linear\.load_state_dict: expected a mapping .*, got list",
+    ),
+    (lambda: linear().load_state_dict({}), ValueError, r"missing 'bias'; missing 'weight'"),
+    # ---- losses
+    (lambda: entropy([[1.0]], ids), TypeError, r"CrossEntropyLoss: pred must be a NumPy array, got list"),
+    (
+        lambda: entropy(x(4), ids),
+        ValueError,
+        r"CrossEntropyLoss: pred must have shape \(n, classes\), got \(4,\)",
+    ),
+    (lambda: entropy(x(4, 3, dtype=complex), ids), TypeError, r"pred must hold real numbers"),
+    (
+        lambda: entropy(x(4, 3), [0, 1, 2, 0]),
+        TypeError,
+        r"CrossEntropyLoss: target must be a NumPy array, got list",
+    ),
+    (
+        lambda: entropy(x(4, 3), ids[:3]),
+        ValueError,
+        r"class ids of shape \(4,\) .* got int64 of shape \(3,\)",
+    ),
+    (lambda: entropy(x(4, 3), ids[:, None]), ValueError, r"pass target\.ravel\(\)"),
+    (
+        lambda: entropy(x(4, 3), x(4, 3, dtype=int)),
+        ValueError,
+        r"for one-hot rows target\.astype\(np\.float32\)",
+    ),
+    (lambda: entropy(x(4, 3), x(4)), TypeError, r"for class ids pass target\.astype\(np\.int64\)"),
+    (
+        lambda: entropy(x(4, 3), x(4, 2)),
+        ValueError,
+        r"float probabilities of shape \(4, 3\), got float32 of shape \(4, 2\)",
+    ),
+    (lambda: entropy(x(4, 3), x(4, dtype=bool)), TypeError, r"target must hold integer class ids"),
+    (lambda: entropy(x(4, 3), np.full(4, "a")), TypeError, r"target must hold integer class ids"),
+    (lambda: entropy(x(4, 3), ids + 3), ValueError, r"labels\[0\] is 3"),
+    (lambda: entropy(x(4, 3), ids - 1), ValueError, r"labels\[0\] is -1"),
+    (lambda: entropy(x(0, 3), ids[:0]), ValueError, r"softmax_cross_entropy\(\)"),
+    (lambda: entropy(x(4, 3), ids, x(3)), ValueError, r"sample_weight"),
+    (
+        lambda: entropy(x(4, 3), ids, [1, 1, 1, 1]),
+        TypeError,
+        r"CrossEntropyLoss: sample_weight must be a NumPy array",
+    ),
+    (lambda: entropy(x(4, 3), ids, -x(4)), ValueError, r"sample_weight"),
+    (lambda: entropy(x(4, 3), ids, 0 * x(4)), ValueError, r"sample_weight"),
+    (lambda: entropy(x(4, 3), ids, nan * x(4)), ValueError, r"sample_weight"),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"), ROWS, ids=[f"{i}-{row[2][:40]}" for i, row in enumerate(ROWS)]
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert type(caught.value) is error

@@ -1,0 +1,215 @@
+"""What the Python layer says to a wrong argument: a row for each function and case.
+
+A row: an id, a call that must fail, the exception, and a pattern that its text must match. Every text names
+the function and the argument.
+"""
+
+import numpy as np
+import pytest
+from fastnn import data, init
+from fastnn.schedulers import CosineAnnealingDecay, LinearWarmup, PerEpoch, StepDecay, as_schedule
+
+X, Y = np.zeros((6, 2), np.float32), np.zeros(6, np.int64)
+MASKED = np.ma.masked_array(X, mask=X == 0)
+NAN, INF = float("nan"), float("inf")
+
+
+def draw(initializer, shape=(3, 2), **options):
+    return initializer(shape, **{"rng": 0, "fan_in": 3, "fan_out": 2, **options})
+
+
+INIT = [
+    ("std-negative", lambda: init.Normal(std=-1), ValueError, r"Normal: std must be at least 0 .*got -1"),
+    ("std-nan", lambda: init.Normal(std=NAN), ValueError, "Normal: std must be .*finite, got nan"),
+    ("std-text", lambda: init.Normal(std="1"), TypeError, "Normal: std must be a number, got '1'"),
+    ("std-bool", lambda: init.Normal(std=True), TypeError, "Normal: std must be a number, got True"),
+    ("mean-infinite", lambda: init.Normal(mean=INF), ValueError, "Normal: mean must be .*got inf"),
+    ("mean-minus-infinite", lambda: init.Normal(mean=-INF), ValueError, "Normal: mean must be .*got -inf"),
+    ("mean-none", lambda: init.Normal(mean=None), TypeError, "Normal: mean must be a number"),
+    ("xavier-gain", lambda: init.XavierUniform(-2.0), ValueError, "XavierUniform: gain must be at least 0"),
+    ("xavier-name", lambda: init.XavierNormal("tanh"), TypeError, "XavierNormal: gain must be a number"),
+    ("mode", lambda: init.KaimingNormal("fan_avg"), ValueError, "KaimingNormal: mode must be .*'fan_avg'"),
+    ("nonlinearity", lambda: init.KaimingUniform(nonlinearity="ReLU"), ValueError, "nonlinearity .*'ReLU'"),
+    ("gain-unknown", lambda: init.gain("swish"), ValueError, "gain: nonlinearity must be one of .*tanh"),
+    ("gain-slope", lambda: init.gain("relu", 0.2), ValueError, 'gain: a is the slope of "leaky_relu"'),
+    ("gain-a-text", lambda: init.gain("leaky_relu", "1"), TypeError, "gain: a must be a number"),
+    (
+        "fan-missing",
+        lambda: draw(init.KaimingNormal(), fan_in=None),
+        ValueError,
+        "needs fan_in.*pass fan_in=",
+    ),
+    ("fan-out", lambda: draw(init.XavierNormal(), fan_out=None), ValueError, "needs fan_out.*pass fan_out="),
+    (
+        "fan-zero",
+        lambda: draw(init.KaimingNormal(), fan_in=0),
+        ValueError,
+        "fan_in must be at least 1, got 0",
+    ),
+    ("fan-float", lambda: draw(init.XavierNormal(), fan_in=3.0), TypeError, "fan_in must be a whole number"),
+    (
+        "shape-negative",
+        lambda: draw(init.Zeros(), (-1, 2)),
+        ValueError,
+        "Zeros: each size in shape must be at",
+    ),
+    (
+        "shape-float",
+        lambda: draw(init.Normal(), (2.0,)),
+        TypeError,
+        "Normal: each size in shape must be a whole",
+    ),
+    (
+        "shape-none",
+        lambda: draw(init.Normal(), None),
+        TypeError,
+        "Normal: each size in shape must be a whole",
+    ),
+    (
+        "rng-negative",
+        lambda: draw(init.Normal(), rng=-1),
+        ValueError,
+        "Normal: rng must be at least 0, got -1",
+    ),
+    (
+        "rng-float",
+        lambda: draw(init.Zeros(), rng=0.5),
+        TypeError,
+        "Zeros: rng must be a whole number, got 0.5",
+    ),
+    (
+        "rng-legacy",
+        lambda: draw(init.Normal(), rng=np.random),
+        TypeError,
+        "Normal: rng must be a whole number",
+    ),
+]
+
+SCHEDULERS = [
+    ("t-negative", lambda: StepDecay(0.1, 3)(-1), ValueError, "StepDecay: t must be at least 0, got -1"),
+    (
+        "t-float",
+        lambda: CosineAnnealingDecay(0.1, 3)(1.0),
+        TypeError,
+        "CosineAnnealingDecay: t must be a whole",
+    ),
+    ("step-lr", lambda: StepDecay(-0.1, 3), ValueError, "StepDecay: lr must be at least 0 .*got -0.1"),
+    ("step-lr-nan", lambda: StepDecay(NAN, 3), ValueError, "StepDecay: lr must be .*finite, got nan"),
+    ("step-lr-none", lambda: StepDecay(None, 3), TypeError, "StepDecay: lr must be a number, got None"),
+    ("step-size", lambda: StepDecay(0.1, 0), ValueError, "StepDecay: step_size must be at least 1, got 0"),
+    (
+        "step-size-float",
+        lambda: StepDecay(0.1, 2.5),
+        TypeError,
+        "StepDecay: step_size must be a whole number",
+    ),
+    ("step-gamma", lambda: StepDecay(0.1, 3, gamma=1.5), ValueError, "StepDecay: gamma must be .*got 1.5"),
+    ("step-gamma-0", lambda: StepDecay(0.1, 3, gamma=0), ValueError, "StepDecay: gamma must be above 0"),
+    ("cosine-T", lambda: CosineAnnealingDecay(0.1, 0), ValueError, "T_max must be at least 1, got 0"),
+    ("cosine-eta", lambda: CosineAnnealingDecay(0.1, 3, -1), ValueError, "eta_min must be at least 0"),
+    (
+        "cosine-after",
+        lambda: CosineAnnealingDecay(0.1, 3, after="stop"),
+        ValueError,
+        "after must be .*'stop'",
+    ),
+    (
+        "warmup-steps",
+        lambda: LinearWarmup(0.1, -1),
+        ValueError,
+        "LinearWarmup: warmup_steps must be at least 0",
+    ),
+    (
+        "warmup-after",
+        lambda: LinearWarmup("0.1", 4),
+        TypeError,
+        "after must be a number or a schedule.*got str",
+    ),
+    ("warmup-nan", lambda: LinearWarmup(NAN, 4), ValueError, "LinearWarmup: after must be .*finite, got nan"),
+    (
+        "warmup-start",
+        lambda: LinearWarmup(0.1, 4, -1),
+        ValueError,
+        "LinearWarmup: start_lr must be at least 0",
+    ),
+    (
+        "warmup-end",
+        lambda: LinearWarmup(0.1, 4, end_lr=INF),
+        ValueError,
+        "LinearWarmup: end_lr must be .*inf",
+    ),
+    (
+        "epoch-schedule",
+        lambda: PerEpoch(None),
+        TypeError,
+        "PerEpoch: schedule must be a number or a schedule",
+    ),
+    ("epoch-steps", lambda: PerEpoch(0.1, 0), ValueError, "PerEpoch: steps_per_epoch must be at least 1"),
+    ("epoch-open", lambda: PerEpoch(0.1)(0), ValueError, r"steps_per_epoch=data\.steps_per_epoch\(len\(X\)"),
+    ("epoch-open-plot", lambda: PerEpoch(0.1).plot(5), ValueError, "PerEpoch: steps_per_epoch is not known"),
+    (
+        "plot-steps",
+        lambda: StepDecay(0.1, 3).plot(0),
+        ValueError,
+        r"StepDecay\.plot: steps must be at least 1",
+    ),
+    (
+        "schedule-list",
+        lambda: as_schedule([0.1], "Adam: lr"),
+        TypeError,
+        "Adam: lr must be a number or a sched",
+    ),
+    ("schedule-negative", lambda: as_schedule(-1, "Adam: lr"), ValueError, "Adam: lr must be at least 0"),
+]
+
+DATA = [
+    ("lengths", lambda: data.batches(X, Y[:5], 2), ValueError, "same number of rows, got 6 and 5"),
+    ("empty", lambda: data.batches(X[:0], Y[:0], 2), ValueError, "batches: X has no rows"),
+    (
+        "X-number",
+        lambda: data.batches(1.0, Y, 2),
+        ValueError,
+        "batches: X must have rows, got a single value",
+    ),
+    ("Y-none", lambda: data.batches(X, None, 2), TypeError, "batches: Y must hold numbers, got dtype object"),
+    (
+        "Y-text",
+        lambda: data.batches(X, ["a"] * 6, 2),
+        TypeError,
+        "batches: Y must hold numbers, got dtype <U1",
+    ),
+    ("X-masked", lambda: data.batches(MASKED, Y, 2), TypeError, r"X is a masked array.*X\.filled\(value\)"),
+    ("X-generator", lambda: data.batches((x for x in X), Y, 2), TypeError, "batches: X must hold numbers"),
+    ("size-0", lambda: data.batches(X, Y, 0), ValueError, "batches: batch_size must be at least 1, got 0"),
+    ("size-float", lambda: data.batches(X, Y, 2.0), TypeError, "batches: batch_size must be a whole number"),
+    ("size-bool", lambda: data.batches(X, Y, True), TypeError, "batches: batch_size must be a whole number"),
+    (
+        "drop-all",
+        lambda: data.batches(X, Y, 7, drop_last=True),
+        ValueError,
+        "no batch.*batch_size of at most 6",
+    ),
+    ("seed", lambda: data.batches(X, Y, 2, seed=-1), ValueError, "batches: seed must be at least 0, got -1"),
+    (
+        "seed-none",
+        lambda: data.batches(X, Y, 2, seed=None),
+        TypeError,
+        "batches: seed must be a whole number",
+    ),
+    ("epoch", lambda: data.batches(X, Y, 2, epoch=0.5), TypeError, "batches: epoch must be a whole number"),
+    ("steps-n", lambda: data.steps_per_epoch(-1, 2), ValueError, "steps_per_epoch: n must be at least 0"),
+    ("steps-size", lambda: data.steps_per_epoch(5, 0), ValueError, "steps_per_epoch: batch_size must be at"),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "exception", "message"),
+    [
+        pytest.param(call, exception, message, id=f"{module}-{name}")
+        for module, rows in {"init": INIT, "schedulers": SCHEDULERS, "data": DATA}.items()
+        for name, call, exception, message in rows
+    ],
+)
+def test_wrong_argument(call, exception, message):
+    with pytest.raises(exception, match=message):
+        call()

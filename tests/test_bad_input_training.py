@@ -1,0 +1,229 @@
+"""Bad input to optimizers and Trainer: the exception, and a text that names argument and cure."""
+
+import fastnn
+import numpy as np
+import pytest
+from fastnn import losses, nn, optim
+
+
+def x(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+def parameter():
+    return nn.Parameter(x(2, 3), name="w")
+
+
+def trainer():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2), seed=0)
+    return fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1))
+
+
+def fit(X=None, Y=None, **options):
+    X, Y = x(6, 3) if X is None else X, np.zeros(6, int) if Y is None else Y
+    return trainer().fit(X, Y, **{"batch_size": 4, "epochs": 1, **options})
+
+
+def make_trainer(**changes):
+    model = nn.Linear(3, 2, rng=0)
+    given = {
+        "model": model,
+        "loss": losses.CrossEntropyLoss(),
+        "optimizer": optim.SGD(model.parameters(), 0.1),
+    }
+    return fastnn.Trainer(**{**given, **changes})
+
+
+ids = np.zeros(4, int)
+nan = float("nan")
+
+ROWS = [
+    # ---- optimizers
+    (lambda: optim.SGD([], 0.1), ValueError, r"SGD: params is empty; pass model\.parameters\(\)"),
+    (lambda: optim.SGD(parameter(), 0.1), TypeError, r"SGD: params must be a list of parameters or groups"),
+    (lambda: optim.SGD({"params": [parameter()]}, 0.1), TypeError, r"pass \[\.\.\.\] around it"),
+    (
+        lambda: optim.SGD([x(3)], 0.1),
+        TypeError,
+        r"SGD: params\[0\] must be an nn\.Parameter, got ndarray; .*fastnn\.ops",
+    ),
+    (
+        lambda: optim.SGD([parameter(), None], 0.1),
+        TypeError,
+        r"params\[1\] must be an nn\.Parameter, got NoneType",
+    ),
+    (lambda: optim.SGD([parameter()] * 2, 0.1), ValueError, r"a parameter occurs twice"),
+    (lambda: optim.SGD([{"lr": 0.1}], 0.1), TypeError, r"SGD: a group must be a dict with 'params'"),
+    (
+        lambda: optim.SGD([{"params": [parameter()], "beta": 1}], 0.1),
+        ValueError,
+        r"unknown options \['beta'\] .* \['lr'\]",
+    ),
+    (
+        lambda: optim.SGD([{"params": [parameter()], "lr": -1}], 0.1),
+        ValueError,
+        r"SGD: lr must be at least 0",
+    ),
+    (lambda: optim.SGD([parameter()], -0.1), ValueError, r"SGD: lr must be at least 0 and finite, got -0\.1"),
+    (lambda: optim.SGD([parameter()], nan), ValueError, r"SGD: lr must be at least 0"),
+    (lambda: optim.SGD([parameter()], float("inf")), ValueError, r"SGD: lr must be at least 0 and finite"),
+    (lambda: optim.SGD([parameter()], "fast"), TypeError, r"SGD: lr must be a number, got 'fast'"),
+    (lambda: optim.SGD([parameter()], None), TypeError, r"SGD: lr must be a number"),
+    (lambda: optim.SGD([parameter()]), TypeError, r"lr"),
+    (lambda: setattr(optim.Adam([parameter()]), "lr", -1), ValueError, r"Adam: lr must be at least 0"),
+    (
+        lambda: optim.SGD([parameter()], lambda t: nan).step(),
+        ValueError,
+        r"SGD: lr after 0 updates must be at least 0",
+    ),
+    (
+        lambda: optim.SGD([parameter()], lambda t: "a").step(),
+        TypeError,
+        r"SGD: lr after 0 updates must be a number",
+    ),
+    (
+        lambda: optim.Momentum([parameter()], 0.1, momentum=1.0),
+        ValueError,
+        r"momentum must be in \[0, 1\), got 1\.0",
+    ),
+    (lambda: optim.Momentum([parameter()], 0.1, momentum=-0.1), ValueError, r"Momentum: momentum must be in"),
+    (
+        lambda: optim.Momentum([parameter()], 0.1, nesterov="no"),
+        TypeError,
+        r"Momentum: nesterov must be True or False",
+    ),
+    (
+        lambda: optim.Momentum([parameter()], 0.1, style="heavy"),
+        ValueError,
+        r'style must be "buffer" or "velocity"',
+    ),
+    (lambda: optim.RMSProp([parameter()], rho=1), ValueError, r"RMSProp: rho must be in \[0, 1\)"),
+    (lambda: optim.RMSProp([parameter()], eps=-1), ValueError, r"RMSProp: eps must be at least 0"),
+    (
+        lambda: optim.Adam([parameter()], betas=(0.9, 1.0)),
+        ValueError,
+        r"Adam: betas\[1\] must be in \[0, 1\), got 1\.0",
+    ),
+    (lambda: optim.Adam([parameter()], betas=0.9), TypeError, r"Adam: betas must be two numbers"),
+    (lambda: optim.Adam([parameter()], betas=(0.9,)), TypeError, r"Adam: betas must be two numbers"),
+    (lambda: optim.Adam([parameter()], eps=nan), ValueError, r"Adam: eps must be at least 0"),
+    (
+        lambda: optim.Adam([parameter()], weight_decay=-1),
+        ValueError,
+        r"Adam: weight_decay must be at least 0",
+    ),
+    (
+        lambda: optim.Adam([parameter()]).load_state_dict([]),
+        TypeError,
+        r"Adam\.load_state_dict: expected a dict",
+    ),
+    (
+        lambda: optim.Adam([parameter()]).load_state_dict({}),
+        ValueError,
+        r"missing 'step_count', 'param_groups', 'state'",
+    ),
+    # ---- Trainer
+    (
+        lambda: make_trainer(model=[nn.Linear(3, 2)]),
+        TypeError,
+        r"Trainer: model must be an nn\.Module, got list",
+    ),
+    (lambda: make_trainer(loss=losses.CrossEntropyLoss), TypeError, r"Trainer: loss must be a loss such as"),
+    (lambda: make_trainer(loss="ce"), TypeError, r"Trainer: loss must be a loss such as .*, got 'ce'"),
+    (
+        lambda: make_trainer(optimizer="adam"),
+        TypeError,
+        r"Trainer: optimizer must be one of fastnn\.optim, got str",
+    ),
+    (
+        lambda: make_trainer(optimizer=optim.SGD([parameter()], 0.1)),
+        ValueError,
+        r"holds no parameter of the model",
+    ),
+    (lambda: make_trainer(device="cuda"), ValueError, r"""Trainer: device must be "cpu" .*, got 'cuda'"""),
+    (
+        lambda: make_trainer(precision="bfloat16"),
+        ValueError,
+        r"""precision must be "float32" .*, got 'bfloat16'""",
+    ),
+    (lambda: make_trainer(precision="tf32"), ValueError, r"""precision must be "float32" .*, got 'tf32'"""),
+    (lambda: make_trainer(seed=-1), ValueError, r"Trainer: seed must be at least 0"),
+    (lambda: make_trainer(seed=0.5), TypeError, r"Trainer: seed must be a whole number"),
+    (
+        lambda: trainer().step([[1, 2, 3]], ids),
+        TypeError,
+        r"Trainer\.step: x must be a NumPy array, got list",
+    ),
+    (lambda: trainer().step(x(4, 2), ids), ValueError, r"Linear: x must have shape \(n, 3\)"),
+    (lambda: trainer().step(x(1, 3), ids[:1]), ValueError, r"batch_norm\(\)"),
+    (lambda: trainer().step(x(5, 3), ids), ValueError, r"class ids of shape \(5,\)"),
+    (lambda: fit(X=[[1, 2, 3]] * 6), TypeError, r"Trainer\.fit: X must be a NumPy array, got list"),
+    (lambda: fit(Y=[0] * 6), TypeError, r"Trainer\.fit: Y must be a NumPy array, got list"),
+    (lambda: fit(X=x(6, 3, dtype=complex)), TypeError, r"Trainer\.fit: X must hold real numbers"),
+    (lambda: fit(Y=ids), ValueError, r"Trainer\.fit: Y must have one row for each of the 6 of X, got 4"),
+    (lambda: fit(X=x(0, 3), Y=ids[:0]), ValueError, r"Trainer\.fit: X has no rows"),
+    (
+        lambda: fit(X=x()),
+        ValueError,
+        r"Trainer\.fit: X must have rows, got a single value",
+    ),
+    (lambda: fit(batch_size=0), ValueError, r"Trainer\.fit: batch_size must be at least 1"),
+    (lambda: fit(batch_size=2.0), TypeError, r"Trainer\.fit: batch_size must be a whole number"),
+    (lambda: fit(batch_size=7, drop_last=True), ValueError, r"Trainer\.fit: drop_last leaves no batch"),
+    (lambda: fit(epochs=0), ValueError, r"Trainer\.fit: epochs must be at least 1"),
+    (lambda: fit(epochs=1.5), TypeError, r"Trainer\.fit: epochs must be a whole number"),
+    (lambda: fit(sample_weight=x(5)), ValueError, r"sample_weight must have one row for each of the 6"),
+    (lambda: fit(sample_weight=[1.0] * 6), TypeError, r"Trainer\.fit: sample_weight must be a NumPy array"),
+    (lambda: fit(validation=x(4, 3)), TypeError, r"Trainer\.fit: validation must be a pair \(X, Y\)"),
+    (lambda: fit(validation=(x(4, 3),)), TypeError, r"Trainer\.fit: validation must be a pair"),
+    (
+        lambda: fit(validation=(x(4, 3), ids[:3])),
+        ValueError,
+        r"Trainer\.fit: validation: Y must have one row",
+    ),
+    (lambda: trainer().evaluate(x(4, 3), ids[:3]), ValueError, r"Trainer\.evaluate: Y must have one row"),
+    (
+        lambda: trainer().evaluate(x(4, 3), ids, sample_weight=x(3)),
+        ValueError,
+        r"sample_weight must have one row",
+    ),
+    (lambda: trainer().evaluate(x(4, 3), ids, batch_size=0), ValueError, r"batch_size must be at least 1"),
+    (
+        lambda: trainer().predict([[1, 2, 3]]),
+        TypeError,
+        r"Trainer\.predict: X must be a NumPy array, got list",
+    ),
+    (lambda: trainer().predict(None), TypeError, r"Trainer\.predict: X must be a NumPy array, got NoneType"),
+    (lambda: trainer().predict(x()), ValueError, r"Trainer\.predict: X must have rows"),
+    (
+        lambda: trainer().predict(x(4, 3), batch_size=-1),
+        ValueError,
+        r"Trainer\.predict: batch_size must be at least",
+    ),
+    (lambda: trainer().predict_proba(x(4, 2)), ValueError, r"Linear: x must have shape"),
+    (
+        lambda: trainer().predict_class(x(4, 3), batch_size="all"),
+        TypeError,
+        r"batch_size must be a whole number",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"), ROWS, ids=[f"{i}-{row[2][:40]}" for i, row in enumerate(ROWS)]
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert type(caught.value) is error
+
+
+def test_a_refused_fit_trains_nothing():
+    run = trainer()
+    before = run.model.state_dict()
+    for options in ({"epochs": 0}, {"batch_size": 0}, {"validation": 3}, {"sample_weight": x(5)}):
+        with pytest.raises((TypeError, ValueError)):
+            run.fit(x(6, 3), np.zeros(6, int), **{"batch_size": 4, "epochs": 1, **options})
+    for name, array in run.model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+    assert run.optimizer.step_count == 0

@@ -1,0 +1,70 @@
+"""What CMake says before it builds anything: one line that names the cure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sysconfig.get_path("scripts")
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}")
+    assert found is not None, f"{name} comes with the extra `test`"
+    return found
+
+
+def configure(build: Path, *options: str, path: str, python: str = sys.executable) -> list[str]:
+    """The lines that a failing configure run prints."""
+    command = [
+        tool("cmake"),
+        *("-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
+        f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}",
+        f"-DPython_EXECUTABLE={python}",
+        "-DSKBUILD_PROJECT_VERSION=0.0.1",
+        *options,
+    ]
+    env = {name: value for name, value in os.environ.items() if name not in ("CXX", "CC", "CXXFLAGS")}
+    run = subprocess.run(command, env={**env, "PATH": path}, capture_output=True, text=True, timeout=120)
+    assert run.returncode != 0, run.stdout
+    return [line.strip() for line in run.stderr.splitlines()]
+
+
+@pytest.fixture
+def no_headers(tmp_path: Path) -> str:
+    """A Python whose headers are not installed."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho {tmp_path}/include\n")
+    python.chmod(0o755)
+    return str(python)
+
+
+def test_no_compiler_names_the_package(tmp_path: Path) -> None:
+    lines = configure(tmp_path / "build", path=str(tmp_path))
+    assert "fastnn needs a C++ compiler; install it with: sudo apt install g++" in lines
+
+
+def test_no_python_headers_names_the_package(tmp_path: Path, no_headers: str) -> None:
+    lines = configure(tmp_path / "build", path=os.environ["PATH"], python=no_headers)
+    assert (
+        f"fastnn needs the Python headers (no Python.h in {tmp_path}/include); "
+        "install them with: sudo apt install python3-dev"
+    ) in lines
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("on", "fastnn has no CUDA kernels yet: build without -C fastnn.cuda=on."),
+        ("perhaps", "fastnn.cuda must be auto, on or off; got 'perhaps'."),
+    ],
+)
+def test_cuda_that_cannot_be_built_stops(tmp_path: Path, choice: str, said: str) -> None:
+    assert said in configure(tmp_path / "build", f"-DFASTNN_CUDA={choice}", path=os.environ["PATH"])

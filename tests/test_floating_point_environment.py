@@ -1,0 +1,164 @@
+"""Kernels flush denormals inside their own calls and leave the caller's floating-point settings alone."""
+
+import ctypes
+import platform
+import struct
+
+import fastnn
+import numpy as np
+import pytest
+from bounds import assert_bits
+from fastnn import ops
+
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="reads MXCSR, a register of x86-64")
+
+DENORMALS_ARE_ZERO, FLUSH_TO_ZERO = 1 << 6, 1 << 15
+ROUND_UP = 2 << 13
+CONTROL = ~0x3F  # all but the six sticky flags
+TINY = np.float32(1e-40)
+
+
+class Environment(ctypes.Structure):
+    """glibc's fenv_t on x86-64: 28 bytes of x87 state, then MXCSR."""
+
+    _fields_ = [("x87", ctypes.c_char * 28), ("mxcsr", ctypes.c_uint32)]
+
+
+def mxcsr(new=None):
+    """The MXCSR register of this thread; sets it first if asked."""
+    libm = ctypes.CDLL("libm.so.6")
+    environment = Environment()
+    assert libm.fegetenv(ctypes.byref(environment)) == 0
+    if new is not None:
+        environment.mxcsr = new
+        assert libm.fesetenv(ctypes.byref(environment)) == 0
+    return environment.mxcsr
+
+
+def denormals_work():
+    """NumPy, in this thread, still computes with denormals."""
+    small = np.full(64, np.finfo(np.float32).tiny, np.float32)
+    return bool((small * np.float32(0.5) > 0).all() and (np.full(64, TINY) + TINY > 0).all())
+
+
+def refused(x, y):
+    with pytest.raises(ValueError, match="gemm"):
+        ops.gemm(x, y)
+
+
+def calls():
+    """name -> a call of every function of ops, with work enough for several threads."""
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((2, 300, 200), np.float32)
+    gamma = rng.standard_normal(200, np.float32)
+    statistics = np.zeros(200, np.float32), np.ones(200, np.float32)
+    labels = rng.integers(0, 200, 300)
+    state = np.abs(rng.standard_normal((4, 50_000), np.float32))
+    return {
+        "gemm": lambda: ops.gemm(x, y, trans_b=True),
+        "gemm small": lambda: ops.gemm(x[:2, :2], y[:2, :2]),
+        "linear_backward": lambda: ops.linear_backward(x, y, x[:200].T @ x[:200]),
+        "activation": lambda: ops.activation(x, "relu"),
+        "activation_backward": lambda: ops.activation_backward(x, y, "relu"),
+        "batch_norm": lambda: ops.batch_norm(x, gamma, gamma, *statistics),
+        "batch_norm evaluation": lambda: ops.batch_norm(x, gamma, gamma, *statistics, training=False),
+        "batch_norm_backward": lambda: ops.batch_norm_backward(x, y, gamma, *statistics),
+        "softmax_cross_entropy": lambda: ops.softmax_cross_entropy(x, labels),
+        "sgd_": lambda: ops.sgd_(*state[:2], lr=0.1),
+        "momentum_": lambda: ops.momentum_(*state[:3], lr=0.1),
+        "rmsprop_": lambda: ops.rmsprop_(*state[:3], lr=0.1),
+        "adam_": lambda: ops.adam_(*state, step=1),
+        "refused": lambda: refused(x, y),
+    }
+
+
+@pytest.mark.parametrize("name", calls())
+def test_denormals_work_after_a_call(isa, name):
+    assert denormals_work()
+    calls()[name]()
+    assert denormals_work()
+
+
+@x86
+@pytest.mark.parametrize("name", calls())
+@pytest.mark.parametrize(
+    "bits",
+    [0, FLUSH_TO_ZERO | DENORMALS_ARE_ZERO, FLUSH_TO_ZERO, ROUND_UP],
+    ids=["default", "flushing", "flushing results", "rounding up"],
+)
+def test_the_callers_setting_is_restored(isa, threads, name, bits):
+    """Whatever the caller set, denormals flushed or another rounding, is there again after the call."""
+    call = calls()[name]
+    before = mxcsr()
+    try:
+        wanted = mxcsr((before & ~(FLUSH_TO_ZERO | DENORMALS_ARE_ZERO)) | bits)
+        call()
+        after = mxcsr()
+    finally:
+        mxcsr(before)
+    assert after & CONTROL == wanted & CONTROL, (
+        f"{struct.pack('>I', after).hex()} {struct.pack('>I', wanted).hex()}"
+    )
+
+
+def test_denormal_inputs_count_as_zero(isa):
+    tiny = np.full((40, 40), TINY, np.float32)
+    big = np.full((40, 40), 1e30, np.float32)
+    assert not ops.gemm(tiny, big).any()
+    p, g = np.zeros(40, np.float32), np.full(40, TINY, np.float32)
+    ops.sgd_(p, g, lr=1e30)
+    assert not p.any()
+
+
+def test_denormal_results_are_zero(isa):
+    small = np.full((40, 40), 1e-30, np.float32)
+    assert not ops.gemm(small, small * np.float32(1e10) * np.float32(1e-20)).any()
+    assert not ops.gemm(small, np.full((40, 40), 1e-12, np.float32), alpha=0.5).any()
+    v = np.full(40, np.finfo(np.float32).tiny, np.float32)
+    p = np.zeros(40, np.float32)
+    ops.momentum_(p, np.zeros(40, np.float32), v, lr=0.0, momentum=0.5)
+    assert not v.any()
+    logits = np.array([[0.0, -95.0, -87.4, -150.0]], np.float32)
+    _, dlogits = ops.softmax_cross_entropy(logits, np.array([0]))
+    assert not dlogits[0, 1:].any()
+
+
+def test_denormals_give_the_same_bits_everywhere(restore_runtime, isas, rng):
+    """On every instruction set, with and without workers: flushing is part of the result."""
+    x = (rng.standard_normal((300, 200)) * 10.0 ** rng.uniform(-44, -34, (300, 200))).astype(np.float32)
+    y = (rng.standard_normal((200, 300)) * 10.0 ** rng.uniform(-6, 3, (200, 300))).astype(np.float32)
+    state = [np.abs(a) for a in (x, y.T.copy(), x, x)]
+
+    def compute():
+        arrays = [a.copy() for a in state]
+        ops.adam_(*arrays, step=2)
+        gamma = y[0, :200].copy()
+        normed = ops.batch_norm(x, gamma, gamma, eps=1e-30)
+        back = ops.batch_norm_backward(y.T, x, gamma, *normed[1:])
+        loss = ops.softmax_cross_entropy(x * np.float32(1e30), np.arange(300) % 200)[1]
+        return [ops.gemm(x, y), ops.activation(x, "relu"), *arrays, *normed, *back, loss]
+
+    results = []
+    for isa in isas:
+        for threads in (1, 3):
+            fastnn.set_isa(isa)
+            fastnn.set_num_threads(threads)
+            results.append(((isa, threads), compute()))
+    for where, found in results[1:]:
+        for got, want in zip(found, results[0][1], strict=True):
+            assert_bits(got, want, f"{where} against {results[0][0]}")
+
+
+@x86
+def test_bits_do_not_depend_on_the_callers_flushing(isa, rng):
+    """A caller that flushes denormals itself gets what everyone gets."""
+    x = (rng.standard_normal((60, 60)) * 10.0 ** rng.uniform(-42, -30, (60, 60))).astype(np.float32)
+    y = rng.standard_normal((60, 60), np.float32)
+    plain = ops.gemm(x, y)
+    before = mxcsr()
+    try:
+        mxcsr(before | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO)
+        flushing = ops.gemm(x, y)
+    finally:
+        mxcsr(before)
+    assert_bits(flushing, plain)

@@ -1,0 +1,103 @@
+"""Gradients of layers and of whole networks against central differences of the float64 formulas."""
+
+import numpy as np
+import pytest
+import reference as ref
+from fastnn import losses, nn
+
+# float32 rounding through a few layers; a wrong term or factor is off by far more
+RELATIVE = 2e-5
+
+
+def forward64(model, parameters, x):
+    """The network in float64, with these parameters (name -> array) instead of its own."""
+    for i, layer in enumerate(model):
+        if isinstance(layer, nn.Linear):
+            x = ref.gemm(x, parameters[f"{i}.weight"], bias=parameters.get(f"{i}.bias"))
+        elif isinstance(layer, nn.BatchNorm1d):
+            x, *_ = ref.batch_norm(x, parameters[f"{i}.gamma"], parameters[f"{i}.beta"], eps=layer.eps)
+        else:
+            # A kink between two differences would be no derivative at all.
+            assert np.abs(x).min() > 1e-4
+            x = ref.relu(x)
+    return x
+
+
+def assert_gradients(model, x, cost64, dx):
+    """Compare dx and every .grad of the model with differences of cost64(output)."""
+    exact = {p.name: p.data.astype(np.float64) for p in model.parameters()}
+    gradients = {"x": dx, **{p.name: p.grad for p in model.parameters()}}
+    for name, got in gradients.items():
+
+        def cost(value, name=name):
+            inputs = value if name == "x" else x
+            return cost64(forward64(model, {**exact, name: value}, inputs))
+
+        want = ref.numerical_gradient(cost, x if name == "x" else exact[name], h=1e-5)
+        scale = np.abs(want).max()
+        assert scale > 1e-3, f"{name}: nothing to compare"
+        np.testing.assert_allclose(got, want, rtol=0, atol=RELATIVE * scale, err_msg=name)
+
+
+def randomize(model, rng):
+    """Also gamma, beta and biases away from their first values: ones and zeros would hide errors."""
+    for p in model.parameters():
+        p.data = p.data + 0.3 * rng.standard_normal(p.data.shape)
+    return model
+
+
+LAYERS = {
+    "linear": lambda: (nn.Linear(4, 3),),
+    "linear without bias": lambda: (nn.Linear(4, 3, bias=False),),
+    "relu": lambda: (nn.Linear(4, 3), nn.ReLU()),
+    "fused relu": lambda: (nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),
+    "batch norm": lambda: (nn.BatchNorm1d(4, eps=1e-2),),
+    "fused batch norm": lambda: (nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)),
+    "batch norm after relu": lambda: (nn.Linear(4, 5), nn.ReLU(), nn.BatchNorm1d(5)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("rows", [5, 7, 50])
+def test_layers(name, rows, isa):
+    rng = np.random.default_rng(rows + len(name))
+    model = randomize(nn.Sequential(*LAYERS[name](), seed=1), rng)
+    x = rng.standard_normal((rows, 4), np.float32)
+    y = model(x)
+    dy = rng.standard_normal(y.shape, np.float32)
+    assert_gradients(model, x, lambda out: float((out * dy).sum()), model.backward(dy))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_whole_network_with_loss(weighted, probabilities, isa):
+    rng = np.random.default_rng(5)
+    model = nn.Sequential(
+        nn.Linear(6, 8, bias=False),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Linear(8, 7),
+        nn.ReLU(),
+        nn.Linear(7, 4),
+        seed=1,
+    )
+    randomize(model, rng)
+    x = rng.standard_normal((20, 6), np.float32)
+    target = rng.random((20, 4), np.float32) if probabilities else rng.integers(0, 4, 20)
+    weight = rng.random(20, np.float32) if weighted else None
+    value, dpred = losses.CrossEntropyLoss()(model(x), target, weight)
+    exact = {p.name: p.data for p in model.parameters()}
+    cost64 = lambda out: ref.softmax_cross_entropy(out, target, weight)[0]  # noqa: E731
+    assert value == pytest.approx(cost64(forward64(model, exact, x)), rel=1e-5)
+    assert_gradients(model, x, cost64, model.backward(dpred))
+
+
+def test_the_comparison_finds_a_wrong_gradient():
+    rng = np.random.default_rng(3)
+    model = randomize(nn.Sequential(nn.BatchNorm1d(4), seed=1), rng)
+    x = rng.standard_normal((7, 4), np.float32)
+    dy = rng.standard_normal(model(x).shape, np.float32)
+    dx = model.backward(dy)
+    model[0].beta.grad = model[0].beta.grad * 1.001
+    with pytest.raises(AssertionError, match=r"0\.beta"):
+        assert_gradients(model, x, lambda out: float((out * dy).sum()), dx)

@@ -1,0 +1,194 @@
+"""What a fit leaves and shows: the history, its plot, progress on a terminal, and how Ctrl-C ends it."""
+
+import copy
+import io
+import json
+import pickle
+import signal
+import sys
+import threading
+
+import fastnn
+import numpy as np
+import pytest
+from fastnn import data, losses, ops, optim
+from small import CLASSES, N, assert_same_model, labelled_rows, layers, trainer
+
+
+@pytest.fixture
+def rows():
+    return labelled_rows()
+
+
+# ---- history
+
+
+def test_history(rows, tmp_path):
+    X, Y = rows
+    run = trainer()
+    history = run.fit(X, Y, batch_size=16, epochs=3, validation=(X[:20], Y[:20]))
+    course = ["epoch", "step", "lr", "loss", "accuracy", "seconds", "samples_per_second"]
+    assert list(history) == [*course, "val_loss", "val_accuracy"]
+    assert all(len(history[key]) == 3 for key in history)
+    assert history["val_loss"][-1] == run.evaluate(X[:20], Y[:20])["loss"]
+    assert 0 <= history["val_accuracy"][-1] <= 1
+    assert np.all(np.array(history["seconds"]) > 0)
+    assert repr(history).startswith("History(3 epochs; epoch, step")
+    with pytest.raises(KeyError, match="no 'f1'; there are epoch, step"):
+        history["f1"]
+    history.save(tmp_path / "h.json")
+    assert json.loads((tmp_path / "h.json").read_text()) == dict(history)
+    assert pickle.loads(pickle.dumps(history))["loss"] == history["loss"]
+
+
+def test_training_accuracy_is_that_of_the_batches_before_their_updates(rows):
+    X, Y = rows
+    run, twin = trainer(), trainer()
+    history = run.fit(X, Y, batch_size=16, epochs=1)
+    hits = 0
+    for x, y in data.batches(X, Y, 16):
+        hits += np.count_nonzero(np.argmax(copy.deepcopy(twin.model)(x), 1) == y)
+        twin.step(x, y)
+    assert history["accuracy"] == [hits / N]
+
+
+def test_history_plot(rows, tmp_path):
+    figure_module = pytest.importorskip("matplotlib.figure")
+    history = trainer().fit(*rows, batch_size=16, epochs=2, validation=rows)
+    figure = history.plot(tmp_path / "h.png")
+    assert isinstance(figure, figure_module.Figure)
+    assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "accuracy"]
+    assert all(len(axes.lines) == 2 for axes in figure.axes)
+    assert history.plot() is not figure
+    with pytest.raises(ValueError, match="no epochs yet"):
+        fastnn.History().plot()
+
+
+def test_history_plot_names_the_missing_package(monkeypatch, rows):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        trainer().fit(*rows, batch_size=16, epochs=1).plot()
+
+
+# ---- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_silent_without_a_terminal(rows, capsys):
+    trainer().fit(*rows, batch_size=16, epochs=2)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("with_tqdm", [True, False])
+def test_progress_on_a_terminal(rows, monkeypatch, with_tqdm):
+    if with_tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    one, other = trainer(), trainer()
+    one.fit(*rows, batch_size=16, epochs=3, validation=rows)
+    text = shown.getvalue()
+    assert "val_accuracy" in text
+    assert ("12/12" in text) if with_tqdm else (text.count("\n") == 3)
+    shown.seek(0)
+    shown.truncate()
+    other.fit(*rows, batch_size=16, epochs=3, progress=False)
+    assert shown.getvalue() == ""
+    assert_same_model(one, other)
+
+
+# ---- interruption
+
+
+class Interrupting:
+    """A loss during which Ctrl-C is pressed, at the call of this number."""
+
+    def __init__(self, at):
+        self.calls, self.at, self.loss = 0, at, losses.CrossEntropyLoss()
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        if self.calls == self.at:
+            signal.raise_signal(signal.SIGINT)
+        return self.loss(*arguments)
+
+
+@pytest.mark.parametrize("at", [1, 4, 6, 8])
+def test_ctrl_c_leaves_whole_steps(rows, at):
+    X, Y = rows
+    run, steps = trainer(), trainer()
+    run.loss = Interrupting(at)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(X, Y, batch_size=16, epochs=3)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run.optimizer.step_count == run.loss.calls == at
+    batches = [xy for epoch in range(3) for xy in data.batches(X, Y, 16, epoch=epoch)]
+    for x, y in batches[:at]:
+        steps.step(x, y)
+    assert_same_model(run, steps)
+    # The epoch cut short is not counted: the next fit begins it again.
+    run.loss = losses.CrossEntropyLoss()
+    run.fit(X, Y, batch_size=16, epochs=1)
+    begun = (at - 1) // 4
+    for x, y in data.batches(X, Y, 16, epoch=begun):
+        steps.step(x, y)
+    assert_same_model(run, steps)
+
+
+def test_ctrl_c_between_two_groups_waits_for_the_second(rows, monkeypatch):
+    X, Y = rows
+    model, adam = layers(), ops.adam_
+
+    def pressed(*arguments, **numbers):
+        signal.raise_signal(signal.SIGINT)
+        adam(*arguments, **numbers)
+
+    ps = model.parameters()
+    groups = [{"params": ps[:1]}, {"params": ps[1:]}]
+    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(groups, lr=0.01))
+    monkeypatch.setattr(ops, "adam_", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(X, Y, batch_size=16, epochs=1)
+    monkeypatch.undo()
+    twin = trainer()
+    twin.step(*next(iter(data.batches(X, Y, 16))))
+    assert_same_model(run, twin)
+
+
+def test_an_own_handler_of_ctrl_c_is_left_alone(rows):
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+    try:
+        run = trainer()
+        run.loss = Interrupting(2)
+        run.fit(*rows, batch_size=16, epochs=1)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert pressed == [1]
+    assert run.optimizer.step_count == 4
+
+
+def test_fit_in_another_thread(rows):
+    one, other = trainer(), trainer()
+    thread = threading.Thread(target=one.fit, args=rows, kwargs={"batch_size": 16, "epochs": 2})
+    thread.start()
+    thread.join()
+    other.fit(*rows, batch_size=16, epochs=2)
+    assert_same_model(one, other)
+
+
+def test_an_error_in_a_step_leaves_the_trainer_usable(rows):
+    X, Y = rows
+    run = trainer()
+    with pytest.raises(ValueError, match="labels"):
+        run.fit(X, Y + CLASSES, batch_size=16, epochs=1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run.optimizer.step_count == 0
+    run.fit(X, Y, batch_size=16, epochs=1)

@@ -1,0 +1,160 @@
+"""Initializers: the distributions, their scale for each fan, and what random numbers they draw."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+from fastnn import init
+
+SHAPE = (300, 500)  # fan_in 300, fan_out 500
+
+# initializer, standard deviation of its draws, largest absolute value (None: not bounded)
+SCALES = [
+    pytest.param(init.Normal(), 0.01, None, id="Normal"),
+    pytest.param(init.Normal(std=2.0), 2.0, None, id="Normal-std"),
+    pytest.param(init.XavierNormal(), math.sqrt(2 / 800), None, id="XavierNormal"),
+    pytest.param(init.XavierNormal(5 / 3), 5 / 3 * math.sqrt(2 / 800), None, id="XavierNormal-tanh"),
+    pytest.param(init.XavierUniform(), math.sqrt(2 / 800), math.sqrt(6 / 800), id="XavierUniform"),
+    pytest.param(
+        init.XavierUniform(2.0), 2 * math.sqrt(2 / 800), 2 * math.sqrt(6 / 800), id="XavierUniform-2"
+    ),
+    pytest.param(init.KaimingNormal(), math.sqrt(2 / 300), None, id="KaimingNormal"),
+    pytest.param(init.KaimingNormal("fan_out"), math.sqrt(2 / 500), None, id="KaimingNormal-fan_out"),
+    pytest.param(init.KaimingNormal(nonlinearity="linear"), math.sqrt(1 / 300), None, id="LeCun"),
+    pytest.param(init.KaimingUniform(), math.sqrt(2 / 300), math.sqrt(6 / 300), id="KaimingUniform"),
+    pytest.param(
+        init.KaimingUniform("fan_out", "leaky_relu", 1.0),
+        math.sqrt(1 / 500),
+        math.sqrt(3 / 500),
+        id="slope-1",
+    ),
+    pytest.param(
+        init.KaimingUniform(nonlinearity="leaky_relu", a=math.sqrt(5)),
+        math.sqrt(1 / 900),
+        1 / math.sqrt(300),
+        id="PyTorch-Linear",
+    ),
+]
+
+
+def draw(initializer, seed=0, shape=SHAPE):
+    return initializer(shape, rng=seed, fan_in=shape[0], fan_out=shape[-1])
+
+
+@pytest.mark.parametrize(("initializer", "std", "bound"), SCALES)
+def test_scale_and_distribution(initializer, std, bound):
+    w = draw(initializer).astype(np.float64) / std
+    # Four standard errors of the first, second and fourth moment. The fourth tells the distributions apart:
+    # 3 for a normal one, 9/5 for a uniform one.
+    fourth, variances = (3, (1, 2, 96)) if bound is None else (1.8, (1, 0.8, 5.76))
+    errors = [4 * math.sqrt(v / w.size) for v in variances]
+    assert abs(w.mean()) < errors[0]
+    assert abs((w**2).mean() - 1) < errors[1]
+    assert abs((w**4).mean() - fourth) < errors[2]
+    if bound is None:
+        assert np.abs(w).max() > 3.5  # not truncated
+    else:
+        assert 0.999 * bound < np.abs(w).max() * std <= bound * (1 + 1e-6)
+        assert w.min() < 0 < w.max()
+
+
+def test_zeros_and_mean():
+    assert not draw(init.Zeros()).any()
+    assert np.abs(init.Normal(mean=3.0, std=0.0)((4, 5), rng=0) - 3).max() == 0
+    assert abs(init.Normal(mean=-2.0, std=1.0)(SHAPE, rng=0).mean() + 2) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("nonlinearity", "a", "value"),
+    [
+        ("linear", 0, 1),
+        ("sigmoid", 0, 1),
+        ("tanh", 0, 5 / 3),
+        ("relu", 0, math.sqrt(2)),
+        ("selu", 0, 0.75),
+        ("leaky_relu", 0, math.sqrt(2)),
+        ("leaky_relu", 0.01, 1.4141428569978354),
+        ("leaky_relu", math.sqrt(5), math.sqrt(1 / 3)),
+    ],
+)
+def test_gain(nonlinearity, a, value):
+    assert init.gain(nonlinearity, a) == pytest.approx(value, rel=1e-15)
+
+
+@pytest.mark.parametrize("nonlinearity", ["linear", "sigmoid", "tanh", "relu", "selu"])
+def test_gain_agrees_with_pytorch(nonlinearity):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    assert init.gain(nonlinearity) == pytest.approx(torch.nn.init.calculate_gain(nonlinearity), rel=1e-15)
+    slope = torch.nn.init.calculate_gain("leaky_relu", 0.3)
+    assert init.gain("leaky_relu", 0.3) == pytest.approx(slope, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (init.XavierUniform(2.0), lambda i, w: i.xavier_uniform_(w, gain=2.0)),
+        (init.XavierNormal(), lambda i, w: i.xavier_normal_(w)),
+        (init.KaimingUniform(), lambda i, w: i.kaiming_uniform_(w, nonlinearity="relu")),
+        (
+            init.KaimingNormal("fan_out"),
+            lambda i, w: i.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"),
+        ),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, init.Initializer) else "torch",
+)
+def test_scale_agrees_with_pytorch(ours, theirs):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    weight = torch.empty(SHAPE[1], SHAPE[0])  # PyTorch's layout is (out, in)
+    torch.manual_seed(0)
+    theirs(torch.nn.init, weight)
+    assert draw(ours).std() == pytest.approx(weight.std().item(), rel=0.01)
+    if "Uniform" in repr(ours):
+        assert np.abs(draw(ours)).max() == pytest.approx(weight.abs().max().item(), rel=1e-3)
+
+
+def test_variance_of_a_layer():
+    """Var(x @ W) = fan_in * Var(x) * Var(W), and Kaiming keeps E[x**2] through layers of ReLU."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2000, 400))
+    linear = init.KaimingNormal(nonlinearity="linear")
+    assert (x @ linear((400, 400), rng=rng, fan_in=400)).var() == pytest.approx(1, rel=0.05)
+    for _ in range(10):
+        x = np.maximum(x @ init.KaimingUniform()((400, 400), rng=rng, fan_in=400), 0)
+    assert (x**2).mean() == pytest.approx(1, rel=0.35)
+
+
+@pytest.mark.parametrize(("initializer", "std", "bound"), SCALES)
+def test_draws_depend_on_rng_only(initializer, std, bound):
+    w = draw(initializer, seed=7)
+    assert w.dtype == np.float32
+    assert w.flags.c_contiguous
+    assert w.flags.writeable
+    assert w.shape == SHAPE
+    np.random.seed(0)  # noqa: NPY002 - the global generator has no say
+    for other in (initializer, copy.deepcopy(initializer), pickle.loads(pickle.dumps(initializer))):
+        assert np.array_equal(w, draw(other, seed=7))
+        assert np.array_equal(w, draw(other, seed=np.random.default_rng(7)))
+    assert not np.array_equal(w, draw(initializer, seed=8))
+    rng = np.random.default_rng(7)
+    first, second = draw(initializer, rng), draw(initializer, rng)
+    assert np.array_equal(w, first)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (0, 3), (2, 3, 4), [2, 3], np.int64(4), 4], ids=repr)
+def test_shapes(shape):
+    expected = np.empty(shape).shape
+    for initializer in (init.Zeros(), init.Normal(), init.KaimingUniform(), init.XavierNormal()):
+        assert initializer(shape, rng=0, fan_in=3, fan_out=2).shape == expected
+
+
+def test_repr_builds_it_again():
+    for initializer in (
+        init.Zeros(),
+        init.Normal(1.0, 2.0),
+        init.KaimingNormal("fan_out", "leaky_relu", 0.1),
+    ):
+        again = eval(repr(initializer), vars(init))
+        assert np.array_equal(draw(initializer), draw(again))

@@ -1,0 +1,243 @@
+"""The same numbers as PyTorch on the CPU: kernels, layers, optimizers and a training of 50 steps.
+
+PyTorch is an oracle here, never needed: without it the file is skipped. Networks have no bias in front of
+batch-norm: its gradient is nothing but rounding noise, which Adam scales up to whole steps.
+"""
+
+from itertools import pairwise
+
+import bounds
+import numpy as np
+import pytest
+import reference as ref
+from bounds import assert_within
+from fastnn import data, losses, nn, ops, optim
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install '.[peers]')")
+F = torch.nn.functional
+
+
+def tensor(x, grad=False):
+    return torch.from_numpy(np.array(x)).requires_grad_(grad)
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape, np.float32)
+
+
+# ---- kernels -----------------------------------------------------------------------------------------------
+# Both sides round, so each comparison has twice the bound that one side has against the truth.
+
+
+def test_gemm(isa, rng):
+    for m, n, k in [(3, 5, 7), (128, 10, 512), (65, 130, 700)]:
+        x, w, bias = normal(rng, m, k), normal(rng, n, k), normal(rng, n)
+        bound = 2.0 * bounds.gemm_bound(x, w, random=True, trans_b=True, bias=bias)
+        want = F.linear(tensor(x), tensor(w), tensor(bias))
+        assert_within(ops.gemm(x, w, trans_b=True, bias=bias), want, bound, "linear")
+        assert_within(ops.gemm(x, w, trans_b=True, bias=bias, activation="relu"), F.relu(want), bound, "relu")
+        beta = torch.addmm(want, tensor(x), tensor(w).T, beta=0.5, alpha=-2.0)
+        given = {"trans_b": True, "alpha": -2.0, "beta": 0.5, "out": want.numpy().copy()}
+        bound = 2.0 * bounds.gemm_bound(x, w, random=True, **given)
+        assert_within(ops.gemm(x, w, **given), beta, bound, "addmm")
+
+
+def test_relu(isa, rng):
+    x, dy = normal(rng, 50, 40), normal(rng, 50, 40)
+    x[0, :3] = 0.0, -0.0, np.nan
+    t = tensor(x, grad=True)
+    F.relu(t).backward(tensor(dy))
+    assert np.array_equal(ops.activation(x, "relu"), F.relu(t).detach(), equal_nan=True)
+    assert np.array_equal(ops.activation_backward(dy, x, "relu"), t.grad)
+
+
+def test_batch_norm(isa, rng):
+    """Same momentum, unbiased running variance, epsilon inside the root; and the same gradients."""
+    for rows, columns in [(2, 5), (100, 33), (1000, 8)]:
+        x, dy = normal(rng, rows, columns) + np.float32(1.5), normal(rng, rows, columns)
+        gamma, beta = normal(rng, 2, columns)
+        running = [np.zeros(columns, np.float32), np.ones(columns, np.float32)]
+        trunning = [tensor(r) for r in running]
+        tx, tgamma, tbeta = tensor(x, True), tensor(gamma, True), tensor(beta, True)
+
+        y, mean, rstd = ops.batch_norm(x, gamma, beta, *running, momentum=0.3)
+        ty = F.batch_norm(tx, *trunning, tgamma, tbeta, training=True, momentum=0.3)
+        ty.backward(tensor(dy))
+        _, want_mean, var, xhat = ref.batch_norm(x, gamma, beta)
+        std = np.sqrt(var + 1e-5)
+        assert_within(y, ty.detach(), 2.0 * bounds.batch_norm_bound(gamma, beta, xhat, want_mean, std), "y")
+        for got, want, name in zip(running, trunning, ("running_mean", "running_var"), strict=True):
+            assert_within(got, want, 4e-6 * np.abs(want.numpy()) + 1e-6, name)
+        got = ops.batch_norm_backward(dy, x, gamma, mean, rstd)
+        limits = bounds.batch_norm_backward_bounds(dy, x, gamma, mean, rstd)
+        wants = (tx.grad, tgamma.grad, tbeta.grad)
+        for g, want, limit, name in zip(got, wants, limits, ("dx", "dgamma", "dbeta"), strict=True):
+            assert_within(g, want, 4.0 * limit, name)  # PyTorch sums rows without blocks
+
+        y, _, _ = ops.batch_norm(x, gamma, beta, *running, training=False)
+        ty = F.batch_norm(tensor(x), *(tensor(r) for r in running), tensor(gamma), tensor(beta))
+        assert_within(y, ty, 1e-5 * (1.0 + np.abs(ty.numpy())), "evaluation")
+
+
+def test_softmax_cross_entropy(isa, rng):
+    logits, labels = 3 * normal(rng, 60, 17), rng.integers(0, 17, 60)
+    probabilities = rng.random((60, 17), np.float32)
+    for target in (labels, probabilities):
+        t = tensor(logits, grad=True)
+        want = F.cross_entropy(t, tensor(target))
+        want.backward()
+        value, dlogits = ops.softmax_cross_entropy(logits, target)
+        value_bound, bound = bounds.softmax_bounds(logits, target)
+        assert_within(value, want.item(), 2.0 * value_bound, "value")
+        assert_within(dlogits, t.grad, 2.0 * bound, "dlogits")
+
+
+# ---- optimizers --------------------------------------------------------------------------------------------
+
+OPTIMIZERS = {
+    "SGD": (lambda p: optim.SGD(p, lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
+    "Momentum": (
+        lambda p: optim.Momentum(p, lr=0.05, momentum=0.8),
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8),
+    ),
+    "Nesterov": (
+        lambda p: optim.Momentum(p, lr=0.05, nesterov=True),
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+    ),
+    "RMSProp": (
+        lambda p: optim.RMSProp(p, lr=1e-3),
+        lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9),
+    ),
+    "Adam": (lambda p: optim.Adam(p, lr=1e-3), lambda p: torch.optim.Adam(p, lr=1e-3)),
+    "Adam betas eps": (
+        lambda p: optim.Adam(p, lr=1e-2, betas=(0.8, 0.95), eps=1e-4),
+        lambda p: torch.optim.Adam(p, lr=1e-2, betas=(0.8, 0.95), eps=1e-4),
+    ),
+}
+
+
+def largest_difference(name, rng, steps, **torch_changes):
+    """The largest difference of any parameter after so many steps with the same gradients."""
+    start = [normal(rng, 40, 30), normal(rng, 30)]
+    ours, theirs = [nn.Parameter(p) for p in start], [tensor(p, grad=True) for p in start]
+    optimizer, other = OPTIMIZERS[name][0](ours), OPTIMIZERS[name][1](theirs)
+    for group in other.param_groups:
+        group.update(torch_changes)
+    for _ in range(steps):
+        for p, t in zip(ours, theirs, strict=True):
+            p.grad = normal(rng, *p.data.shape) * np.float32(10.0 ** rng.uniform(-3, 0))
+            t.grad = tensor(p.grad)
+        optimizer.step()
+        other.step()
+    return max(
+        np.max(np.abs(p.data - t.detach().numpy()) / (1.0 + np.abs(p.data)))
+        for p, t in zip(ours, theirs, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(isa, rng, name):
+    assert largest_difference(name, rng, 200) <= 1e-5
+
+
+def test_the_comparison_of_optimizers_sees_another_formula(rng):
+    assert largest_difference("Adam", rng, 200, eps=1e-5) > 1e-5
+    assert largest_difference("RMSProp", rng, 200, alpha=0.91) > 1e-5
+    assert largest_difference("Nesterov", rng, 200, nesterov=False) > 1e-5
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_weight_decay(isa, rng, decoupled):
+    p, m, v = normal(rng, 500), np.zeros(500, np.float32), np.zeros(500, np.float32)
+    t = tensor(p, grad=True)
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    other = kind([t], lr=1e-2, weight_decay=0.1)
+    for step in range(1, 101):
+        g = normal(rng, 500)
+        t.grad = tensor(g)
+        ops.adam_(p, g, m, v, step=step, lr=1e-2, weight_decay=0.1, decoupled=decoupled)
+        other.step()
+    assert_within(p, t.detach(), 1e-5 * (1.0 + np.abs(p)), "parameter")
+
+
+# ---- layers and a training ---------------------------------------------------------------------------------
+
+
+def network(*widths, seed=0):
+    """The same network twice: Linear without bias, batch-norm, ReLU, and a last Linear with bias."""
+    ours = []
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        last = i == len(widths) - 2
+        ours += [nn.Linear(fan_in, fan_out, bias=last)]
+        ours += [] if last else [nn.BatchNorm1d(fan_out), nn.ReLU()]
+    model = nn.Sequential(*ours, seed=seed)
+    theirs = []
+    for layer in ours:
+        if isinstance(layer, nn.Linear):
+            theirs.append(torch.nn.Linear(*layer.weight.data.shape, bias=layer.bias is not None))
+            with torch.no_grad():
+                theirs[-1].weight.copy_(tensor(layer.weight.data).T)
+                if layer.bias is not None:
+                    theirs[-1].bias.copy_(tensor(layer.bias.data))
+        else:
+            theirs.append(
+                torch.nn.BatchNorm1d(layer.num_features) if hasattr(layer, "gamma") else torch.nn.ReLU()
+            )
+    return model, torch.nn.Sequential(*theirs)
+
+
+def transposed_like(parameter, other):
+    """PyTorch's array, its Linear weight (out, in) turned to (in, out)."""
+    array = other.detach().numpy()
+    return array.T if array.ndim == 2 else array
+
+
+def test_layers(isa, rng):
+    """One forward and backward: result, gradients of every parameter and of the input, running statistics."""
+    model, other = network(20, 32, 16, 5)
+    x, dy = normal(rng, 64, 20), normal(rng, 64, 5)
+    t = tensor(x, grad=True)
+    y, ty = model(x), other(t)
+    assert_within(y, ty.detach(), 1e-5, "y")
+    dx = model.backward(dy)
+    ty.backward(tensor(dy))
+    assert_within(dx, t.grad, 2e-5 * np.abs(t.grad.numpy()).max(), "dx")
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        want = transposed_like(p, q.grad)
+        assert_within(p.grad, want, 2e-5 * np.abs(want).max(), p.name)
+    model.eval()
+    other.eval()
+    with torch.no_grad():
+        assert_within(model(x), other(tensor(x)), 1e-5, "evaluation")
+
+
+def training(steps, eps=1e-8):
+    """The losses of both libraries on the same batches of digits."""
+    (x, labels), _ = data.digits()
+    model, other = network(784, 64, 32, 10, seed=1)
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    adam = torch.optim.Adam(other.parameters(), lr=1e-3, eps=eps)
+    loss = losses.CrossEntropyLoss()
+    found = []
+    for step in range(steps):
+        rows = slice(128 * step % 7936, 128 * step % 7936 + 128)
+        value, grad = loss(model(x[rows]), labels[rows])
+        model.backward(grad, input_grad=False)
+        optimizer.step()
+        adam.zero_grad()
+        theirs = F.cross_entropy(other(tensor(x[rows])), tensor(labels[rows]))
+        theirs.backward()
+        adam.step()
+        found.append((value, theirs.item()))
+    return np.array(found)
+
+
+def test_training_of_50_steps(isa):
+    ours, theirs = training(50).T
+    assert np.abs(ours - theirs).max() <= 1e-5
+    assert ours[-1] < 0.5 * ours[0]
+
+
+def test_the_comparison_of_trainings_sees_another_epsilon():
+    ours, theirs = training(50, eps=1e-7).T
+    assert np.abs(ours - theirs).max() > 1e-5

@@ -1,0 +1,96 @@
+"""What the package says of itself: info, show_config, the command line, the cost of the import."""
+
+import os
+import subprocess
+import sys
+
+import fastnn
+import numpy as np
+import pytest
+from fastnn import ops
+
+
+def python(*arguments, **environment):
+    """Run Python in a process of its own, without fastnn's variables but these."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("FASTNN_")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def printed(code, **environment):
+    done = python("-c", code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_info_says_what_was_built_and_what_runs(restore_runtime):
+    fastnn.set_num_threads(2)
+    info = fastnn.info()
+    for key in (
+        "version",
+        "build_id",
+        "compiler",
+        "flags",
+        "isas_built",
+        "isas_left_out",
+        "cuda",
+        "platform",
+    ):
+        assert key in info
+    assert info["isas"] == fastnn.isas()
+    assert set(info["isas"]) <= set(info["isas_built"])
+    assert info["isa"] == fastnn.get_isa()
+    assert info["threads"] == 2
+    assert info["cpus"] == len(os.sched_getaffinity(0))
+    assert info["numpy"] == np.__version__
+    assert info["version"] == fastnn.__version__
+
+
+def test_show_config_prints_info(capsys):
+    fastnn.show_config()
+    lines = dict(
+        line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if " " in line.strip()
+    )
+    assert lines["version"] == fastnn.__version__
+    assert lines["isas"] == ", ".join(fastnn.isas())
+    assert lines["cuda"]
+
+
+def test_command_line_info():
+    done = python("-m", "fastnn", "info")
+    assert done.returncode == 0
+    for key in ("version", "isas_built", "isa ", "threads", "cuda"):
+        assert key in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["info", "more"]])
+def test_wrong_command_lines_exit_with_the_usage(arguments):
+    done = python("-m", "fastnn", *arguments)
+    assert done.returncode == 2
+    assert "usage: python -m fastnn" in done.stderr
+
+
+def test_import_is_quick_and_brings_nothing_optional():
+    code = """
+import sys, time
+import numpy
+start = time.perf_counter()
+import fastnn
+print(time.perf_counter() - start)
+print(sorted({"matplotlib", "tqdm", "sklearn", "torch", "scipy", "pytest"} & set(sys.modules)))
+"""
+    runs = [printed(code).splitlines() for _ in range(3)]
+    assert min(float(seconds) for seconds, _ in runs) < 0.15
+    assert all(modules == "[]" for _, modules in runs)
+
+
+def test_all_names_are_there():
+    for module in (fastnn, ops, fastnn.nn, fastnn.losses, fastnn.optim, fastnn.data, fastnn.schedulers):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
