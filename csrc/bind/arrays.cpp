@@ -40,7 +40,8 @@ void refuse_mask(const Call& call, const Value& value) {
     const int masked = PyObject_IsInstance(value.object, py::object(ma.attr("MaskedArray")).ptr());
     if (masked < 0) throw py::error_already_set();
     if (masked == 1) {
-        call.type_error(value, "is a masked array, whose mask would be ignored; pass " + value.label() + ".filled(0)");
+        call.type_error(
+            value, "is a masked array, whose mask would be ignored; pass " + value.label() + ".filled(0)");
     }
 }
 
@@ -50,17 +51,20 @@ const ArrayStruct* check_kind(const Call& call, const Value& value, Access acces
     if (a == nullptr) {
         std::string cure = "np.asarray(" + name + ", dtype=np.float32)";
         if (access == Access::write || !value.given()) cure = "an ndarray";
-        call.type_error(value, "must be a NumPy float32 array, got " + type_name(value.object) + "; pass " + cure);
+        call.type_error(value,
+                        "must be a NumPy float32 array, got " + type_name(value.object) + "; pass " + cure);
     }
     const auto* descr = reinterpret_cast<const Descr*>(a->descr);
     if (descr->type_num != Npy::NPY_FLOAT_) {
-        const std::string cure = access == Access::write ? "it is written in place, so make it a float32 array"
-                                                         : "pass " + name + ".astype(np.float32)";
+        const std::string cure = access == Access::write
+                                     ? "it is written in place, so make it a float32 array"
+                                     : "pass " + name + ".astype(np.float32)";
         call.type_error(value, "must have dtype float32, got " + dtype_text(a) + "; " + cure);
     }
     if (descr->byteorder != '=') {
-        const std::string cure = access == Access::write ? "it is written in place, so make it a native array ('=f4')"
-                                                         : "pass " + name + ".astype('=f4')";
+        const std::string cure = access == Access::write
+                                     ? "it is written in place, so make it a native array ('=f4')"
+                                     : "pass " + name + ".astype('=f4')";
         call.type_error(value, "must have native byte order, got dtype " + dtype_text(a) + "; " + cure);
     }
     return a;
@@ -68,11 +72,13 @@ const ArrayStruct* check_kind(const Call& call, const Value& value, Access acces
 
 inline const ArrayStruct* float_array(const Call& call, const Value& value, Access access) {
     const auto* a = reinterpret_cast<const ArrayStruct*>(value.object);
-    if (Py_TYPE(value.object) == g_numpy.ndarray && a->descr == g_numpy.float32) [[likely]] return a;
+    if (Py_TYPE(value.object) == g_numpy.ndarray && a->descr == g_numpy.float32) [[likely]]
+        return a;
     return check_kind(call, value, access);
 }
 
-// ---- layout ------------------------------------------------------------------------------------------------
+// ---- layout
+// ------------------------------------------------------------------------------------------------
 
 bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kItem == 0; }
 
@@ -100,7 +106,8 @@ void find_region(Region& region, const Value& value, const ArrayStruct* a) {
     region.hi = start + kItem;
     for (int i = 0; i < a->nd; ++i) {
         const Bytes stride = a->strides[i];
-        const auto reach = static_cast<std::uintptr_t>(stride) * static_cast<std::uintptr_t>(a->dimensions[i] - 1);
+        const auto reach =
+            static_cast<std::uintptr_t>(stride) * static_cast<std::uintptr_t>(a->dimensions[i] - 1);
         (stride < 0 ? region.lo : region.hi) += reach;  // modulo 2**64, so negative strides come out right
     }
 }
@@ -108,7 +115,7 @@ void find_region(Region& region, const Value& value, const ArrayStruct* a) {
 // Rows of contiguous columns: the last axis, and all others walked with one stride.
 struct Rows {
     Index rows, cols;
-    Bytes row;      // meaningful only if `regular`
+    Bytes row;  // meaningful only if `regular`
     bool regular;
 };
 
@@ -135,7 +142,8 @@ Rows collapse(const ArrayStruct* a) {
     return r;
 }
 
-// ---- new arrays --------------------------------------------------------------------------------------------
+// ---- new arrays
+// --------------------------------------------------------------------------------------------
 
 py::object new_array(const Call& call, const Shape& shape) {
     Index bytes = kItem;
@@ -143,12 +151,13 @@ py::object new_array(const Call& call, const Shape& shape) {
     for (int i = 0; i < shape.nd; ++i) {
         if (shape.dims[i] != 0) overflow |= __builtin_mul_overflow(bytes, shape.dims[i], &bytes);
     }
-    if (overflow) call.value_error("the result would have shape " + text_of(shape) + ", more than memory can hold");
+    if (overflow)
+        call.value_error("the result would have shape " + text_of(shape) + ", more than memory can hold");
     Bytes dims[kMaxDimensions];
     std::copy(shape.dims, shape.dims + shape.nd, dims);
     Py_INCREF(g_numpy.float32);  // the new array takes a reference
-    PyObject* array = g_numpy.api->PyArray_NewFromDescr_(g_numpy.ndarray, g_numpy.float32, shape.nd, dims, nullptr,
-                                                         nullptr, 0, nullptr);
+    PyObject* array = g_numpy.api->PyArray_NewFromDescr_(g_numpy.ndarray, g_numpy.float32, shape.nd, dims,
+                                                         nullptr, nullptr, 0, nullptr);
     if (array == nullptr) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(array);
 }
@@ -162,8 +171,10 @@ const ArrayStruct* copied(Call& call, const ArrayStruct* a) {
 }
 
 [[noreturn]] void refuse_dimensions(const Call& call, const Value& value, const ArrayStruct* a, int wanted) {
-    const std::string cure = wanted == 2 ? "reshape it to (rows, columns)" : "pass " + value.label() + ".ravel()";
-    call.value_error(value, "must be " + std::to_string(wanted) + "-D, got shape " + text_of(Shape(a)) + "; " + cure);
+    const std::string cure =
+        wanted == 2 ? "reshape it to (rows, columns)" : "pass " + value.label() + ".ravel()";
+    call.value_error(
+        value, "must be " + std::to_string(wanted) + "-D, got shape " + text_of(Shape(a)) + "; " + cure);
 }
 
 void check_writable(const Call& call, const Value& value, const ArrayStruct* a) {
@@ -171,8 +182,9 @@ void check_writable(const Call& call, const Value& value, const ArrayStruct* a) 
         call.value_error(value, "is read-only; pass an array that may be written");
     }
     if (!aligned(a->data) && product(a->dimensions, a->nd) > 0) {
-        call.value_error(value, "starts at an address that is not a multiple of 4; pass an aligned array, such as " +
-                                    value.label() + ".copy()");
+        call.value_error(value,
+                         "starts at an address that is not a multiple of 4; pass an aligned array, such as " +
+                             value.label() + ".copy()");
     }
 }
 
@@ -205,7 +217,8 @@ void load_numpy() {
     if (g_numpy.float32 == nullptr) throw py::error_already_set();
 }
 
-// ---- shapes ------------------------------------------------------------------------------------------------
+// ---- shapes
+// ------------------------------------------------------------------------------------------------
 
 std::string text_of(const Shape& shape) {
     Bytes dims[kMaxDimensions];
@@ -218,7 +231,8 @@ void require_shape(const Call& call, const Value& value, const Shape& got, const
     call.value_error(value, "must have shape " + text_of(expected) + ", got " + text_of(got));
 }
 
-// ---- inputs ------------------------------------------------------------------------------------------------
+// ---- inputs
+// ------------------------------------------------------------------------------------------------
 
 const ArrayStruct* array_or_null(const Call& call, const Value& value) {
     if (Py_TYPE(value.object) != g_numpy.ndarray) {
@@ -228,9 +242,7 @@ const ArrayStruct* array_or_null(const Call& call, const Value& value) {
     return reinterpret_cast<const ArrayStruct*>(value.object);
 }
 
-std::string dtype_text(const ArrayStruct* array) {
-    return utf8(py::str(py::handle(array->descr)).ptr());
-}
+std::string dtype_text(const ArrayStruct* array) { return utf8(py::str(py::handle(array->descr)).ptr()); }
 
 Input read_matrix(Call& call, const Value& value, Layout layout) {
     const ArrayStruct* a = float_array(call, value, Access::read);
@@ -239,7 +251,8 @@ Input read_matrix(Call& call, const Value& value, Layout layout) {
     find_region(in.region, value, a);
     const auto strides = [](const ArrayStruct* m) {  // those of axes that are never walked may be anything
         const Bytes cols = m->dimensions[1];
-        return std::pair{m->dimensions[0] > 1 ? m->strides[0] : cols * kItem, cols > 1 ? m->strides[1] : kItem};
+        return std::pair{m->dimensions[0] > 1 ? m->strides[0] : cols * kItem,
+                         cols > 1 ? m->strides[1] : kItem};
     };
     auto [row, col] = strides(a);
     const bool in_place = aligned(a->data) && row % kItem == 0 && col % kItem == 0;
@@ -258,7 +271,8 @@ Input read_matrix(Call& call, const Value& value, Layout layout) {
 
 Input read_rows(Call& call, const Value& value) {
     const ArrayStruct* a = float_array(call, value, Access::read);
-    if (a->nd < 1) call.value_error(value, "must have at least one dimension, got shape (); pass a 2-D array");
+    if (a->nd < 1)
+        call.value_error(value, "must have at least one dimension, got shape (); pass a 2-D array");
     Input in;
     find_region(in.region, value, a);
     Rows r = collapse(a);
@@ -293,15 +307,16 @@ Input read_flat(Call& call, const Value& value) {
     return in;
 }
 
-// ---- outputs -----------------------------------------------------------------------------------------------
+// ---- outputs
+// -----------------------------------------------------------------------------------------------
 
 Output write_rows(const Call& call, const Value& value, const Shape& shape) {
     Output out = value.given() ? given_output(call, value, shape) : new_output(call, value, shape);
     const auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
     const Rows r = collapse(a);
     if (!r.regular || (r.rows > 1 && r.row < r.cols * kItem)) {
-        call.value_error(value, "must have contiguous columns and rows that do not overlap, " + layout_text(a) +
-                                    "; pass a C-contiguous array");
+        call.value_error(value, "must have contiguous columns and rows that do not overlap, " +
+                                    layout_text(a) + "; pass a C-contiguous array");
     }
     out.rows = r.rows;
     out.cols = r.cols;
@@ -321,11 +336,13 @@ Output write_flat(const Call& call, const Value& value, const Shape& shape) {
 }
 
 Output update_flat(const Call& call, const Value& value, Shape& shape) {
-    shape = Shape(float_array(call, value, Access::write));  // refuses None, of which write_flat would make an array
+    shape = Shape(
+        float_array(call, value, Access::write));  // refuses None, of which write_flat would make an array
     return write_flat(call, value, shape);
 }
 
-// ---- sequences and overlap ---------------------------------------------------------------------------------
+// ---- sequences and overlap
+// ---------------------------------------------------------------------------------
 
 PyObject* fixed_items(Call& call, const Value& value) {
     PyObject* items = PySequence_Tuple(value.object);  // the same object for a tuple
@@ -345,11 +362,13 @@ OutItems::OutItems(Call& call, const Value& value, int count) {
 }
 
 void check_ranges_apart(const Call& call, const Region& out, const Region& other) {
-    // Solving for a common element is exponential in the worst case; beyond this much work it counts as found.
+    // Solving for a common element is exponential in the worst case; beyond this much work it counts as
+    // found.
     constexpr int kMaxWork = 100000;
     try {
         const py::object shares = py::module_::import("numpy").attr("shares_memory");
-        if (!py::cast<bool>(shares(py::handle(out.object), py::handle(other.object), py::arg("max_work") = kMaxWork))) {
+        if (!py::cast<bool>(
+                shares(py::handle(out.object), py::handle(other.object), py::arg("max_work") = kMaxWork))) {
             return;
         }
     } catch (const py::error_already_set& e) {

@@ -1,8 +1,8 @@
 // The one argument checker: every array that reaches a kernel passes through here.
 //
-// Inputs may have any layout: what a kernel cannot read where it lies is copied once for the call. Outputs are
-// written where they lie or refused, never copied. The usual case (a plain ndarray, float32, native) is decided
-// by two pointer comparisons.
+// Inputs may have any layout: what a kernel cannot read where it lies is copied once for the call. Outputs
+// are written where they lie or refused, never copied. The usual case (a plain ndarray, float32, native) is
+// decided by two pointer comparisons.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -19,8 +19,8 @@ using Bytes = py::ssize_t;
 
 inline constexpr int kMaxDimensions = 64;  // NumPy's own limit
 
-// A copy of the dimensions: the array's own list may be replaced whenever other Python code runs. Only the first
-// `nd` are ever set, read or copied (64 of them for each array cost more than a small product).
+// A copy of the dimensions: the array's own list may be replaced whenever other Python code runs. Only the
+// first `nd` are ever set, read or copied (64 of them for each array cost more than a small product).
 struct Shape {
     Shape() {}
     explicit Shape(const ArrayStruct* array) { assign(array->dimensions, array->nd); }
@@ -39,7 +39,7 @@ struct Shape {
     int nd = 0;
     Index dims[kMaxDimensions];
 
-   private:
+ private:
     template <class Size>
     void assign(const Size* sizes, int n) {
         nd = n;
@@ -100,11 +100,11 @@ PyObject* fixed_items(Call& call, const Value& value);
 
 // The items of `out=(a, b, ...)`: `count` arrays or Nones; all None if `out` is None.
 class OutItems {
-   public:
+ public:
     OutItems(Call& call, const Value& value, int count);
     Value operator[](int i) const { return {items_ ? PyTuple_GET_ITEM(items_, i) : Py_None, "out", i}; }
 
-   private:
+ private:
     PyObject* items_ = nullptr;
 };
 

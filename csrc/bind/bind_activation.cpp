@@ -77,7 +77,8 @@ PyObject* activation_backward(Call& call) {
     Output out = write_flat(call, call[kOut], dy.shape);
     check_elementwise(call, out, dy);
     check_apart_from(call, out, x, y);
-    const ActivationBackwardArgs args{.dy = dy.data, .x = x.data, .dx = out.data, .n = out.cols, .kind = kind};
+    const ActivationBackwardArgs args{
+        .dy = dy.data, .x = x.data, .dx = out.data, .n = out.cols, .kind = kind};
     if (args.n > 0) {
         Tasks tasks;
         tasks.add(kernels().activation_backward, args);

@@ -7,7 +7,8 @@
 namespace fastnn::bind {
 namespace {
 
-constexpr const char* kBatchNormDoc = R"(batch_norm(x, gamma, beta, running_mean=None, running_var=None, *, training=True, momentum=0.1, eps=1e-5, activation=None, out=None)
+constexpr const char* kBatchNormDoc =
+    R"(batch_norm(x, gamma, beta, running_mean=None, running_var=None, *, training=True, momentum=0.1, eps=1e-5, activation=None, out=None)
 --
 
 Batch normalization: ``y = activation((x - mean) * rstd * gamma + beta)``, ``rstd = 1 / sqrt(var + eps)``.
@@ -37,7 +38,8 @@ array([[-1., -1.],
 array([2., 4.], dtype=float32)
 )";
 
-constexpr const char* kBatchNormBackwardDoc = R"(batch_norm_backward(dy, x, gamma, mean, rstd, *, activation=None, y=None, out=None, accumulate=False)
+constexpr const char* kBatchNormBackwardDoc =
+    R"(batch_norm_backward(dy, x, gamma, mean, rstd, *, activation=None, y=None, out=None, accumulate=False)
 --
 
 Gradients of batch normalization in training, with ``xhat = (x - mean) * rstd`` and n rows:
@@ -70,8 +72,9 @@ struct Running {
 };
 
 // In training the running statistics are outputs, in evaluation inputs.
-Running running_statistics(Call& call, const Value& mean, const Value& var, bool training, const Shape& columns,
-                           const Output& y, const Input& x, const Input& gamma, const Input& beta) {
+Running running_statistics(Call& call, const Value& mean, const Value& var, bool training,
+                           const Shape& columns, const Output& y, const Input& x, const Input& gamma,
+                           const Input& beta) {
     if (mean.given() != var.given()) {
         call.value_error(mean.given() ? var : mean, "is None; pass both running statistics or neither");
     }
@@ -115,8 +118,8 @@ PyObject* batch_norm(Call& call) {
     const Shape columns{x.cols};
     Output y = write_rows(call, call[kOut], x.shape);
     check_apart_from(call, y, x, gamma, beta);
-    const Running running = running_statistics(call, call[kRunningMean], call[kRunningVar], training, columns, y, x,
-                                               gamma, beta);
+    const Running running =
+        running_statistics(call, call[kRunningMean], call[kRunningVar], training, columns, y, x, gamma, beta);
     const Value fresh{Py_None, "mean"};
     Output mean = write_rows(call, fresh, columns);
     Output rstd = write_rows(call, fresh, columns);
@@ -137,9 +140,12 @@ PyObject* batch_norm(Call& call) {
         if (training) args.partials = workspace(3 * column_partials(x.rows, x.cols));
         Tasks tasks;
         tasks.add(kernels().batch_norm, args);
-        tasks.run(stream_ns((training ? 3.0 : 2.0) * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
+        tasks.run(
+            stream_ns((training ? 3.0 : 2.0) * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
-    return py::make_tuple(std::move(y.object), std::move(mean.object), std::move(rstd.object)).release().ptr();
+    return py::make_tuple(std::move(y.object), std::move(mean.object), std::move(rstd.object))
+        .release()
+        .ptr();
 }
 
 PyObject* batch_norm_backward(Call& call) {
@@ -150,8 +156,9 @@ PyObject* batch_norm_backward(Call& call) {
     const OutItems outs(call, call[kOut], 3);
     for (const int i : {1, 2}) {
         if (args.accumulate && !outs[i].given()) {
-            call.value_error(outs[i], std::string("is None, but accumulate=True adds into it; pass an array for ") +
-                                          (i == 1 ? "dgamma" : "dbeta"));
+            call.value_error(outs[i],
+                             std::string("is None, but accumulate=True adds into it; pass an array for ") +
+                                 (i == 1 ? "dgamma" : "dbeta"));
         }
     }
     const Input x = read_rows(call, call[kX]);
@@ -197,7 +204,9 @@ PyObject* batch_norm_backward(Call& call) {
         tasks.add(kernels().batch_norm_backward, args);
         tasks.run(stream_ns(5.0 * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
-    return py::make_tuple(std::move(dx.object), std::move(dgamma.object), std::move(dbeta.object)).release().ptr();
+    return py::make_tuple(std::move(dx.object), std::move(dgamma.object), std::move(dbeta.object))
+        .release()
+        .ptr();
 }
 
 }  // namespace

@@ -9,7 +9,8 @@
 namespace fastnn::bind {
 namespace {
 
-constexpr const char* kGemmDoc = R"(gemm(a, b, *, out=None, bias=None, activation=None, trans_a=False, trans_b=False, alpha=1.0, beta=0.0, out_dtype=None, tf32=False)
+constexpr const char* kGemmDoc =
+    R"(gemm(a, b, *, out=None, bias=None, activation=None, trans_a=False, trans_b=False, alpha=1.0, beta=0.0, out_dtype=None, tf32=False)
 --
 
 Matrix product: ``activation(alpha * op(a) @ op(b) + beta * out + bias)``.
@@ -35,7 +36,8 @@ array([[1.5, 0. ],
        [3.5, 0. ]], dtype=float32)
 )";
 
-constexpr const char* kLinearBackwardDoc = R"(linear_backward(dy, x, w, *, need_dx=True, need_db=True, out=None, accumulate=False)
+constexpr const char* kLinearBackwardDoc =
+    R"(linear_backward(dy, x, w, *, need_dx=True, need_db=True, out=None, accumulate=False)
 --
 
 Gradients of ``y = x @ w + b``: ``dx = dy @ w.T``, ``dw = x.T @ dy``, ``db = dy.sum(axis=0)``.
@@ -117,9 +119,10 @@ PyObject* gemm(Call& call) {
     if (trans_a) transpose(a);
     if (trans_b) transpose(b);
     if (a.cols != b.rows) {
-        call.value_error("the inner dimensions differ: 'a' has shape " + text_of(a.shape) + " and 'b' has shape " +
-                         text_of(b.shape) + ", so " + std::to_string(a.cols) + " columns of op(a) meet " +
-                         std::to_string(b.rows) + " rows of op(b); check trans_a and trans_b");
+        call.value_error("the inner dimensions differ: 'a' has shape " + text_of(a.shape) +
+                         " and 'b' has shape " + text_of(b.shape) + ", so " + std::to_string(a.cols) +
+                         " columns of op(a) meet " + std::to_string(b.rows) +
+                         " rows of op(b); check trans_a and trans_b");
     }
     Input bias;
     if (call[kBias].given()) bias = read_vector(call, call[kBias], b.cols);
@@ -140,7 +143,8 @@ PyObject* gemm(Call& call) {
 
 void check_accumulate(const Call& call, const Value& out, const char* name) {
     if (!out.given()) {
-        call.value_error(out, std::string("is None, but accumulate=True adds into it; pass an array for ") + name);
+        call.value_error(out,
+                         std::string("is None, but accumulate=True adds into it; pass an array for ") + name);
     }
 }
 
@@ -150,8 +154,10 @@ PyObject* linear_backward(Call& call) {
     const bool need_db = flag(call, call[kNeedDb]);
     const bool accumulate = flag(call, call[kAccumulate]);
     const OutItems outs(call, call[kOut], 3);
-    if (!need_dx && outs[0].given()) call.value_error(outs[0], "is given, but need_dx=False; pass None for it");
-    if (!need_db && outs[2].given()) call.value_error(outs[2], "is given, but need_db=False; pass None for it");
+    if (!need_dx && outs[0].given())
+        call.value_error(outs[0], "is given, but need_dx=False; pass None for it");
+    if (!need_db && outs[2].given())
+        call.value_error(outs[2], "is given, but need_db=False; pass None for it");
     if (accumulate) check_accumulate(call, outs[1], "dw");
     if (accumulate && need_db) check_accumulate(call, outs[2], "db");
 
@@ -189,8 +195,13 @@ PyObject* linear_backward(Call& call) {
     ColumnSumArgs db_args{};
     if (db.cols > 0) {
         float* partials = workspace(column_partials(dy.rows, dy.cols));
-        db_args = {.x = dy.data, .x_row = dy.row, .rows = dy.rows, .cols = dy.cols, .out = db.data,
-                   .partials = partials, .accumulate = accumulate};
+        db_args = {.x = dy.data,
+                   .x_row = dy.row,
+                   .rows = dy.rows,
+                   .cols = dy.cols,
+                   .out = db.data,
+                   .partials = partials,
+                   .accumulate = accumulate};
         tasks.add(k.column_sum, db_args);
         cost += stream_ns(static_cast<double>(dy.rows) * static_cast<double>(dy.cols));
     }

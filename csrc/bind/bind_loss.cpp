@@ -48,14 +48,16 @@ double total_weight(const Call& call, const Value& value, const Input& weight) {
         total += w;
     }
     if (!std::isfinite(static_cast<float>(1.0 / total))) {
-        call.value_error(value, "must not be all zero or vanish, got a sum of " + repr_of(py::float_(total).ptr()));
+        call.value_error(value,
+                         "must not be all zero or vanish, got a sum of " + repr_of(py::float_(total).ptr()));
     }
     return total;
 }
 
 double weighted_mean(const double* row_loss, const float* weight, Index n, double total) {
     double sum = 0;
-    for (Index i = 0; i < n; ++i) sum += weight == nullptr ? row_loss[i] : static_cast<double>(weight[i]) * row_loss[i];
+    for (Index i = 0; i < n; ++i)
+        sum += weight == nullptr ? row_loss[i] : static_cast<double>(weight[i]) * row_loss[i];
     return sum / total;
 }
 
@@ -65,7 +67,8 @@ PyObject* softmax_cross_entropy(Call& call) {
     const Index n = logits.rows;
     const Index classes = logits.cols;
     if (n == 0 || classes == 0) {
-        call.value_error(call[kLogits], "must have at least one row and one class, got shape " + text_of(logits.shape));
+        call.value_error(call[kLogits],
+                         "must have at least one row and one class, got shape " + text_of(logits.shape));
     }
     const bool ids = are_class_ids(call, call[kLabels], n);
     Input probabilities;

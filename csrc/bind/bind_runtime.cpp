@@ -32,7 +32,8 @@ py::dict flags_of_isas(const std::string& text) {
         const std::size_t colon = text.find(": ", at);
         const std::size_t end = text.find(", ", at);
         if (colon == text.npos) break;
-        flags[py::str(text.substr(at, colon - at))] = text.substr(colon + 2, end == text.npos ? end : end - colon - 2);
+        flags[py::str(text.substr(at, colon - at))] =
+            text.substr(colon + 2, end == text.npos ? end : end - colon - 2);
         at = end == text.npos ? end : end + 2;
     }
     return flags;
@@ -53,12 +54,13 @@ py::dict build_info() {
 // Both wait for the team, and its owner may need the GIL to look for signals.
 void change_threads(Py_ssize_t n) {
     if (n < 1 || n > kMaxThreads) {
-        throw py::value_error("set_num_threads(): 'n' must be from 1 to " + std::to_string(kMaxThreads) + ", got " +
-                              std::to_string(n));
+        throw py::value_error("set_num_threads(): 'n' must be from 1 to " + std::to_string(kMaxThreads) +
+                              ", got " + std::to_string(n));
     }
     if (inside_poll()) {
         throw std::runtime_error(
-            "set_num_threads(): called by a signal handler while a kernel runs; call it when the kernel has returned");
+            "set_num_threads(): called by a signal handler while a kernel runs; call it when the kernel has "
+            "returned");
     }
     const py::gil_scoped_release release;
     set_num_threads(static_cast<int>(n));
@@ -72,7 +74,8 @@ double fork_join(int repeats) {
     return fork_join_seconds(repeats);
 }
 
-// ---- the machine's limits ----------------------------------------------------------------------------------
+// ---- the machine's limits
+// ----------------------------------------------------------------------------------
 
 double seconds_of(const LimitArgs& args) {
     using Clock = std::chrono::steady_clock;
@@ -90,10 +93,11 @@ double best_rate(LimitArgs args, double seconds, const char* function) {
                               py::cast<std::string>(py::repr(py::float_(seconds))));
     }
     constexpr int kRuns = 5;
+    constexpr Index kMostRepeats = Index{1} << 32;  // more than `seconds` ever asks for
     std::vector<double> done(static_cast<std::size_t>(args.threads));
     args.result = done.data();
     args.repeats = 1;
-    while (seconds_of(args) < seconds / kRuns) args.repeats *= 2;
+    while (args.repeats < kMostRepeats && seconds_of(args) < seconds / kRuns) args.repeats *= 2;
     double best = 0;
     for (int run = 0; run < kRuns; ++run) {
         const double time = seconds_of(args);
@@ -116,19 +120,18 @@ double limit_stream(const py::str& name, Index floats, double seconds) {
     const std::vector<std::string> kinds = {"read", "copy", "update"};
     const auto found = std::find(kinds.begin(), kinds.end(), kind);
     if (found == kinds.end()) {
-        throw py::value_error("limit_stream(): 'kind' must be 'read', 'copy' or 'update', got '" + kind + "'");
+        throw py::value_error("limit_stream(): 'kind' must be 'read', 'copy' or 'update', got '" + kind +
+                              "'");
     }
-    constexpr Index kLeast = 64;
     LimitArgs args{};
     args.threads = num_threads();
-    // Chunks start on cache lines, so no line is shared.
+    args.floats = floats / 16 * 16;  // chunks start on cache lines, so no line is shared
     Index bytes = 0;
-    if (floats < kLeast || __builtin_add_overflow(floats, 15, &args.floats) ||
-        __builtin_mul_overflow(args.floats / 16 * 64, args.threads, &bytes)) {
+    if (args.floats < 64 ||
+        __builtin_mul_overflow(args.floats, Index{sizeof(float)} * args.threads, &bytes)) {
         throw py::value_error("limit_stream(): 'floats' must be at least 64 and fit memory, got " +
                               std::to_string(floats));
     }
-    args.floats = args.floats / 16 * 16;
     args.kind = 1 + static_cast<int>(found - kinds.begin());
     struct Free {
         void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
@@ -149,10 +152,12 @@ void bind_runtime(py::module_& m) {
     default_num_threads();  // FASTNN_NUM_THREADS: a wrong value fails the import
     m.def("isas", supported_isas, "ISAs of this build that this CPU supports, best first.");
     m.def("get_isa", [] { return std::string(kernels().isa); }, "The active ISA.");
-    m.def("set_isa", [](const py::str& name) { set_isa(utf8(name.ptr())); }, py::arg("name"),
-          "Makes one of isas() the active ISA; ValueError for any other name.");
-    m.def("isa_macros", [] { return words(kernels().macros()); },
-          "The macros with which the active ISA's own objects were compiled.");
+    m.def(
+        "set_isa", [](const py::str& name) { set_isa(utf8(name.ptr())); }, py::arg("name"),
+        "Makes one of isas() the active ISA; ValueError for any other name.");
+    m.def(
+        "isa_macros", [] { return words(kernels().macros()); },
+        "The macros with which the active ISA's own objects were compiled.");
     m.def("get_num_threads", num_threads, "Threads that a large call may use.");
     m.def("set_num_threads", change_threads, py::arg("n"), "Sets the threads that a large call may use.");
     m.def("build_info", build_info, "What was built: compiler, flags, ISAs, version.");

@@ -29,7 +29,8 @@ that differ, overlap, arrays that cannot be updated in place, and an ``lr`` that
 array([0.5, 2.5], dtype=float32)
 )";
 
-constexpr const char* kMomentumDoc = R"(momentum_(param, grad, velocity, *, lr, momentum=0.9, nesterov=False, style='buffer')
+constexpr const char* kMomentumDoc =
+    R"(momentum_(param, grad, velocity, *, lr, momentum=0.9, nesterov=False, style='buffer')
 --
 
 Gradient descent with momentum, in place on ``param`` and ``velocity`` (which starts as zeros).
@@ -70,7 +71,8 @@ array([1.], dtype=float32)
 array([0.], dtype=float32)
 )";
 
-constexpr const char* kAdamDoc = R"(adam_(param, grad, m, v, *, step, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False)
+constexpr const char* kAdamDoc =
+    R"(adam_(param, grad, m, v, *, step, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False)
 --
 
 Adam, in place on ``param``, ``m`` and ``v`` (which start as zeros); ``step`` counts the updates from 1:
@@ -94,7 +96,7 @@ array([-0.5,  0.5], dtype=float32)
 
 // The arrays of one update: each argument is one array, or a sequence of as many as the first holds.
 class Group {
-   public:
+ public:
     // The first `arguments` parameters of the call: param, grad, then the slots.
     Group(Call& call, int arguments) : call_(call), arguments_(arguments) {
         many_ = is_sequence(call[0]);
@@ -114,7 +116,7 @@ class Group {
         tasks.run_to_the_end(stream_ns((2.0 * arguments_ - 1.0) * static_cast<double>(elements_)));
     }
 
-   private:
+ private:
     static constexpr int kMaxArguments = 4;
 
     static bool is_sequence(const Value& v) { return PyList_Check(v.object) || PyTuple_Check(v.object); }
@@ -130,8 +132,8 @@ class Group {
         const Py_ssize_t count = PyTuple_GET_SIZE(items);
         if (argument == 0) count_ = count;
         if (count != count_) {
-            call_.value_error(value, "must hold " + std::to_string(count_) + " arrays, as 'param' does, got " +
-                                         std::to_string(count));
+            call_.value_error(value, "must hold " + std::to_string(count_) +
+                                         " arrays, as 'param' does, got " + std::to_string(count));
         }
         items_[argument] = items;
     }
@@ -176,7 +178,8 @@ class Group {
 
     // Sorted by address, only neighbours can meet.
     void check_all_apart() {
-        std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.lo < b.lo; });
+        std::sort(regions_.begin(), regions_.end(),
+                  [](const Region& a, const Region& b) { return a.lo < b.lo; });
         for (std::size_t i = 0; i < regions_.size(); ++i) {
             for (std::size_t j = i + 1; j < regions_.size() && regions_[j].lo < regions_[i].hi; ++j) {
                 check_apart(call_, regions_[i], regions_[j]);

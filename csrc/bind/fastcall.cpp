@@ -69,7 +69,8 @@ void read_signature(Signature& s, std::string_view doc) {
 }  // namespace
 
 std::string utf8(PyObject* text) {
-    const auto bytes = py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace"));
+    const auto bytes =
+        py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace"));
     if (!bytes) throw py::error_already_set();
     return PyBytes_AS_STRING(bytes.ptr());
 }
@@ -100,8 +101,8 @@ void Call::parse(PyObject* const* args, Py_ssize_t positional, PyObject* keyword
         PyObject* keyword = PyTuple_GET_ITEM(keywords, i);
         const int parameter = keyword_index(keyword);
         if (values_[parameter] != nullptr) {
-            throw ArgumentError(PyExc_TypeError, s.name + "() got multiple values for argument '" +
-                                                     s.texts[parameter] + "'");
+            throw ArgumentError(PyExc_TypeError,
+                                s.name + "() got multiple values for argument '" + s.texts[parameter] + "'");
         }
         values_[parameter] = args[positional + i];
     }
@@ -119,8 +120,8 @@ int Call::keyword_index(PyObject* keyword) const {
     for (int i = 0; i < s.count; ++i) {
         if (PyUnicode_CompareWithASCIIString(keyword, s.texts[i]) == 0) return i;
     }
-    throw ArgumentError(PyExc_TypeError, s.name + "() got an unexpected keyword argument '" +
-                                             utf8(keyword) + "'");
+    throw ArgumentError(PyExc_TypeError,
+                        s.name + "() got an unexpected keyword argument '" + utf8(keyword) + "'");
 }
 
 void Call::too_many(Py_ssize_t given) const {
@@ -128,9 +129,9 @@ void Call::too_many(Py_ssize_t given) const {
     int required = 0;
     while (required < s.positional && s.defaults[required] == nullptr) ++required;
     const std::string range = required < s.positional ? "from " + std::to_string(required) + " to " : "";
-    throw ArgumentError(PyExc_TypeError, s.name + "() takes " + range + plural(s.positional, "positional argument") +
-                                             " but " + std::to_string(given) + (given == 1 ? " was" : " were") +
-                                             " given");
+    throw ArgumentError(PyExc_TypeError,
+                        s.name + "() takes " + range + plural(s.positional, "positional argument") + " but " +
+                            std::to_string(given) + (given == 1 ? " was" : " were") + " given");
 }
 
 void Call::missing() const {
@@ -143,9 +144,9 @@ void Call::missing() const {
     const bool first = !positional.empty();
     const std::vector<std::string>& names = first ? positional : named;
     const std::string noun = first ? "required positional argument" : "required keyword-only argument";
-    throw ArgumentError(PyExc_TypeError, s.name + "() missing " +
-                                             plural(static_cast<Py_ssize_t>(names.size()), noun) + ": " +
-                                             quoted(names));
+    throw ArgumentError(
+        PyExc_TypeError,
+        s.name + "() missing " + plural(static_cast<Py_ssize_t>(names.size()), noun) + ": " + quoted(names));
 }
 
 PyObject* invoke(const Signature& signature, Body body, PyObject* const* args, Py_ssize_t positional,

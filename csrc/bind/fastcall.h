@@ -21,10 +21,10 @@ inline constexpr int kMaxParameters = 16;
 struct Signature {
     std::string name;
     int count = 0;
-    int positional = 0;                    // the first of them; the others are keyword-only
-    PyObject* names[kMaxParameters];       // interned
-    const char* texts[kMaxParameters];     // the same names for C
-    PyObject* defaults[kMaxParameters];    // null: required
+    int positional = 0;                  // the first of them; the others are keyword-only
+    PyObject* names[kMaxParameters];     // interned
+    const char* texts[kMaxParameters];   // the same names for C
+    PyObject* defaults[kMaxParameters];  // null: required
 };
 
 // An argument's value with the words that name it in an error: 'name', or 'name[index]' in a sequence.
@@ -42,19 +42,19 @@ std::string utf8(PyObject* text);
 
 // A TypeError or ValueError about an argument; becomes the Python exception in `invoke`.
 class ArgumentError : public std::exception {
-   public:
+ public:
     ArgumentError(PyObject* type, std::string text) : type_(type), text_(std::move(text)) {}
     PyObject* type() const { return type_; }
     const char* what() const noexcept override { return text_.c_str(); }
 
-   private:
+ private:
     PyObject* type_;  // borrowed: one of the built-in exceptions
     std::string text_;
 };
 
 // One call in progress: its parsed arguments and what must live until it ends.
 class Call {
-   public:
+ public:
     Call(const Signature& signature, PyObject* const* args, Py_ssize_t positional, PyObject* keywords)
         : signature_(signature) {
         parse(args, positional, keywords);
@@ -72,7 +72,7 @@ class Call {
     // "gemm(): <problem>", for what concerns several arguments
     [[noreturn]] void value_error(const std::string& problem) const;
 
-   private:
+ private:
     void parse(PyObject* const* args, Py_ssize_t positional, PyObject* keywords);
     int keyword_index(PyObject* keyword) const;
     [[noreturn]] void too_many(Py_ssize_t given) const;
@@ -91,8 +91,7 @@ PyObject* invoke(const Signature& signature, Body body, PyObject* const* args, P
 
 // Adds to `module` the function that `doc` describes ("name(parameters)\n--\n\ntext"). Fills `signature` and
 // `def`, which must live as long as the interpreter.
-void add_to_module(py::module_& module, const char* doc, Entry entry, Signature& signature,
-                   PyMethodDef& def);
+void add_to_module(py::module_& module, const char* doc, Entry entry, Signature& signature, PyMethodDef& def);
 
 template <Body body>
 void add_function(py::module_& module, const char* doc) {

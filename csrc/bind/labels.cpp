@@ -41,18 +41,21 @@ bool are_class_ids(const Call& call, const Value& value, Index n) {
     const ArrayStruct* a = array_or_null(call, value);
     const std::string name = value.label();
     if (a == nullptr) {
-        call.type_error(value, "must be a NumPy array of integer class ids or of float32 probabilities, got " +
-                                   type_name(value.object) + "; pass np.asarray(" + name + ")");
+        call.type_error(value,
+                        "must be a NumPy array of integer class ids or of float32 probabilities, got " +
+                            type_name(value.object) + "; pass np.asarray(" + name + ")");
     }
     const auto* descr = descr_of(a);
     const std::string cure = "; pass " + name + ".astype(np.int64)";
     if (descr->kind == 'b') call.type_error(value, "must be integer class ids, got dtype bool" + cure);
     if (descr->kind == 'f' && a->nd < 2) {
-        call.type_error(value, "of shape (n,) are class ids and must be integers, got dtype " + dtype_text(a) + cure);
+        call.type_error(
+            value, "of shape (n,) are class ids and must be integers, got dtype " + dtype_text(a) + cure);
     }
     if (descr->kind == 'f') return false;
     if (descr->type_num < Npy::NPY_BYTE_ || descr->type_num > Npy::NPY_ULONGLONG_) {
-        call.type_error(value, "must be integer class ids or float32 probabilities, got dtype " + dtype_text(a) + cure);
+        call.type_error(
+            value, "must be integer class ids or float32 probabilities, got dtype " + dtype_text(a) + cure);
     }
     if (descr->byteorder != '=' && descr->byteorder != '|') {
         call.type_error(value, "must have native byte order, got dtype " + dtype_text(a) + cure);
@@ -69,16 +72,26 @@ void read_class_ids(const Call& call, const Value& value, Index n, Index classes
     const auto* a = reinterpret_cast<const ArrayStruct*>(value.object);
     const Ids ids{a->data, a->strides[0], n, classes, out};
     switch (descr_of(a)->type_num) {
-        case Npy::NPY_BYTE_: return copy_ids<signed char>(call, value, ids);
-        case Npy::NPY_UBYTE_: return copy_ids<unsigned char>(call, value, ids);
-        case Npy::NPY_SHORT_: return copy_ids<short>(call, value, ids);
-        case Npy::NPY_USHORT_: return copy_ids<unsigned short>(call, value, ids);
-        case Npy::NPY_INT_: return copy_ids<int>(call, value, ids);
-        case Npy::NPY_UINT_: return copy_ids<unsigned int>(call, value, ids);
-        case Npy::NPY_LONG_: return copy_ids<long>(call, value, ids);
-        case Npy::NPY_ULONG_: return copy_ids<unsigned long>(call, value, ids);
-        case Npy::NPY_LONGLONG_: return copy_ids<long long>(call, value, ids);
-        default: return copy_ids<unsigned long long>(call, value, ids);
+        case Npy::NPY_BYTE_:
+            return copy_ids<signed char>(call, value, ids);
+        case Npy::NPY_UBYTE_:
+            return copy_ids<unsigned char>(call, value, ids);
+        case Npy::NPY_SHORT_:
+            return copy_ids<short>(call, value, ids);
+        case Npy::NPY_USHORT_:
+            return copy_ids<unsigned short>(call, value, ids);
+        case Npy::NPY_INT_:
+            return copy_ids<int>(call, value, ids);
+        case Npy::NPY_UINT_:
+            return copy_ids<unsigned int>(call, value, ids);
+        case Npy::NPY_LONG_:
+            return copy_ids<long>(call, value, ids);
+        case Npy::NPY_ULONG_:
+            return copy_ids<unsigned long>(call, value, ids);
+        case Npy::NPY_LONGLONG_:
+            return copy_ids<long long>(call, value, ids);
+        default:
+            return copy_ids<unsigned long long>(call, value, ids);
     }
 }
 

@@ -5,8 +5,8 @@
 
 namespace fastnn::bind {
 
-// True if the labels are class ids, an integer array of shape (n,); false if they are of a floating-point dtype
-// and so may be probabilities.
+// True if the labels are class ids, an integer array of shape (n,); false if they are of a floating-point
+// dtype and so may be probabilities.
 bool are_class_ids(const Call& call, const Value& value, Index n);
 
 // Copies n checked ids to `out`. The kernel indexes with them, so it never reads memory that the caller, or

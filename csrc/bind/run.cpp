@@ -29,14 +29,16 @@ void Tasks::add(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
     const Task whole = task(kernel, args);
     if (whole.chunks == 0) return;
     const Index blocks = (args.k + kBlockK - 1) / kBlockK;
-    const double flops = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
+    const double flops =
+        2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
     const double wanted = flops / kPieceFlops / whole.chunks;
     const Index pieces = std::min({blocks, kMostPieces, static_cast<Index>(std::min(wanted, 1e6)) + 1});
     if (pieces <= 1) {
         tasks_[count_++] = whole;
         return;
     }
-    GemmArgs* list = pieces_.emplace_back(std::make_unique<GemmArgs[]>(static_cast<std::size_t>(pieces))).get();
+    GemmArgs* list =
+        pieces_.emplace_back(std::make_unique<GemmArgs[]>(static_cast<std::size_t>(pieces))).get();
     for (Index i = 0; i < pieces; ++i) {
         list[i] = args;
         list[i].k_begin = blocks * i / pieces * kBlockK;

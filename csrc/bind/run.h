@@ -11,7 +11,7 @@ namespace fastnn::bind {
 
 // Tasks in order, each phase of a kernel one task. The argument structs must outlive `run`.
 class Tasks {
-   public:
+ public:
     template <class Args>
     void add(const Kernel<Args>& kernel, const Args& args) {
         const Task next = task(kernel, args);
@@ -22,8 +22,8 @@ class Tasks {
         for (const Kernel<Args>& phase : kernel) add(phase, args);
     }
 
-    // A long sum becomes several tasks of whole blocks of K, because a signal waits for a chunk to end. The blocks
-    // are added in the same order, so the bits are the same.
+    // A long sum becomes several tasks of whole blocks of K, because a signal waits for a chunk to end. The
+    // blocks are added in the same order, so the bits are the same.
     void add(const Kernel<GemmArgs>& kernel, const GemmArgs& args);
 
     // cost_ns: estimated work of one thread. Throws py::error_already_set if a signal handler raised.
@@ -31,7 +31,7 @@ class Tasks {
     // The same without a way out: what has begun is finished, so a half-applied update is never seen.
     void run_to_the_end(double cost_ns) const;
 
-   private:
+ private:
     bool execute(double cost_ns, Poll poll) const;
 
     Task tasks_[kMaxTasks];

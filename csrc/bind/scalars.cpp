@@ -55,7 +55,8 @@ double non_negative(const Call& call, const Value& value) {
 
 double fraction(const Call& call, const Value& value) {
     const double x = number(call, value);
-    if (!(x >= 0 && x < 1)) call.value_error(value, "must be at least 0 and below 1, got " + repr_of(value.object));
+    if (!(x >= 0 && x < 1))
+        call.value_error(value, "must be at least 0 and below 1, got " + repr_of(value.object));
     return x;
 }
 

@@ -17,10 +17,11 @@ std::int64_t positive_integer(const Call& call, const Value& value);
 
 // The position of a string in `choices`; anything else raises, naming them all.
 // `or_none` only words the refusal: whoever allows None has asked for it before.
-int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices, bool or_none = false);
+int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices,
+           bool or_none = false);
 
-Activation activation_kind(const Call& call, const Value& value);        // "relu"
-Activation optional_activation(const Call& call, const Value& value);    // None or "relu"
+Activation activation_kind(const Call& call, const Value& value);      // "relu"
+Activation optional_activation(const Call& call, const Value& value);  // None or "relu"
 
 std::string type_name(PyObject* object);
 std::string repr_of(PyObject* object);

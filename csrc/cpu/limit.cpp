@@ -32,8 +32,11 @@ constexpr int kChains = 12;
 double fma_flops(Index repeats) {
     float chain[kChains];
     unroll<kChains>([&](auto i) FASTNN_BODY { chain[i] = 1.0f; });
+    float factor = 0.999f;
+    float term = 0.001f;
+    __asm__ volatile("" : "+m"(factor), "+m"(term));  // or the compiler works the loop out
     for (Index r = 0; r < repeats; ++r)
-        unroll<kChains>([&](auto i) FASTNN_BODY { chain[i] = __builtin_fmaf(chain[i], 0.999f, 0.001f); });
+        unroll<kChains>([&](auto i) FASTNN_BODY { chain[i] = __builtin_fmaf(chain[i], factor, term); });
     unroll<kChains>([&](auto i) FASTNN_BODY { __asm__ volatile("" ::"m"(chain[i])); });
     return 2.0 * kChains * static_cast<double>(repeats);
 }

@@ -1,0 +1,177 @@
+"""The tables for the terminal, and the JSON with everything a reader needs to judge the figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from cases.case import Case
+from limits import Limits
+from timing import Timing, ratio
+from worker import Worker
+
+
+def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
+    """One case as it stands in the JSON; raises LimitError for a share above 1.02."""
+    seconds = {name: timing.median(name) for name in timing.seconds}
+    own = timing.seconds["fastnn"]
+    return {
+        "name": case.name,
+        "group": case.group,
+        "flops": case.flops,
+        "bytes": case.stream.read + case.stream.written if case.stream else 0,
+        "seconds": seconds,
+        "ratios": {
+            name: asdict(ratio(times, own)) for name, times in timing.seconds.items() if name != "fastnn"
+        },
+        "errors": timing.errors,
+        **limit_figures(case, seconds["fastnn"], limits),
+    }
+
+
+def limit_figures(case: Case, seconds: float, limits: Limits) -> dict[str, Any]:
+    """The part of a row that speaks of the machine's limit, as it is known by now."""
+    share = limits.share(case, seconds)
+    limit = case.stream.kind if case.stream else "fma"
+    return {"limit": limit, "floor_seconds": share * seconds, "share": share}
+
+
+def time_text(seconds: float) -> str:
+    """Seconds in the unit a reader wants.
+
+    >>> time_text(2.5e-7), time_text(1.25e-4), time_text(0.0125)
+    ('250 ns', '125 us', '12.5 ms')
+    """
+    for limit, unit, factor in ((1e-6, "ns", 1e9), (1e-3, "us", 1e6), (1.0, "ms", 1e3)):
+        if seconds < limit:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def rate_text(row: dict[str, Any]) -> str:
+    """GFLOP/s or GB/s of fastnn."""
+    seconds = row["seconds"]["fastnn"]
+    amount, unit = (row["flops"], "GFLOP/s") if row["flops"] else (row["bytes"], "GB/s")
+    return f"{amount / seconds / 1e9:.3g} {unit}"
+
+
+def ratio_text(found: dict[str, Any] | None) -> str:
+    """`2.31 (2.20-2.45)`: median and 10 to 90 % range."""
+    return "-" if found is None else f"{found['median']:.2f} ({found['low']:.2f}-{found['high']:.2f})"
+
+
+def heading(peers: list[str], titles: dict[str, str]) -> list[str]:
+    """The head of the table that `line` fills."""
+    columns = "".join(f"{'x ' + titles[name]:<22}" for name in peers)
+    return [
+        "",
+        "Throughput: time of a call, share of this machine's limit, and how many times faster than each peer "
+        "(median of pairs, 10 to 90 % range)",
+        f"  {'case':<42}{'time':>9}  {'rate':>12}  {'share':>5}   {columns}".rstrip(),
+    ]
+
+
+def line(row: dict[str, Any], peers: list[str]) -> str:
+    """One case for the terminal."""
+    ratios = "".join(f"{ratio_text(row['ratios'].get(name)):<22}" for name in peers)
+    return (
+        f"  {row['name']:<42}{time_text(row['seconds']['fastnn']):>9}  {rate_text(row):>12}  "
+        f"{row['share']:>5.2f}   {ratios}".rstrip()
+    )
+
+
+class OtherWork:
+    """How much of the machine others used since this object was made (stolen processor time included).
+
+    Other work slows libraries whose threads spin far more than fastnn: such a run flatters it.
+    """
+
+    def __init__(self) -> None:
+        self.begin = time.perf_counter(), self._busy(), self._own()
+
+    def share(self) -> float:
+        """The share of all processor time; right once the workers have ended."""
+        wall, busy, own = self.begin
+        passed = (time.perf_counter() - wall) * (os.cpu_count() or 1)
+        return max(0.0, (self._busy() - busy) - (self._own() - own)) / passed
+
+    @staticmethod
+    def _busy() -> float:
+        fields = Path("/proc/stat").read_text().split()[1:9]  # user nice system idle iowait irq softirq steal
+        return sum(int(fields[i]) for i in (0, 1, 2, 5, 6, 7)) / os.sysconf("SC_CLK_TCK")
+
+    @staticmethod
+    def _own() -> float:
+        return sum(os.times()[:4])
+
+
+def machine() -> dict[str, Any]:
+    """The machine, in the words of its kernel."""
+    model = ""
+    for text in Path("/proc/cpuinfo").read_text().splitlines():
+        if text.startswith("model name"):
+            model = text.partition(":")[2].strip()
+            break
+    return {
+        "cpu": model or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def commit() -> str:
+    """The commit of the tree this file stands in, with `+changes` when it is not clean; "unknown" without
+    git.
+    """
+    here = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(here)]
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + "+changes" * bool(changed.strip())
+
+
+def document(
+    options: dict[str, Any],
+    workers: list[Worker],
+    limits: dict[str, Any],
+    rows: list[dict[str, Any]],
+    job: dict[str, Any],
+    other_work: float,
+) -> dict[str, Any]:
+    """Everything measured and everything one must know to judge it."""
+    return {
+        "format": 1,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "options": options,
+        "machine": machine(),
+        "other_work": other_work,
+        "peers": {
+            worker.peer.name: {"title": worker.peer.title, "missing": worker.absent, **worker.about}
+            for worker in workers
+        },
+        "limits": limits,
+        "cases": rows,
+        "main_job": job,
+    }
+
+
+def save(found: dict[str, Any], path: Path) -> None:
+    """Writes the JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")

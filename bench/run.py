@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""The benchmark: trains the main job with fastnn and with NumPy, times every kernel against its peers,
+measures the machine's limits in the same run, and saves a JSON and a picture. See bench/README.md.
+
+    python bench/run.py --quick                 at most two minutes on two cores
+    python bench/run.py --full --vs torch       more pairs, whole training steps, PyTorch beside NumPy
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cases
+import limits
+import main_job
+import peers
+import plot
+import readme_block
+import report
+from peers.peer import Peer
+from timing import WrongResult, take_turns
+from worker import Worker, WorkerError
+
+QUICK_ROUNDS, FULL_ROUNDS = 30, 100
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options."""
+    p = argparse.ArgumentParser(
+        prog="bench/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--quick", action="store_true", help="main job, kernels, limits (the default)")
+    what.add_argument(
+        "--full", action="store_true", help="also whole training steps; 100 pairs instead of 30"
+    )
+    what.add_argument(
+        "--readme",
+        action="store_true",
+        help="write README.md's table and plot from the newest bench/results/cpu-*.json; nothing is measured",
+    )
+    p.add_argument(
+        "--check", action="store_true", help="with --readme: write nothing, exit 1 if it would change"
+    )
+    p.add_argument("--isa", metavar="NAME", help="instruction set fastnn runs (see `python -m fastnn info`)")
+    p.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        default=len(os.sched_getaffinity(0)),
+        help="threads of every library (default: the cores this process may use, %(default)s)",
+    )
+    p.add_argument(
+        "--vs",
+        metavar="NAMES",
+        default="",
+        help=f"peers beside NumPy, comma-separated: {', '.join(peers.OPTIONAL)}",
+    )
+    p.add_argument(
+        "--json",
+        type=Path,
+        metavar="PATH",
+        default=Path("bench-results.json"),
+        help="where the results go, with the picture beside them as .png (default: %(default)s)",
+    )
+    return p
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs what the command line asks for; returns the exit status."""
+    p = parser()
+    options = p.parse_args(arguments)
+    wanted = [name for name in options.vs.split(",") if name not in ("", peers.NUMPY.name)]
+    if unknown := [name for name in wanted if name not in peers.OPTIONAL]:
+        p.error(f"--vs: unknown peer {', '.join(unknown)}; available: {', '.join(peers.OPTIONAL)}")
+    if options.check and not options.readme:
+        p.error("--check goes with --readme")
+    try:
+        if options.readme:
+            return _readme(options.check)
+        return _measure(options, [*peers.ALWAYS, *(peers.OPTIONAL[name] for name in wanted)])
+    except (WorkerError, WrongResult, limits.LimitError, readme_block.ReadmeError) as error:
+        print(f"bench/run.py: {error}", file=sys.stderr)
+        return 1
+
+
+def _readme(check: bool) -> int:
+    if check:
+        readme_block.check()
+        print("README.md is up to date")
+    else:
+        for path in readme_block.write():
+            print(f"wrote {path}")
+    return 0
+
+
+def _measure(options: argparse.Namespace, wanted: list[Peer]) -> int:
+    begin, others_work = time.perf_counter(), report.OtherWork()
+    with ExitStack() as stack:
+        everyone = [stack.enter_context(Worker(peer, options.threads, options.isa)) for peer in wanted]
+        fastnn, others = everyone[0], everyone[1:]
+        if fastnn.absent:
+            raise WorkerError(f'fastnn is {fastnn.absent}; pip install ".[bench]" installs it from this tree')
+        print(built_and_running(fastnn))
+        for worker in others:
+            about = worker.absent or f"{worker.about['version']}, {worker.about['detail']}"
+            print(f"{worker.peer.title}: {about}")
+        if not plot.available():
+            print(plot.MISSING)
+        present = [worker for worker in others if worker.absent is None]
+        info = fastnn.about["info"]
+        machine = limits.Limits(fastnn, info["isa"], options.threads)
+        machine.survey(info["isas"])
+        print("\n".join(limits.lines(machine.as_json())), flush=True)
+
+        numpys = [worker for worker in present if worker.peer.module == peers.NUMPY.module]
+        job = main_job.run(fastnn, numpys)
+        _share_of_job(job, machine)
+        print("\n".join(main_job.lines(job, peers.TITLES)), flush=True)
+
+        names = [worker.peer.name for worker in others]
+        print("\n".join(report.heading(names, peers.TITLES)), flush=True)
+        rows: list[dict[str, Any]] = []
+        for case in cases.chosen(options.full):
+            machine.measure_for(case)
+            timing = take_turns(case, [fastnn, *present], FULL_ROUNDS if options.full else QUICK_ROUNDS)
+            machine.measure_for(case)
+            rows.append(report.case_row(case, timing, machine))
+            print(report.line(rows[-1], names), flush=True)
+        # The best that was seen of a limit may have come after a case was printed.
+        _share_of_job(job, machine)
+        for row in rows:
+            case = cases.BY_NAME[row["name"]]
+            row.update(report.limit_figures(case, row["seconds"]["fastnn"], machine))
+    mode = "full" if options.full else "quick"
+    used = {"mode": mode, "isa": machine.isa, "threads": options.threads}
+    other_work = others_work.share()
+    if other_work > readme_block.BUSY:
+        print(f"\nOther work took {other_work:.0%} of this machine: do not trust the ratios, run again")
+    found = report.document(used, everyone, machine.as_json(), rows, job, other_work)
+    report.save(found, options.json)
+    print(f"\nwrote {options.json}", end="")
+    if plot.available():
+        plot.draw(found, options.json.with_suffix(".png"))
+        print(f" and {options.json.with_suffix('.png')}", end="")
+    print(f" ({time.perf_counter() - begin:.0f} s in all)")
+    for problem in job["problems"]:
+        print(f"bench/run.py: {problem}", file=sys.stderr)
+    return 1 if job["problems"] else 0
+
+
+def _share_of_job(job: dict[str, Any], machine: limits.Limits) -> None:
+    """The main job's share of the FMA peak: the products of an epoch over its median time."""
+    seconds = job["libraries"]["fastnn"]["median_epoch_seconds"]
+    job["share"] = limits.checked_share(
+        "main job", lambda: machine.arithmetic_floor(job["epoch_flops"]), seconds, machine.measure_peak
+    )
+
+
+def built_and_running(fastnn: Worker) -> str:
+    """The first line: what was built, what runs, how many threads."""
+    info = fastnn.about["info"]
+    left_out = f" (left out: {', '.join(info['isas_left_out'])})" if info["isas_left_out"] else ""
+    return (
+        f"fastnn {info['version']}: built for {', '.join(info['isas_built'])}{left_out}; CUDA: "
+        f"{info['cuda']}; runs {info['isa']} on {info['threads']} threads"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The one way of timing: processes take turns, and what counts is the ratio within a round.
+
+A round is one turn of every library (A B C A B C ...); a turn is a few milliseconds of calls. The speed of a
+shared machine moves by tens of percent within seconds, and both sides of a pair move together.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cases.case import Case, worst_error
+from worker import Worker
+
+
+class WrongResult(RuntimeError):
+    """A library's result differs from the float64 expectation; nothing is timed then."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster fastnn is than a peer: the median over pairs and their 10 to 90 % range."""
+
+    median: float
+    low: float
+    high: float
+    pairs: int
+
+
+def ratio(peer: Sequence[float], own: Sequence[float]) -> Ratio:
+    """Seconds of the peer over seconds of fastnn, pair by pair.
+
+    >>> ratio([2.0, 4.0, 9.0], [1.0, 1.0, 1.0])
+    Ratio(median=4.0, low=2.4, high=8.0, pairs=3)
+    """
+    if len(peer) != len(own) or len(own) == 0:
+        raise ValueError(
+            f"ratio: needs as many times of the peer as of fastnn, got {len(peer)} and {len(own)}"
+        )
+    low, median, high = np.percentile(np.divide(peer, own), [10, 50, 90])
+    return Ratio(float(median), float(low), float(high), len(own))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call of one case, by library and round, and the errors against the float64 expectation."""
+
+    seconds: dict[str, list[float]]
+    errors: dict[str, float]
+
+    def median(self, library: str) -> float:
+        return float(np.median(self.seconds[library]))
+
+
+def check(case: Case, worker: Worker, expectation: dict[str, np.ndarray]) -> float:
+    """Prepares the case in the worker and compares its results; returns the error."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.npz"
+        worker.ask("prepare", case=case.name, results=str(path))
+        with np.load(path) as results:
+            error = worst_error(dict(results), expectation)
+    if not error <= case.tolerance:
+        raise WrongResult(
+            f"{case.name}: the result of {worker.peer.title} is off by {error:.1e} of its largest element "
+            f"(allowed: {case.tolerance:.1e}); nothing was timed"
+        )
+    return error
+
+
+def take_turns(case: Case, workers: Sequence[Worker], rounds: int) -> Timing:
+    """Checks every worker's results, then times `rounds` rounds of turns."""
+    expectation = case.expectation()
+    errors = {worker.peer.name: check(case, worker, expectation) for worker in workers}
+    del expectation
+    seconds: dict[str, list[float]] = {worker.peer.name: [] for worker in workers}
+    for worker in workers:
+        worker.wait_until_quiet()
+    for _ in range(rounds):
+        for worker in workers:
+            seconds[worker.peer.name].append(worker.ask("turn")["seconds"])
+            worker.wait_until_quiet()
+    return Timing(seconds, errors)
