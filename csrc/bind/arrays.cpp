@@ -32,7 +32,7 @@ std::string layout_text(const ArrayStruct* a) {
     return "got strides " + tuple_text(a->strides, a->nd) + " for shape " + tuple_text(a->dimensions, a->nd);
 }
 
-// ---- kind and dtype --------------------------------------------------------------------------------------
+// ---- kind and dtype ------------------------------------------------------------------------------------
 
 void refuse_mask(const Call& call, const Value& value) {
     const auto ma = py::reinterpret_steal<py::object>(PyImport_GetModule(py::str("numpy.ma").ptr()));
@@ -77,8 +77,7 @@ inline const ArrayStruct* float_array(const Call& call, const Value& value, Acce
     return check_kind(call, value, access);
 }
 
-// ---- layout
-// ------------------------------------------------------------------------------------------------
+// ---- layout --------------------------------------------------------------------------------------------
 
 bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kItem == 0; }
 
@@ -142,8 +141,7 @@ Rows collapse(const ArrayStruct* a) {
     return r;
 }
 
-// ---- new arrays
-// --------------------------------------------------------------------------------------------
+// ---- new arrays ----------------------------------------------------------------------------------------
 
 py::object new_array(const Call& call, const Shape& shape) {
     Index bytes = kItem;
@@ -217,8 +215,7 @@ void load_numpy() {
     if (g_numpy.float32 == nullptr) throw py::error_already_set();
 }
 
-// ---- shapes
-// ------------------------------------------------------------------------------------------------
+// ---- shapes --------------------------------------------------------------------------------------------
 
 std::string text_of(const Shape& shape) {
     Bytes dims[kMaxDimensions];
@@ -231,8 +228,7 @@ void require_shape(const Call& call, const Value& value, const Shape& got, const
     call.value_error(value, "must have shape " + text_of(expected) + ", got " + text_of(got));
 }
 
-// ---- inputs
-// ------------------------------------------------------------------------------------------------
+// ---- inputs --------------------------------------------------------------------------------------------
 
 const ArrayStruct* array_or_null(const Call& call, const Value& value) {
     if (Py_TYPE(value.object) != g_numpy.ndarray) {
@@ -307,8 +303,7 @@ Input read_flat(Call& call, const Value& value) {
     return in;
 }
 
-// ---- outputs
-// -----------------------------------------------------------------------------------------------
+// ---- outputs -------------------------------------------------------------------------------------------
 
 Output write_rows(const Call& call, const Value& value, const Shape& shape) {
     Output out = value.given() ? given_output(call, value, shape) : new_output(call, value, shape);
@@ -341,8 +336,7 @@ Output update_flat(const Call& call, const Value& value, Shape& shape) {
     return write_flat(call, value, shape);
 }
 
-// ---- sequences and overlap
-// ---------------------------------------------------------------------------------
+// ---- sequences and overlap -----------------------------------------------------------------------------
 
 PyObject* fixed_items(Call& call, const Value& value) {
     PyObject* items = PySequence_Tuple(value.object);  // the same object for a tuple

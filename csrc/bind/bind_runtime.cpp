@@ -74,8 +74,7 @@ double fork_join(int repeats) {
     return fork_join_seconds(repeats);
 }
 
-// ---- the machine's limits
-// ----------------------------------------------------------------------------------
+// ---- the machine's limits ------------------------------------------------------------------------------
 
 double seconds_of(const LimitArgs& args) {
     using Clock = std::chrono::steady_clock;

@@ -6,21 +6,6 @@
 namespace fastnn::bind {
 namespace {
 
-// The conversions below run Python code only for objects that are neither int nor float.
-double slow_number(const Call& call, const Value& value) {
-    const double x = PyFloat_AsDouble(value.object);
-    if (x == -1.0 && PyErr_Occurred() != nullptr) {
-        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            PyErr_Clear();
-            call.value_error(value, "must fit a float, got " + repr_of(value.object));
-        }
-        if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
-        PyErr_Clear();
-        call.type_error(value, "must be a number, got " + type_name(value.object) + "; pass a float");
-    }
-    return x;
-}
-
 bool is_numpy_bool(PyObject* object) {
     const std::string_view name = Py_TYPE(object)->tp_name;
     return name == "numpy.bool" || name == "numpy.bool_";  // NumPy 2, NumPy 1
@@ -40,9 +25,18 @@ std::string repr_of(PyObject* object) {
     return utf8(text.ptr()) + "...";
 }
 
-double number(const Call& call, const Value& value) {
-    if (PyFloat_CheckExact(value.object)) return PyFloat_AS_DOUBLE(value.object);
-    return slow_number(call, value);
+double number_of_object(const Call& call, const Value& value) {
+    const double x = PyFloat_AsDouble(value.object);
+    if (x == -1.0 && PyErr_Occurred() != nullptr) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            call.value_error(value, "must fit a float, got " + repr_of(value.object));
+        }
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+        PyErr_Clear();
+        call.type_error(value, "must be a number, got " + type_name(value.object) + "; pass a float");
+    }
+    return x;
 }
 
 double non_negative(const Call& call, const Value& value) {
@@ -60,9 +54,7 @@ double fraction(const Call& call, const Value& value) {
     return x;
 }
 
-bool flag(const Call& call, const Value& value) {
-    if (value.object == Py_False) return false;
-    if (value.object == Py_True) return true;
+bool flag_of_object(const Call& call, const Value& value) {
     if (!PyLong_Check(value.object) && !is_numpy_bool(value.object)) {
         call.type_error(value, "must be True or False, got " + type_name(value.object));
     }
@@ -99,14 +91,8 @@ int choice(const Call& call, const Value& value, std::initializer_list<const cha
     call.value_error(value, "must be " + names + ", got " + repr_of(value.object));
 }
 
-Activation activation_kind(const Call& call, const Value& value) {
-    choice(call, value, {"relu"});
-    return Activation::relu;
-}
-
-Activation optional_activation(const Call& call, const Value& value) {
-    if (!value.given()) return Activation::none;
-    choice(call, value, {"relu"}, true);
+Activation activation_kind(const Call& call, const Value& value, bool or_none) {
+    choice(call, value, {"relu"}, or_none);
     return Activation::relu;
 }
 

@@ -9,10 +9,21 @@
 
 namespace fastnn::bind {
 
-double number(const Call& call, const Value& value);        // any int or float, NaN and infinity included
+double number_of_object(const Call& call, const Value& value);
+bool flag_of_object(const Call& call, const Value& value);
+
+// Any int or float, NaN and infinity included.
+inline double number(const Call& call, const Value& value) {
+    return PyFloat_CheckExact(value.object) ? PyFloat_AS_DOUBLE(value.object) : number_of_object(call, value);
+}
+
+inline bool flag(const Call& call, const Value& value) {
+    if (value.object == Py_False) return false;
+    return value.object == Py_True || flag_of_object(call, value);
+}
+
 double non_negative(const Call& call, const Value& value);  // finite as float32 and >= 0
 double fraction(const Call& call, const Value& value);      // in [0, 1)
-bool flag(const Call& call, const Value& value);
 std::int64_t positive_integer(const Call& call, const Value& value);
 
 // The position of a string in `choices`; anything else raises, naming them all.
@@ -20,8 +31,11 @@ std::int64_t positive_integer(const Call& call, const Value& value);
 int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices,
            bool or_none = false);
 
-Activation activation_kind(const Call& call, const Value& value);      // "relu"
-Activation optional_activation(const Call& call, const Value& value);  // None or "relu"
+Activation activation_kind(const Call& call, const Value& value, bool or_none = false);  // "relu"
+
+inline Activation optional_activation(const Call& call, const Value& value) {  // None or "relu"
+    return value.given() ? activation_kind(call, value, true) : Activation::none;
+}
 
 std::string type_name(PyObject* object);
 std::string repr_of(PyObject* object);

@@ -167,21 +167,28 @@ Index least(Index a, Index b) { return a < b ? a : b; }
 Index most(Index a, Index b) { return a > b ? a : b; }
 
 Grid grid_of(const GemmArgs& g) {
-    const Index k = least(g.k, kBlockK);
+    const bool aligned = reinterpret_cast<std::uintptr_t>(g.b) % (kInPlaceAlign * sizeof(float)) == 0 &&
+                         g.b_row % kInPlaceAlign == 0 && most(g.n, g.k) <= kInPlaceMax;
+    Grid grid{};
+    grid.pack = g.b_col != 1 || (!aligned && g.m >= kPackRows && g.n >= kPanel);
     const double flops = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
+    if (flops < kChunkFlops && g.n <= kMinSlab) {
+        // One chunk. The divisions below were a fifth of an 8x8 call.
+        grid.rows = g.m;
+        grid.cols = round_up(g.n, kPanel);
+        grid.row_blocks = grid.col_slabs = 1;
+        return grid;
+    }
+    const Index k = least(g.k, kBlockK);
     const double few = flops / kChunkFlops + 1.0 < kMaxChunks ? flops / kChunkFlops + 1.0 : kMaxChunks;
     const double many = flops / kLongestChunkFlops;
     const Index want = static_cast<Index>(many > few ? (many < 1e5 ? many : 1e5) : few);
     const Index widest = most(kPanel, kSlabFloats / most(k, 1) / kPanel * kPanel);
     // Columns first: slabs share no part of b, so nothing is packed twice.
-    Grid grid{};
     grid.cols = least(most(round_up(ceil_div(g.n, want), kPanel), kMinSlab), widest);
     grid.col_slabs = ceil_div(g.n, grid.cols);
     grid.cols = round_up(ceil_div(g.n, grid.col_slabs), kPanel);
     grid.col_slabs = ceil_div(g.n, grid.cols);
-    const bool aligned = reinterpret_cast<std::uintptr_t>(g.b) % (kInPlaceAlign * sizeof(float)) == 0 &&
-                         g.b_row % kInPlaceAlign == 0 && most(g.n, g.k) <= kInPlaceMax;
-    grid.pack = g.b_col != 1 || (!aligned && g.m >= kPackRows && g.n >= kPanel);
     // Then rows: every block of them packs its slab again.
     const Index least_rows = grid.pack ? kMinPackedRows : kMinRows;
     const Index blocks = ceil_div(want, grid.col_slabs);
