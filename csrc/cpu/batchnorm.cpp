@@ -54,7 +54,7 @@ FASTNN_FLAT void reduce_block(const BatchNormArgs& a, const Block& block, const 
 void reduce(const BatchNormArgs& a, const ColumnPlan& p, const Block& block) {
     each_stat_block(block, [&](const Block& part, Index index) FASTNN_BODY {
         for (Index j = part.columns.begin; j < part.columns.end; j += kL1Columns)
-            reduce_block(a, {part.rows, {j, smaller(j + kL1Columns, part.columns.end)}},
+            reduce_block(a, {part.rows, {j, least(j + kL1Columns, part.columns.end)}},
                          moments_of(a, p, index));
     });
 }

@@ -8,6 +8,7 @@
 
 #include "cpu/entries.h"
 #include "cpu/gemm_pack.h"
+#include "cpu/index.h"
 
 namespace fastnn::FASTNN_NS {
 namespace {
@@ -153,18 +154,13 @@ constexpr TileTable kWhole =
     tile_table<kMaxWidth, false>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
 constexpr EdgeTables kEdge = edge_tables(std::make_integer_sequence<int, kMaxWidth>{});
 
-// ---- how a product is cut into chunks: by shape only ----------------------------------------------------
+// ---- how a product is cut into chunks: by shape and layout, never by threads; the bits do not see it ----
 
 struct Grid {
     Index rows, cols;  // of one chunk
     Index row_blocks, col_slabs;
     bool pack;
 };
-
-Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
-Index least(Index a, Index b) { return a < b ? a : b; }
-Index most(Index a, Index b) { return a > b ? a : b; }
 
 Grid grid_of(const GemmArgs& g) {
     const bool aligned = reinterpret_cast<std::uintptr_t>(g.b) % (kInPlaceAlign * sizeof(float)) == 0 &&
