@@ -13,7 +13,7 @@ using Index = std::int64_t;
 inline constexpr Index kBlockK = 512;
 
 // Column statistics and column sums are formed over this many rows at a time, whatever the ISA.
-inline constexpr Index kStatRows = 48;
+inline constexpr Index kStatRows = 192;
 
 enum class Activation : int { none, relu };
 

@@ -17,15 +17,26 @@ FASTNN_INLINE Vec passed(const BatchNormBackwardArgs& a, Index r, Index j, int l
 }
 
 template <bool kRelu>
-FASTNN_FLAT void reduce(const BatchNormBackwardArgs& a, const ColumnPlan& p, const Block& block) {
+FASTNN_FLAT void reduce(const BatchNormBackwardArgs a, const ColumnPlan p, const Block block) {
     each_stat_block(block, [&](const Block& rows, Index index) FASTNN_BODY {
         float* const products = a.partials + index * p.padded;
         float* const partials[] = {products, products + p.blocks * p.padded};
-        reduce_rows(rows, partials, [&](Index r, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
-            const Vec dy = passed<kRelu>(a, r, j, lanes);
-            const Vec d = vload(a.x + r * a.x_row + j, lanes) - vload(a.mean + j, lanes);
-            sums[0] = fma(dy, d, sums[0]);
-            sums[1] = sums[1] + dy;
+        reduce_rows(rows, partials, [&](Index r, auto n, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
+            const Vec mean = vload(a.mean + j, lanes);
+            const auto d = [&](int i)
+                               FASTNN_BODY { return vload(a.x + (r + i) * a.x_row + j, lanes) - mean; };
+            const auto dy = [&](int i) FASTNN_BODY { return passed<kRelu>(a, r + i, j, lanes); };
+            if constexpr (n == 1) {
+                const Vec one = dy(0);
+                sums[0] = sums[0] + one * d(0);
+                sums[1] = sums[1] + one;
+            } else {  // two rows at a time: four would not fit sixteen registers
+                const Vec dy0 = dy(0), dy1 = dy(1);
+                const Vec product01 = fma(dy1, d(1), dy0 * d(0)), plain01 = dy0 + dy1;
+                const Vec dy2 = dy(2), dy3 = dy(3);
+                sums[0] = sums[0] + (product01 + fma(dy3, d(3), dy2 * d(2)));
+                sums[1] = sums[1] + (plain01 + (dy2 + dy3));
+            }
         });
     });
 }
@@ -46,9 +57,9 @@ void combine(const BatchNormBackwardArgs& a, const ColumnPlan& p, Range columns)
 }
 
 template <bool kRelu>
-FASTNN_FLAT void apply(const BatchNormBackwardArgs& a, const Block& block) {
+FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
     const Vec inverse = splat(static_cast<float>(1.0 / static_cast<double>(a.rows)));
-    each_quad(block.rows, [&](Index r, auto n) FASTNN_BODY {
+    each_rows<2>(block.rows, [&](Index r, auto n) FASTNN_BODY {
         each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
             const Vec mean = vload(a.mean + j, lanes);
             const Vec rstd = vload(a.rstd + j, lanes);
@@ -106,11 +117,11 @@ void batch_norm_backward_combine(const BatchNormBackwardArgs& a, int chunk, Scra
 }
 
 void batch_norm_backward_apply(const BatchNormBackwardArgs& a, int chunk, Scratch&) {
-    const Block group = group_of(column_plan(a.rows, a.cols), chunk);
+    const Block block = apply_block_of(column_plan(a.rows, a.cols), chunk);
     if (a.activation == Activation::relu)
-        apply<true>(a, group);
+        apply<true>(a, block);
     else
-        apply<false>(a, group);
+        apply<false>(a, block);
 }
 
 }  // namespace fastnn::FASTNN_NS
