@@ -55,7 +55,7 @@ def test_training(isa, rng, offset):
 
 @pytest.mark.parametrize("period", [2, 3, 12, 48, 192, 1000])
 def test_rows_that_lie_far_from_the_others(isa, rng, period):
-    """A block's sums are taken about the mean of some of its rows: outliers among them must not cost accuracy."""
+    """A block's sums are taken about the mean of some rows: outliers among them must not cost accuracy."""
     for rows in (17, 100, 192, 700):
         x, gamma, beta = draw(rng, (rows, 33))
         for first in {0, period // 2, min(7, period - 1)}:
