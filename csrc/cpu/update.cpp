@@ -23,7 +23,7 @@ const UpdateTensor& tensor_of(const UpdateArgs& a, Index chunk) {
 
 template <int kSlots, class Rule>
 FASTNN_INLINE void each(const UpdateArgs& a, int chunk, Rule rule) {
-    const UpdateTensor& t = tensor_of(a, chunk);
+    const UpdateTensor t = tensor_of(a, chunk);  // a copy: through a reference each store reloads it
     const UpdateCoefficients<Vec> c{splat(a.lr),         splat(a.decay0),      splat(a.decay1),
                                     splat(a.one_minus0), splat(a.one_minus1),  splat(a.eps),
                                     splat(a.root_scale), splat(a.weight_decay)};
