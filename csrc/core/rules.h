@@ -49,6 +49,13 @@ FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c)
     s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);
 }
 
+// s = s + g^2; p -= lr g / (sqrt(s) + eps)
+template <class F>
+FASTNN_RULE void adagrad_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c) {
+    s.slot0 = fma(s.grad, s.grad, s.slot0);
+    s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);
+}
+
 // m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m' / (sqrt(v') + eps), m' and v' bias-corrected:
 // c.lr = lr / (1 - b1^t), c.root_scale = 1 / sqrt(1 - b2^t). Weight decay is added to g (weight_decay = wd)
 // or, decoupled, multiplies p first (weight_decay = 1 - lr wd).

@@ -17,7 +17,9 @@ inline constexpr Index kStatRows = 48;
 
 enum class Activation : int { none, relu };
 
-enum class Rule : int { sgd, momentum, rmsprop, adam };
+enum class Rule : int { sgd, momentum, rmsprop, adagrad, adam };
+
+enum class PointLoss : int { squared, huber };
 
 enum class MomentumStyle : int { buffer, velocity };
 
@@ -100,20 +102,36 @@ struct BatchNormBackwardArgs {
     Activation activation;
 };
 
-// Exactly one of labels and probabilities is given. row_loss[i] = -sum_c t_c log softmax(logits_i)_c,
-// unweighted; dlogits_i = scale * (weight ? weight[i] : 1) * (softmax(logits_i) * sum_c t_c - t_i).
+// Exactly one of labels and probabilities is given: t = keep * (onehot or probabilities) + share.
+// row_loss[i] = -sum_c t_c log softmax(logits_i)_c, unweighted; with w_i = weight ? weight[i] : scale,
+// dlogits_i = w_i * (softmax(logits_i) * sum_c t_c - t_i). Rows of kIgnoredLabel get zeros.
 struct SoftmaxArgs {
     const float* logits;
     Index logits_row;
     const std::int64_t* labels;
     const float* probabilities;
     Index probabilities_row;
-    const float* weight;
-    float* dlogits;
-    Index dlogits_row;
+    const float* weight;  // they sum to 1
+    float* dlogits;       // (rows, cols), contiguous
     double* row_loss;
     Index rows, cols;
     float scale;
+    float keep, share;  // label smoothing s: 1 - s and s / cols
+};
+
+inline constexpr std::int64_t kIgnoredLabel = -1;
+
+// l(pred, target) of every element and its derivative, times w_i = weight ? weight[i] : scale by row. All
+// arrays are contiguous. sums: a number for each chunk, together sum l, or sum w l where weights are given.
+struct PointLossArgs {
+    const float *pred, *target;
+    const float* weight;
+    float* dpred;
+    double* sums;
+    Index rows, cols;
+    PointLoss kind;
+    float scale;
+    float delta;  // huber
 };
 
 // One parameter array with its gradient and its optimizer slots (m and v for Adam; slot for the others).

@@ -24,4 +24,24 @@ FASTNN_INLINE Vec exp(const Vec& x) {
     return keep_positive(x + splat(87.33f), p * exp2_biased(biased));
 }
 
+// ln x for normal, finite x > 0, and NaN: x = m * 2^n, ln m by the polynomial of the Cephes library, n ln 2
+// in two parts.
+FASTNN_INLINE Vec log(const Vec& x) {
+    Vec n;
+    const Vec f = mantissa(x, n) - splat(1.0f);
+    const Vec square = f * f;
+    Vec p = splat(7.0376836292e-2f);
+    p = fma(p, f, splat(-1.1514610310e-1f));
+    p = fma(p, f, splat(1.1676998740e-1f));
+    p = fma(p, f, splat(-1.2420140846e-1f));
+    p = fma(p, f, splat(1.4249322787e-1f));
+    p = fma(p, f, splat(-1.6668057665e-1f));
+    p = fma(p, f, splat(2.0000714765e-1f));
+    p = fma(p, f, splat(-2.4999993993e-1f));
+    p = fma(p, f, splat(3.3333331174e-1f));
+    p = fma(p * f, square, n * splat(-2.12194440e-4f));
+    p = fma(square, splat(-0.5f), p) + f;
+    return fma(n, splat(0.693359375f), p) + (x - x);  // NaN has a mantissa too
+}
+
 }  // namespace fastnn::FASTNN_NS

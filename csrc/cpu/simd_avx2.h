@@ -37,6 +37,12 @@ FASTNN_INLINE Reg exp2_biased(Reg s) {
     const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(s.v), 23);
     return {_mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(0x3f800000)))};
 }
+FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
+    const __m256i bits = _mm256_castps_si256(x.v);
+    const __m256i n = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3f3504f3)), 23);
+    exponent.v = _mm256_cvtepi32_ps(n);
+    return {_mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(n, 23)))};
+}
 FASTNN_INLINE void transpose(Reg (&r)[8]) {
     __m256 t[8];
     for (int i = 0; i < 8; i += 2) {

@@ -33,6 +33,12 @@ FASTNN_INLINE Reg exp2_biased(Reg s) {
     const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(s.v), 23);
     return {_mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(0x3f800000)))};
 }
+FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
+    const __m512i bits = _mm512_castps_si512(x.v);
+    const __m512i n = _mm512_srai_epi32(_mm512_sub_epi32(bits, _mm512_set1_epi32(0x3f3504f3)), 23);
+    exponent.v = _mm512_cvtepi32_ps(n);
+    return {_mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)))};
+}
 FASTNN_INLINE void transpose(Reg (&r)[16]) {
     __m512 t[16];
     for (int i = 0; i < 16; i += 2) {

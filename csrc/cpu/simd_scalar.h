@@ -1,6 +1,6 @@
 // Eight floats in plain C++: the reference that the vector ISAs equal bit for bit.
 // Reg: load, store (whole or the first n), arithmetic, fma, sqrt, max_, min_, keep_positive, first_of,
-// exp2_biased, transpose.
+// exp2_biased, mantissa, transpose.
 #pragma once
 
 namespace fastnn::scalar {
@@ -76,6 +76,19 @@ FASTNN_INLINE Reg exp2_biased(Reg s) {
         float r;
         __builtin_memcpy(&r, &bits, 4);
         return r;
+    });
+}
+// vec.h, mantissa: the exponent is what the bits of x exceed those of sqrt(1/2) by, in whole octaves.
+FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
+    return each([&](int i) {
+        int bits;
+        __builtin_memcpy(&bits, &x.v[i], 4);
+        const int n = (bits - 0x3f3504f3) >> 23;
+        exponent.v[i] = static_cast<float>(n);
+        bits -= n * (1 << 23);
+        float m;
+        __builtin_memcpy(&m, &bits, 4);
+        return m;
     });
 }
 FASTNN_INLINE void transpose(Reg (&r)[8]) {

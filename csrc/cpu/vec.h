@@ -86,6 +86,10 @@ FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
 FASTNN_INLINE Vec exp2_biased(const Vec& s) {
     return map([&](int i) FASTNN_BODY { return exp2_biased(s.r[i]); });
 }
+// x = m * 2^exponent with m in [sqrt(1/2), sqrt(2)): returns m. x is positive, normal and finite.
+FASTNN_INLINE Vec mantissa(const Vec& x, Vec& exponent) {
+    return map([&](int i) FASTNN_BODY { return mantissa(x.r[i], exponent.r[i]); });
+}
 
 // Lanes are folded in halves: 8, 4, 2, 1.
 template <class F>
@@ -96,12 +100,23 @@ FASTNN_INLINE float fold(const Vec& a, F f) {
         for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
     return t[0];
 }
+// Sixteen folds at once: lane i of the result is the fold of v[i], in the same order. f: on registers.
+template <class F>
+FASTNN_INLINE Vec fold_each(const Vec (&v)[kLanes], F f) {
+    return map([&](int k) FASTNN_BODY {
+        Reg t[Reg::kWidth];
+        for (int i = 0; i < Reg::kWidth; ++i) {
+            const Vec& lanes = v[k * Reg::kWidth + i];
+            t[i] = kRegs == 1 ? lanes.r[0] : f(lanes.r[0], lanes.r[kRegs - 1]);
+        }
+        transpose(t);
+        for (int half = Reg::kWidth / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
+        return t[0];
+    });
+}
 FASTNN_INLINE float sum(const Vec& a) {
     return fold(a, [](float x, float y) FASTNN_BODY { return x + y; });
-}
-// NaN if any lane is NaN.
-FASTNN_INLINE float maximum(const Vec& a) {
-    return fold(a, [](float x, float y) FASTNN_BODY { return x > y || x != x ? x : y; });
 }
 
 }  // namespace fastnn::FASTNN_NS
