@@ -170,10 +170,18 @@ PyObject* huber(Call& call) {
     return point_loss(call, args, kSampleWeight, 1.0, true);
 }
 
+PyObject* sigmoid_cross_entropy(Call& call) {
+    enum { kLogits, kTargets, kSampleWeight };
+    PointLossArgs args{};
+    args.kind = PointLoss::logistic;
+    return point_loss(call, args, kSampleWeight, 1.0, true);
+}
+
 }  // namespace
 
 void bind_loss(py::module_& m) {
     add_function<softmax_cross_entropy>(m, kSoftmaxDoc);
+    add_function<sigmoid_cross_entropy>(m, kSigmoidDoc);
     add_function<mse>(m, kMseDoc);
     add_function<quadratic_cost>(m, kQuadraticDoc);
     add_function<huber>(m, kHuberDoc);

@@ -36,6 +36,31 @@ array([[ 0.5, -0.5],
        [ 0. ,  0. ]], dtype=float32)
 )";
 
+inline constexpr const char* kSigmoidDoc = R"(sigmoid_cross_entropy(logits, targets, *, sample_weight=None)
+--
+
+Sigmoid and binary cross-entropy in one pass, with the gradient.
+
+With ``p = sigmoid(logits)``, k outputs a row and weights ``w`` (1 without ``sample_weight``):
+``value = sum_i w_i l_i / sum(w)``, ``l_i`` the mean over the outputs of ``-t * log(p) - (1 - t) * log(1 - p)``, computed
+as ``max(x, 0) - x * t + log(1 + exp(-abs(x)))``, and ``dlogits_i = w_i / (k sum(w)) * (p_i - t_i)``.
+
+``logits`` and ``targets`` have one shape: (n,), (n, k), or more axes, of which the first counts rows. Targets are
+probabilities of 1; values outside 0 .. 1 are not looked for. ``sample_weight`` (n,): finite, not negative, not
+all zero; without it the value is that of PyTorch's ``binary_cross_entropy_with_logits``.
+
+Returns ``(value, dlogits)``: a float, and a new float32 array.
+
+Raises TypeError for anything but float32 arrays, ValueError for shapes that differ (nothing broadcasts), no
+elements, and bad weights.
+
+>>> import numpy as np
+>>> from fastnn import ops
+>>> value, dlogits = ops.sigmoid_cross_entropy(np.zeros(2, np.float32), np.array([0, 1], np.float32))
+>>> round(value, 4), dlogits.tolist()
+(0.6931, [0.25, -0.25])
+)";
+
 inline constexpr const char* kMseDoc = R"(mse(pred, target, *, sample_weight=None)
 --
 

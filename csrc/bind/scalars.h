@@ -34,9 +34,9 @@ std::int64_t positive_integer(const Call& call, const Value& value);
 int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices,
            bool or_none = false);
 
-Activation activation_kind(const Call& call, const Value& value, bool or_none = false);  // "relu"
+Activation activation_kind(const Call& call, const Value& value, bool or_none = false);
 
-inline Activation optional_activation(const Call& call, const Value& value) {  // None or "relu"
+inline Activation optional_activation(const Call& call, const Value& value) {
     return value.given() ? activation_kind(call, value, true) : Activation::none;
 }
 

@@ -2,13 +2,8 @@
 // where it is written, so both give the same bits. Coefficients are those of UpdateArgs.
 #pragma once
 
+#include "core/formula.h"
 #include "core/types.h"
-
-#if defined(__CUDACC__)
-#define FASTNN_RULE static __device__ __forceinline__
-#else
-#define FASTNN_RULE static inline __attribute__((always_inline))
-#endif
 
 namespace fastnn {
 

@@ -15,11 +15,34 @@ inline constexpr Index kBlockK = 512;
 // Column statistics and column sums are formed over this many rows at a time, whatever the ISA.
 inline constexpr Index kStatRows = 48;
 
-enum class Activation : int { none, relu };
+enum class Activation : int {
+    none,
+    relu,
+    leaky_relu,
+    sigmoid,
+    tanh,
+    gelu,
+    gelu_tanh,
+    silu,
+    elu,
+    selu,
+    softplus
+};
+
+// The slope of leaky_relu and the alpha of elu where the caller gives none, fused kernels included.
+[[gnu::always_inline]] constexpr float default_alpha(Activation kind) {
+    return kind == Activation::leaky_relu ? 0.01f : 1.0f;
+}
+
+// Whether the derivative can be had from y = f(x) alone, which is all that a fused backward pass has.
+[[gnu::always_inline]] constexpr bool derivative_of_result(Activation kind) {
+    return kind != Activation::gelu && kind != Activation::gelu_tanh && kind != Activation::silu &&
+           kind != Activation::softplus;
+}
 
 enum class Rule : int { sgd, momentum, rmsprop, adagrad, adam };
 
-enum class PointLoss : int { squared, huber };
+enum class PointLoss : int { squared, huber, logistic };
 
 enum class MomentumStyle : int { buffer, velocity };
 
@@ -54,15 +77,18 @@ struct ActivationArgs {
     float* y;
     Index n;
     Activation kind;
+    float alpha;
 };
 
-// dx = dy * f'(x) over n contiguous elements; dx may be dy.
+// dx = dy * f'(x) over n contiguous elements; dx may be dy. y = f(x), if given, saves computing it again.
 struct ActivationBackwardArgs {
     const float* dy;
     const float* x;
+    const float* y;
     float* dx;
     Index n;
     Activation kind;
+    float alpha;
 };
 
 // y = activation((x - mean) * rstd * gamma + beta). In training mean and rstd are computed from x and the

@@ -42,10 +42,9 @@ struct LaneSum {
 
 template <class Formula>
 FASTNN_INLINE void point_loss_chunk(const PointLossArgs& a, int chunk, Formula formula) {
-    const LossConstants<Vec> c{splat(0.5f), splat(a.delta), splat(-a.delta)};
     LaneSum losses;
     const auto at = [&](Index i, int n)
-                        FASTNN_BODY { return formula(vload(a.pred + i, n), vload(a.target + i, n), c); };
+                        FASTNN_BODY { return formula(vload(a.pred + i, n), vload(a.target + i, n)); };
     const auto add = [&](const Vec& x, int n) FASTNN_BODY { losses.add(first_of(x, splat(0.0f), n)); };
     const auto weighted = [&](Index i, int n, const Vec& weight) FASTNN_BODY {
         const LossAt<Vec> l = at(i, n);
@@ -80,17 +79,21 @@ FASTNN_INLINE void point_loss_chunk(const PointLossArgs& a, int chunk, Formula f
 }  // namespace
 
 FASTNN_FLAT void point_loss(const PointLossArgs& a, int chunk, Scratch&) {
-    using Constants = LossConstants<Vec>;
     switch (a.kind) {
         case PointLoss::squared:
-            point_loss_chunk(a, chunk,
-                             [](const Vec& pred, const Vec& target, const Constants& c)
-                                 FASTNN_BODY { return squared_loss(pred, target, c); });
+            point_loss_chunk(a, chunk, [](const Vec& pred, const Vec& target) FASTNN_BODY {
+                return squared_loss(pred, target);
+            });
             return;
         case PointLoss::huber:
-            point_loss_chunk(a, chunk,
-                             [](const Vec& pred, const Vec& target, const Constants& c)
-                                 FASTNN_BODY { return huber_loss(pred, target, c); });
+            point_loss_chunk(a, chunk, [&a](const Vec& pred, const Vec& target) FASTNN_BODY {
+                return huber_loss(pred, target, splat(a.delta));
+            });
+            return;
+        case PointLoss::logistic:
+            point_loss_chunk(a, chunk, [](const Vec& pred, const Vec& target) FASTNN_BODY {
+                return logistic_loss(pred, target);
+            });
             return;
     }
 }

@@ -7,6 +7,7 @@ namespace fastnn::avx2 {
 
 struct Reg {
     static constexpr int kWidth = 8;
+    static constexpr bool kVector = true;
     __m256 v;
 };
 
@@ -29,6 +30,13 @@ FASTNN_INLINE Reg max_(Reg a, Reg b) { return {_mm256_max_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg min_(Reg a, Reg b) { return {_mm256_min_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
     return {_mm256_and_ps(_mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ), a.v)};
+}
+FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
+    return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ))};
+}
+FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_or_ps(_mm256_and_ps(sign, x.v), _mm256_andnot_ps(sign, a.v))};
 }
 FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(first(n)))};

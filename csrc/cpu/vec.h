@@ -11,6 +11,8 @@ static constexpr int kRegs = kLanes / Reg::kWidth;
 
 struct Vec {
     Reg r[kRegs];
+
+    __attribute__((always_inline)) static Vec of(float x);  // for core/formula.h
 };
 
 template <class F>
@@ -23,6 +25,7 @@ FASTNN_INLINE Vec map(F f) {
 FASTNN_INLINE Vec splat(float x) {
     return map([=](int) FASTNN_BODY { return set1(x); });
 }
+inline Vec Vec::of(float x) { return splat(x); }
 FASTNN_INLINE Vec vload(const float* p) {
     return map([=](int i) FASTNN_BODY { return load(p + i * Reg::kWidth); });
 }
@@ -76,6 +79,12 @@ FASTNN_INLINE Vec min_(const Vec& a, const Vec& b) {
 FASTNN_INLINE Vec keep_positive(const Vec& x, const Vec& a) {
     return map([&](int i) FASTNN_BODY { return keep_positive(x.r[i], a.r[i]); });
 }
+FASTNN_INLINE Vec select_positive(const Vec& x, const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return select_positive(x.r[i], a.r[i], b.r[i]); });
+}
+FASTNN_INLINE Vec with_sign_of(const Vec& x, const Vec& a) {
+    return map([&](int i) FASTNN_BODY { return with_sign_of(x.r[i], a.r[i]); });
+}
 // The first n lanes of a, the others of b.
 FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
     return map([&](int i) FASTNN_BODY {
@@ -86,9 +95,23 @@ FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
 FASTNN_INLINE Vec exp2_biased(const Vec& s) {
     return map([&](int i) FASTNN_BODY { return exp2_biased(s.r[i]); });
 }
-// x = m * 2^exponent with m in [sqrt(1/2), sqrt(2)): returns m. x is positive, normal and finite.
 FASTNN_INLINE Vec mantissa(const Vec& x, Vec& exponent) {
     return map([&](int i) FASTNN_BODY { return mantissa(x.r[i], exponent.r[i]); });
+}
+
+// f of every lane: of the vectors, or of one float after another where there are no vectors (sixteen copies
+// of each activation took 25 s to compile).
+template <class F, class... Vecs>
+FASTNN_INLINE Vec lanewise(F f, const Vecs&... vectors) {
+    if constexpr (Reg::kVector) {
+        return f(vectors...);
+    } else {
+        Vec result;
+        for (int i = 0; i < kLanes; ++i)
+            result.r[i / Reg::kWidth].v[i % Reg::kWidth] =
+                f(vectors.r[i / Reg::kWidth].v[i % Reg::kWidth]...);
+        return result;
+    }
 }
 
 // Lanes are folded in halves: 8, 4, 2, 1.

@@ -35,6 +35,7 @@ from fastnn._core import (
     quadratic_cost,
     rmsprop_,
     sgd_,
+    sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
 
@@ -53,5 +54,6 @@ __all__ = [
     "quadratic_cost",
     "rmsprop_",
     "sgd_",
+    "sigmoid_cross_entropy",
     "softmax_cross_entropy",
 ]
