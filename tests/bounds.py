@@ -152,7 +152,7 @@ def softmax_bounds(logits, labels, sample_weight=None, *, label_smoothing=0.0, i
 def elementwise_loss_bounds(name, pred, target, sample_weight=None, **numbers):
     """(bound of the value, bounds of dpred).
 
-    A difference of two float32 is rounded once and then scaled: dpred errs by 2 eps of itself. Its losses are at
+    A difference of two float32 is rounded once and then scaled: dpred errs by 2 eps of itself. Losses are at
     least 0, so their sum errs by their own errors, 4 eps, and as a sum of 64 + 16 + 4 terms. The sigmoid and
     log(1 + exp(-|x|)) have the error of exp and of the logarithm, 4 eps of themselves; beside them stand the
     roundings of x * t and of sigmoid - t.

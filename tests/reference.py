@@ -149,7 +149,7 @@ def softmax_cross_entropy(logits, labels, sample_weight=None, *, label_smoothing
 
 
 def elementwise_loss(loss, slope, sample_weight, *, mean):
-    """(value, dpred) from the loss of each output and its derivative; `mean` over the outputs, or their sum."""
+    """(value, dpred) from the loss of each output and its derivative; `mean` over outputs, or their sum."""
     rows = len(loss)
     weight = row_weights(rows, sample_weight).reshape(rows, *[1] * (loss.ndim - 1))
     if mean:

@@ -64,7 +64,7 @@ def elementwise_losses(rng, shape):
     weight = rng.random(len(pred), np.float32)
     return [
         result
-        for loss in (ops.mse, ops.quadratic_cost, ops.huber)
+        for loss in (ops.mse, ops.quadratic_cost, ops.huber, ops.sigmoid_cross_entropy)
         for given in (None, weight)
         for result in loss(pred, target, sample_weight=given)
     ]
@@ -212,7 +212,7 @@ def test_softmax_and_evaluation_rows_have_the_same_bits_in_any_batch(isa, rng):
             _, alone = ops.softmax_cross_entropy(x[rows], target[rows])
             _, whole = ops.softmax_cross_entropy(x, target, sample_weight=weight)
             assert_bits(alone, whole[rows])
-        for loss in (ops.mse, ops.quadratic_cost, ops.huber):
+        for loss in (ops.mse, ops.quadratic_cost, ops.huber, ops.sigmoid_cross_entropy):
             _, alone = loss(x[rows], probabilities[rows])
             _, whole = loss(x, probabilities, sample_weight=weight)
             assert_bits(alone, whole[rows])

@@ -1,4 +1,4 @@
-"""mse, quadratic_cost, huber against the float64 reference: value, gradient, weights."""
+"""The elementwise losses of ops against the float64 reference: value, gradient, weights."""
 
 import sys
 
@@ -17,6 +17,7 @@ LOSSES = {
     "quadratic_cost": ("quadratic_cost", {}),
     "huber": ("huber", {}),
     "huber 0.3": ("huber", {"delta": 0.3}),
+    "sigmoid_cross_entropy": ("sigmoid_cross_entropy", {}),
 }
 
 
@@ -27,6 +28,8 @@ def loss(request):
 
 def draw(rng, name, shape, scale=1.0):
     pred, target = (scale * rng.standard_normal((2, *shape))).astype(np.float32)
+    if name == "sigmoid_cross_entropy":
+        target = rng.choice(np.array([0, 1, 0.3], np.float32), shape)
     return pred, target
 
 
@@ -99,6 +102,19 @@ def test_known_values(isa):
     assert ops.huber(pred, target, delta=2)[1].tolist() == [[0.25, 0.5], [0, 0.25]]
 
 
+def test_a_sure_wrong_logit_costs_its_size(isa):
+    """Not log(1e-44) of a clipped or saturated probability."""
+    x = np.array([20, -20, 90, -1000, 3e38], np.float32)
+    wrong = (x < 0).astype(np.float32)
+    for i in range(len(x)):
+        value, dlogits = ops.sigmoid_cross_entropy(x[i : i + 1], wrong[i : i + 1])
+        assert value == abs(x[i])
+        assert abs(dlogits[0]) == 1
+    value, dlogits = ops.sigmoid_cross_entropy(x, 1 - wrong)
+    assert 0 < value < 2e-9
+    assert np.abs(dlogits).max() < 1e-9
+
+
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_input_layouts(isa, rng, loss, layout):
     make = layouts.LAYOUTS[layout]
@@ -118,7 +134,7 @@ def test_nan_and_infinity(isa, rng, loss):
     assert np.isnan(value)
     assert np.argwhere(np.isnan(dpred)).tolist() == [[3, 2], [20, 0]]
     pred, target = draw(rng, loss[0], (40, 5))
-    pred[0, 0] = np.inf
+    pred[0, 0], target[0, 0] = np.inf, 0.0
     value, dpred = getattr(ops, loss[0])(pred, target, **loss[1])
     assert np.isposinf(value)
     assert dpred[0, 0] > 0

@@ -42,7 +42,7 @@ class Accuracy(Scores):
 
 
 class RegressionScores(Scores):
-    """`rmse` and `mae` over rows and outputs, and `r2`, the mean over outputs of 1 - residual / total squares.
+    """`rmse` and `mae` over rows and outputs; `r2`, the mean over outputs of 1 - residual / total squares.
 
     As in scikit-learn, an output whose targets are all the same has an r2 of 1 if it is met, else of 0.
     """
@@ -67,9 +67,7 @@ class RegressionScores(Scores):
         mean = weight @ truth / added
         apart = mean - self._mean
         whole = self._weight + added
-        self._total = (
-            self._total + weight @ (truth - mean) ** 2 + apart**2 * (self._weight * added / whole)
-        )
+        self._total = self._total + weight @ (truth - mean) ** 2 + apart**2 * (self._weight * added / whole)
         self._mean = self._mean + apart * (added / whole)
         self._weight = whole
 

@@ -55,7 +55,7 @@ class _Loss(ABC):
     def total_weight(self, target: Array, sample_weight: Array | None = None) -> float:
         """What the mean over the rows of a batch divides by: how many they are, or the sum of their weights.
 
-        >>> losses.CrossEntropyLoss(ignore_index=-1).total_weight(np.array([0, -1, 2]))
+        >>> CrossEntropyLoss(ignore_index=-1).total_weight(np.array([0, -1, 2]))
         2.0
         """
         if sample_weight is None:
@@ -178,7 +178,7 @@ class _ElementwiseLoss(_Loss):
 
 class _RegressionLoss(_ElementwiseLoss):
     def scores(self) -> Scores:
-        """`rmse`, `mae` over all rows and outputs; `r2`, the mean over outputs, as scikit-learn's `r2_score`."""
+        """`rmse` and `mae` over rows and outputs; `r2`, the mean over outputs, as scikit-learn's."""
         return RegressionScores()
 
 
@@ -290,8 +290,7 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
         [[0.5, 0.5]]
         """
         logits = as_float32(pred, "BCEWithLogitsLoss.probabilities: pred")
-        power = np.exp(-np.abs(logits))
-        return np.asarray(np.where(logits < 0, power, np.float32(1)) / (1 + power), np.float32)
+        return ops.activation(logits, "sigmoid")
 
     def classes(self, pred: Array) -> Array:
         """1 where the logit is above 0, else 0 (int64): (n,) for a pred of (n, 1), else shaped like pred.
@@ -321,7 +320,8 @@ def _like(pred: FloatArray, target: FloatArray, name: str) -> FloatArray:
         return target.reshape(pred.shape)
     also = f" or {pred.shape[:1]}" if column else ""
     raise ValueError(
-        f"{name}: target must have the shape of pred, {pred.shape}{also}, got {target.shape}; nothing broadcasts"
+        f"{name}: target must have the shape of pred, {pred.shape}{also}, got {target.shape}; "
+        "nothing broadcasts"
     )
 
 

@@ -136,8 +136,8 @@ class RMSProp(Optimizer):
 class AdaGrad(Optimizer):
     """s = s + g**2; p -= lr * g / (sqrt(s) + eps), with s starting at 0.
 
-    eps stands outside the root, as in the source documents and PyTorch; Keras and Optax put it inside and start
-    s at 0.1. The rate of each number only ever falls. eps >= 0.
+    eps stands outside the root, as in the source documents and PyTorch; Keras and Optax put it inside and
+    start s at 0.1. The rate of each number only ever falls. eps >= 0.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim
@@ -172,9 +172,9 @@ class Adam(Optimizer):
     p -= lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps), with t = 1 at the first step.
 
     betas = (b1, b2), each 0 <= b < 1; eps >= 0 (Keras and scikit-learn add it to the uncorrected root). A
-    `weight_decay` > 0 first adds weight_decay * p to g (L2; `AdamW` is the decoupled form). `decay="weights"`
-    leaves biases, gamma and beta alone (those whose `Parameter.decay` is False), "all" decays every parameter,
-    as PyTorch does.
+    `weight_decay` > 0 first adds weight_decay * p to g (L2; `AdamW` is the decoupled form).
+    `decay="weights"` leaves biases, gamma and beta alone (those whose `Parameter.decay` is False), "all"
+    decays every parameter, as PyTorch does.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim
@@ -229,8 +229,8 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter): p is multiplied by 1 - lr * weight_decay, then
-    updated as by `Adam`, whose averages never see the decay.
+    """Adam with decoupled weight decay (Loshchilov and Hutter): p is multiplied by 1 - lr * weight_decay,
+    then updated as by `Adam`, whose averages never see the decay.
 
     `decay="weights"` leaves biases, gamma and beta alone (those whose `Parameter.decay` is False); "all"
     decays every parameter, as PyTorch's `AdamW` does. The other arguments are those of `Adam`.

@@ -202,8 +202,8 @@ class Trainer:
                 else:
                     share = len(rows) if w is None else float(w.sum(dtype=np.float64))
                 total += share
-                for name, value in {"loss": value, **self._own_metrics(pred, y)}.items():
-                    sums[name] += share * value
+                for name, mean in {"loss": value, **self._own_metrics(pred, y)}.items():
+                    sums[name] += share * mean
                 if scores is not None:
                     scores.add(pred, y, w)
                 shown.step()
