@@ -133,8 +133,12 @@ def softmax_bounds(logits, labels, sample_weight=None, *, label_smoothing=0.0, i
     rows, classes = logits.shape
     weight = np.ones(rows) if sample_weight is None else ref.f64(sample_weight)
     if ignore_index is not None:
-        ignored = labels == ignore_index
-        weight, labels = np.where(ignored, 0.0, weight), np.where(ignored, 0, labels)
+        kept = np.flatnonzero(labels != ignore_index)
+        dlogits = np.zeros((rows, classes))
+        value, dlogits[kept] = softmax_bounds(
+            logits[kept], labels[kept], weight[kept], label_smoothing=label_smoothing
+        )
+        return value, dlogits
     target = np.abs(ref.softmax_targets(labels, classes, label_smoothing=label_smoothing))
     z = logits - logits.max(1, keepdims=True)
     total = np.exp(z).sum(1, keepdims=True)
@@ -154,18 +158,16 @@ def elementwise_loss_bounds(name, pred, target, sample_weight=None, **numbers):
 
     A difference of two float32 is rounded once and then scaled: dpred errs by 2 eps of itself. Losses are at
     least 0, so their sum errs by their own errors, 4 eps, and as a sum of 64 + 16 + 4 terms. The sigmoid and
-    log(1 + exp(-|x|)) have the error of exp and of the logarithm, 4 eps of themselves; beside them stand the
-    roundings of x * t and of sigmoid - t.
+    log(1 + exp(-|x|)) have the error of exp and of the logarithm, 4 eps of themselves; sigmoid - t is rounded
+    once more.
     """
     value, dpred = getattr(ref, name)(pred, target, sample_weight, **numbers)
     own, slope = 4.0 * value, 2.0 * np.abs(dpred)
     if name == "sigmoid_cross_entropy":
-        x, t = np.abs(ref.f64(pred, target))
-        sigmoid = 1.0 / (1.0 + np.exp(-ref.f64(pred)))
-        ones = np.ones_like(x)
-        own = 4.0 * ref.elementwise_loss(x * (1.0 + t) + np.log(2.0), ones, sample_weight, mean=True)[0]
-        weight = ref.elementwise_loss(ones, ones, sample_weight, mean=True)[1]
-        slope = weight * (4.0 * sigmoid + 2.0 * t)
+        sigmoid = 0.5 + 0.5 * np.tanh(0.5 * ref.f64(pred))
+        _, slope = ref.elementwise_loss(
+            sigmoid, 4.0 * sigmoid + 2.0 * ref.f64(target), sample_weight, mean=True
+        )
     return EPS * (own + 2.0 * np.sqrt(84.0) * value), EPS * slope
 
 

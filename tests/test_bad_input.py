@@ -1,4 +1,4 @@
-"""Every row of bad_input.py and bad_input_losses.py raises what it says and changes no array: checks come before writes."""
+"""Every row of bad_input.py and bad_input_losses.py raises what it says and changes no array."""
 
 import bad_input
 import bad_input_losses

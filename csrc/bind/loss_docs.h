@@ -42,8 +42,8 @@ inline constexpr const char* kSigmoidDoc = R"(sigmoid_cross_entropy(logits, targ
 Sigmoid and binary cross-entropy in one pass, with the gradient.
 
 With ``p = sigmoid(logits)``, k outputs a row and weights ``w`` (1 without ``sample_weight``):
-``value = sum_i w_i l_i / sum(w)``, ``l_i`` the mean over the outputs of ``-t * log(p) - (1 - t) * log(1 - p)``, computed
-as ``max(x, 0) - x * t + log(1 + exp(-abs(x)))``, and ``dlogits_i = w_i / (k sum(w)) * (p_i - t_i)``.
+``value = sum_i w_i l_i / sum(w)``, ``l_i`` the mean over the outputs of ``-t * log(p) - (1 - t) * log(1 - p)``,
+computed as ``max(x, 0) * (1 - t) + max(-x, 0) * t + log(1 + exp(-abs(x)))``, and ``dlogits_i = w_i / (k sum(w)) * (p_i - t_i)``.
 
 ``logits`` and ``targets`` have one shape: (n,), (n, k), or more axes, of which the first counts rows. Targets are
 probabilities of 1; values outside 0 .. 1 are not looked for. ``sample_weight`` (n,): finite, not negative, not

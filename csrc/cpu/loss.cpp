@@ -1,7 +1,7 @@
 // Elementwise losses with their gradients: each formula of core/losses.h in one pass.
 //
 // Without weights, or with one output a row, the elements are one run; else rows are walked, each with its
-// weight. A chunk sums its losses in sixteen lanes, 64 vectors at a time, and gives one number.
+// weight. A chunk sums its losses in sixteen lanes and gives one number.
 #include "core/losses.h"
 #include "cpu/entries.h"
 #include "cpu/index.h"
@@ -25,55 +25,57 @@ int point_loss_chunks(const PointLossArgs& a) {
 
 namespace {
 
-// A long sum: its lanes never add more than 64 terms, or 64 times fewer sums of these, one by one.
-struct LaneSum {
-    Vec near = splat(0.0f), far = splat(0.0f);
-    int count = 0;
+constexpr Index kBlock = 64 * kLanes;  // elements whose losses are added lane by lane, before these sums are
+constexpr Index kBlockRows = 64;       // the same for rows
 
-    FASTNN_BODY void add(const Vec& x) {
-        near = near + x;
-        if (++count < 64) return;
-        far = far + near;
-        near = splat(0.0f);
-        count = 0;
+// The sum of the losses of [begin, end) in lanes; the gradient is multiplied by weight(i, lanes), and so are
+// the losses if kWeighted.
+template <bool kWeighted, class Formula, class Weight>
+FASTNN_INLINE Vec losses(const PointLossArgs& a, Index begin, Index end, Formula formula, Weight weight) {
+    Vec total = splat(0.0f);
+    for (Index block = begin; block < end; block += kBlock) {
+        Vec part = splat(0.0f);
+        each_vector(block, least(block + kBlock, end), [&](Index i, int n) FASTNN_BODY {
+            Vec slope;
+            const Vec loss = formula(vload(a.pred + i, n), vload(a.target + i, n), slope);
+            const Vec w = weight(i, n);
+            vstore(a.dpred + i, slope * w, n);
+            part = part + first_of(kWeighted ? loss * w : loss, splat(0.0f), n);
+        });
+        total = total + part;
     }
-    FASTNN_BODY float total() const { return sum(far + near); }
-};
+    return total;
+}
 
 template <class Formula>
-FASTNN_INLINE void point_loss_chunk(const PointLossArgs& a, int chunk, Formula formula) {
-    LaneSum losses;
-    const auto at = [&](Index i, int n)
-                        FASTNN_BODY { return formula(vload(a.pred + i, n), vload(a.target + i, n)); };
-    const auto add = [&](const Vec& x, int n) FASTNN_BODY { losses.add(first_of(x, splat(0.0f), n)); };
-    const auto weighted = [&](Index i, int n, const Vec& weight) FASTNN_BODY {
-        const LossAt<Vec> l = at(i, n);
-        vstore(a.dpred + i, l.slope * weight, n);
-        add(l.value * weight, n);
-    };
+FASTNN_INLINE void point_loss_chunk(const PointLossArgs& args, int chunk, Formula formula) {
+    const PointLossArgs a = args;  // a copy: stores cannot change it, so it stays in registers
+    Vec total = splat(0.0f);
     if (one_run(a)) {
         const Index size = stream_chunk(a.rows * a.cols);
         const Index begin = chunk * size;
         const Index end = least(begin + size, a.rows * a.cols);
-        if (a.weight != nullptr)
-            each_vector(begin, end,
-                        [&](Index i, int n) FASTNN_BODY { weighted(i, n, vload(a.weight + i, n)); });
-        else
-            each_vector(begin, end, [&](Index i, int n) FASTNN_BODY {
-                const LossAt<Vec> l = at(i, n);
-                vstore(a.dpred + i, l.slope * splat(a.scale), n);
-                add(l.value, n);
-            });
+        if (a.weight == nullptr) {
+            total =
+                losses<false>(a, begin, end, formula, [&](Index, int) FASTNN_BODY { return splat(a.scale); });
+        } else {
+            total = losses<true>(a, begin, end, formula,
+                                 [&](Index i, int n) FASTNN_BODY { return vload(a.weight + i, n); });
+        }
     } else {
         const Index first = chunk * rows_per_chunk(a);
         const Index last = least(first + rows_per_chunk(a), a.rows);
-        for (Index row = first; row < last; ++row) {
-            const Vec weight = splat(a.weight[row]);
-            each_vector(row * a.cols, (row + 1) * a.cols,
-                        [&](Index i, int n) FASTNN_BODY { weighted(i, n, weight); });
+        for (Index block = first; block < last; block += kBlockRows) {
+            Vec part = splat(0.0f);
+            for (Index row = block; row < least(block + kBlockRows, last); ++row) {
+                const float w = a.weight[row];
+                part = part + losses<true>(a, row * a.cols, (row + 1) * a.cols, formula,
+                                           [&](Index, int) FASTNN_BODY { return splat(w); });
+            }
+            total = total + part;
         }
     }
-    a.sums[chunk] = static_cast<double>(losses.total());
+    a.sums[chunk] = static_cast<double>(sum(total));
 }
 
 }  // namespace
@@ -81,18 +83,18 @@ FASTNN_INLINE void point_loss_chunk(const PointLossArgs& a, int chunk, Formula f
 FASTNN_FLAT void point_loss(const PointLossArgs& a, int chunk, Scratch&) {
     switch (a.kind) {
         case PointLoss::squared:
-            point_loss_chunk(a, chunk, [](const Vec& pred, const Vec& target) FASTNN_BODY {
-                return squared_loss(pred, target);
+            point_loss_chunk(a, chunk, [](const Vec& pred, const Vec& target, Vec& slope) FASTNN_BODY {
+                return squared_loss(pred, target, slope);
             });
             return;
         case PointLoss::huber:
-            point_loss_chunk(a, chunk, [&a](const Vec& pred, const Vec& target) FASTNN_BODY {
-                return huber_loss(pred, target, splat(a.delta));
-            });
+            point_loss_chunk(a, chunk,
+                             [delta = a.delta](const Vec& pred, const Vec& target, Vec& slope)
+                                 FASTNN_BODY { return huber_loss(pred, target, splat(delta), slope); });
             return;
         case PointLoss::logistic:
-            point_loss_chunk(a, chunk, [](const Vec& pred, const Vec& target) FASTNN_BODY {
-                return logistic_loss(pred, target);
+            point_loss_chunk(a, chunk, [](const Vec& pred, const Vec& target, Vec& slope) FASTNN_BODY {
+                return logistic_loss(pred, target, slope);
             });
             return;
     }

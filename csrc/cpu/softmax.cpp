@@ -12,12 +12,13 @@
 namespace fastnn::FASTNN_NS {
 namespace {
 
-constexpr Index kChunkElements = 4096;
+constexpr Index kChunkElements = 1024;
 constexpr Index kGroupElements = 4096;  // the logits of a group and their gradient stay in L1
 
+Index rows_per_group(const SoftmaxArgs& a) { return least(most(kGroupElements / a.cols, 1), kLanes); }
+
 Index rows_per_chunk(const SoftmaxArgs& a) {
-    const Index wanted = most(kChunkElements / most(a.cols, 1), a.rows / 65536 + 1);
-    return round_up(wanted, kGroupElements / most(a.cols, 1) >= kLanes ? kLanes : 1);
+    return round_up(most(kChunkElements / a.cols, a.rows / 65536 + 1), rows_per_group(a));
 }
 
 }  // namespace
@@ -35,7 +36,8 @@ FASTNN_INLINE Vec sums(const Vec (&of_rows)[kLanes]) {
 // With t_c the targets (smoothed), z_c = x_c - max x, e_c = exp(z_c), by row:
 // loss = log(sum e) * sum t - sum t z, gradient = weight * (e / sum e * sum t - t).
 template <bool kIds>
-FASTNN_FLAT void softmax_group(const SoftmaxArgs& a, Index first, int rows) {
+FASTNN_FLAT void softmax_group(const SoftmaxArgs& args, Index first, int rows) {
+    const SoftmaxArgs a = args;  // a copy: stores cannot change it, so masks and strides stay in registers
     const auto logits = [&](int r) FASTNN_BODY { return a.logits + (first + r) * a.logits_row; };
     const auto gradient = [&](int r) FASTNN_BODY { return a.dlogits + (first + r) * a.cols; };
     const auto targets = [&](int r)
@@ -57,7 +59,7 @@ FASTNN_FLAT void softmax_group(const SoftmaxArgs& a, Index first, int rows) {
     }
     vstore(largest, fold_each(part, [](Reg x, Reg y) FASTNN_BODY { return max_(x, y); }));
 
-    Vec tail[kLanes];  // exp of the last classes of a row, fewer than sixteen
+    alignas(64) float tail[kLanes][kLanes];  // exp of the last classes of a row, fewer than sixteen
     Vec mass[kLanes], product[kLanes];
     for (int r = 0; r < kLanes; ++r) mass[r] = product[r] = zero;
     const bool products = !kIds || a.share != 0.0f;
@@ -71,7 +73,7 @@ FASTNN_FLAT void softmax_group(const SoftmaxArgs& a, Index first, int rows) {
             if (n == kLanes)
                 vstore(d + j, e);
             else
-                tail[r] = e;
+                vstore(tail[r], e);
             total = total + first_of(e, zero, n);
         });
         part[r] = total;
@@ -110,7 +112,7 @@ FASTNN_FLAT void softmax_group(const SoftmaxArgs& a, Index first, int rows) {
         }
         const Vec minus_weight = splat(-weight[r]);
         each_vector(0, a.cols, [&](Index j, int n) FASTNN_BODY {
-            const Vec e = n == kLanes ? vload(d + j) : tail[r];
+            const Vec e = vload(n == kLanes ? d + j : tail[r]);
             const Vec t = kIds ? share : fma(keep, vload(targets(r) + j, n), share);
             const Vec g = fma(e, splat(factor[r]), t * minus_weight);
             // Short rows are written whole, over the start of rows that come later: a masked store costs
@@ -135,7 +137,7 @@ FASTNN_FLAT void softmax_group(const SoftmaxArgs& a, Index first, int rows) {
 
 void softmax_cross_entropy(const SoftmaxArgs& a, int chunk, Scratch&) {
     const Index per = rows_per_chunk(a);
-    const Index group = least(most(kGroupElements / a.cols, 1), kLanes);
+    const Index group = rows_per_group(a);
     const Index end = least((chunk + 1) * per, a.rows);
     for (Index i = chunk * per; i < end; i += group) {
         const int rows = static_cast<int>(least(group, end - i));

@@ -266,8 +266,9 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
     sample_weight : (n,), at least 0, not all 0; the value is then sum(w * l) / sum(w), l the mean of a row
     dpred : shaped like pred, float32, w / (k * sum(w)) * (p - target)
 
-    Computed as max(x, 0) - x * t + log(1 + exp(-|x|)): a logit of 20 costs 20 where the target is 0, not the
-    100 of a clipped logarithm. As PyTorch's `BCEWithLogitsLoss`, except that weights are one per row.
+    Computed as max(x, 0) * (1 - t) + max(-x, 0) * t + log(1 + exp(-|x|)), so that nothing saturates or
+    cancels: a logit of 20 costs 20 where the target is 0, not the 100 of a clipped logarithm. As PyTorch's
+    `BCEWithLogitsLoss`, except that weights are one per row.
 
     Raises TypeError for anything but arrays of real numbers, ValueError for other shapes and bad weights.
 
