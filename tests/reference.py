@@ -17,6 +17,11 @@ def f64(*arrays):
     return copies[0] if len(copies) == 1 else copies
 
 
+def coefficient(x):
+    """A number of the rule as kernels use it: formed in float64, rounded to float32 once."""
+    return F64(np.float32(x))
+
+
 # ---- matrix product ----------------------------------------------------------------------------------------
 
 
@@ -110,26 +115,73 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, y=None):
 # ---- loss --------------------------------------------------------------------------------------------------
 
 
-def softmax_cross_entropy(logits, labels, sample_weight=None):
+def row_weights(rows, sample_weight=None):
+    """Weights of the rows, as shares that sum to 1."""
+    weight = np.ones(rows) if sample_weight is None else f64(sample_weight)
+    return weight / weight.sum()
+
+
+def softmax_targets(labels, classes, *, label_smoothing=0.0):
+    """(rows, classes): one-hot rows of ids, or the probabilities, smoothed."""
+    target = np.eye(classes)[labels] if np.asarray(labels).ndim == 1 else f64(labels)
+    return coefficient(1.0 - label_smoothing) * target + coefficient(label_smoothing / classes)
+
+
+def softmax_cross_entropy(logits, labels, sample_weight=None, *, label_smoothing=0.0, ignore_index=None):
     """(value, dlogits): the weighted mean over rows of -sum_c t_c log softmax(logits)_c."""
     logits = f64(logits)
     rows, classes = logits.shape
-    target = np.eye(classes)[labels] if np.asarray(labels).ndim == 1 else f64(labels)
-    weight = np.ones(rows) if sample_weight is None else f64(sample_weight)
+    if ignore_index is not None:
+        kept = np.flatnonzero(np.asarray(labels) != ignore_index)
+        weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
+        dlogits = np.zeros((rows, classes))
+        value, dlogits[kept] = softmax_cross_entropy(
+            logits[kept], np.asarray(labels)[kept], weight, label_smoothing=label_smoothing
+        )
+        return value, dlogits
+    target = softmax_targets(labels, classes, label_smoothing=label_smoothing)
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     row_loss = -np.where(target == 0.0, 0.0, target * log_p).sum(1)
-    scale = (weight / weight.sum())[:, None]
-    value = float((weight * row_loss).sum() / weight.sum())
-    return value, scale * (np.exp(log_p) * target.sum(1, keepdims=True) - target)
+    weight = row_weights(rows, sample_weight)
+    dlogits = weight[:, None] * (np.exp(log_p) * target.sum(1, keepdims=True) - target)
+    return float((weight * row_loss).sum()), dlogits
+
+
+def elementwise_loss(loss, slope, sample_weight, *, mean):
+    """(value, dpred) from the loss of each output and its derivative; `mean` over outputs, or their sum."""
+    rows = len(loss)
+    weight = row_weights(rows, sample_weight).reshape(rows, *[1] * (loss.ndim - 1))
+    if mean:
+        weight = weight / (loss.size / rows)
+    return float((weight * loss).sum()), weight * slope
+
+
+def mse(pred, target, sample_weight=None):
+    gap = f64(pred) - f64(target)
+    return elementwise_loss(gap**2, 2.0 * gap, sample_weight, mean=True)
+
+
+def quadratic_cost(pred, target, sample_weight=None):
+    gap = f64(pred) - f64(target)
+    return elementwise_loss(0.5 * gap**2, gap, sample_weight, mean=False)
+
+
+def huber(pred, target, sample_weight=None, *, delta=1.0):
+    gap, delta = f64(pred) - f64(target), coefficient(delta)
+    far = np.abs(gap) > delta
+    loss = np.where(far, delta * (np.abs(gap) - 0.5 * delta), 0.5 * gap**2)
+    return elementwise_loss(loss, np.where(far, delta * np.sign(gap), gap), sample_weight, mean=True)
+
+
+def sigmoid_cross_entropy(logits, targets, sample_weight=None):
+    x, t = f64(logits, targets)
+    loss = np.maximum(x, 0.0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    sigmoid = np.where(x < 0.0, np.exp(-np.abs(x)), 1.0) / (1.0 + np.exp(-np.abs(x)))
+    return elementwise_loss(loss, sigmoid - t, sample_weight, mean=True)
 
 
 # ---- updates: the new values of all arrays but the gradient ------------------------------------------------
-
-
-def coefficient(x):
-    """A number of the rule as kernels use it: formed in float64, rounded to float32 once."""
-    return F64(np.float32(x))
 
 
 def sgd(param, grad, *, lr):
@@ -151,6 +203,12 @@ def rmsprop(param, grad, square_avg, *, lr, rho=0.9, eps=1e-8):
     param, grad, square_avg = f64(param, grad, square_avg)
     square_avg = coefficient(rho) * square_avg + coefficient(1.0 - rho) * grad**2
     return param - coefficient(lr) * grad / (np.sqrt(square_avg) + coefficient(eps)), square_avg
+
+
+def adagrad(param, grad, square_sum, *, lr, eps=1e-10):
+    param, grad, square_sum = f64(param, grad, square_sum)
+    square_sum = square_sum + grad**2
+    return param - coefficient(lr) * grad / (np.sqrt(square_sum) + coefficient(eps)), square_sum
 
 
 def adam(

@@ -85,11 +85,32 @@ def test_whole_network_with_loss(weighted, probabilities, isa):
     x = rng.standard_normal((20, 6), np.float32)
     target = rng.random((20, 4), np.float32) if probabilities else rng.integers(0, 4, 20)
     weight = rng.random(20, np.float32) if weighted else None
-    value, dpred = losses.CrossEntropyLoss()(model(x), target, weight)
+    options = {"label_smoothing": 0.1} if probabilities else {"label_smoothing": 0.2, "ignore_index": 1}
+    value, dpred = losses.CrossEntropyLoss(**options)(model(x), target, weight)
     exact = {p.name: p.data for p in model.parameters()}
-    cost64 = lambda out: ref.softmax_cross_entropy(out, target, weight)[0]  # noqa: E731
+    cost64 = lambda out: ref.softmax_cross_entropy(out, target, weight, **options)[0]  # noqa: E731
     assert value == pytest.approx(cost64(forward64(model, exact, x)), rel=1e-5)
     assert_gradients(model, x, cost64, model.backward(dpred))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        (losses.MSELoss(), "mse"),
+        (losses.QuadraticCost(), "quadratic_cost"),
+        (losses.HuberLoss(), "huber"),
+        (losses.BCEWithLogitsLoss(), "sigmoid_cross_entropy"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_whole_network_with_elementwise_loss(weighted, loss, name, isa):
+    rng = np.random.default_rng(6)
+    model = randomize(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), seed=1), rng)
+    x, target = rng.standard_normal((20, 6), np.float32), rng.random((20, 4), np.float32)
+    weight = rng.random(20, np.float32) if weighted else None
+    _, dpred = loss(model(x), target, weight)
+    assert_gradients(model, x, lambda out: getattr(ref, name)(out, target, weight)[0], model.backward(dpred))
 
 
 def test_the_comparison_finds_a_wrong_gradient():

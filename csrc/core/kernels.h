@@ -34,6 +34,7 @@ struct Kernels {
     Kernel<BatchNormArgs> batch_norm[3];
     Kernel<BatchNormBackwardArgs> batch_norm_backward[3];
     Kernel<SoftmaxArgs> softmax_cross_entropy;
+    Kernel<PointLossArgs> point_loss;
     Kernel<UpdateArgs> update;
     Kernel<LimitArgs> limit;
 };

@@ -22,6 +22,7 @@ FASTNN_ENTRY(batch_norm_backward_reduce, BatchNormBackwardArgs);
 FASTNN_ENTRY(batch_norm_backward_combine, BatchNormBackwardArgs);
 FASTNN_ENTRY(batch_norm_backward_apply, BatchNormBackwardArgs);
 FASTNN_ENTRY(softmax_cross_entropy, SoftmaxArgs);
+FASTNN_ENTRY(point_loss, PointLossArgs);
 FASTNN_ENTRY(update, UpdateArgs);
 FASTNN_ENTRY(limit, LimitArgs);
 

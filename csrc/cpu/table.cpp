@@ -24,6 +24,7 @@ constinit const Kernels kTable = {
                             FASTNN_KERNEL(batch_norm_backward_combine),
                             FASTNN_KERNEL(batch_norm_backward_apply)},
     .softmax_cross_entropy = FASTNN_KERNEL(softmax_cross_entropy),
+    .point_loss = FASTNN_KERNEL(point_loss),
     .update = FASTNN_KERNEL(update),
     .limit = FASTNN_KERNEL(limit),
 };

@@ -4,7 +4,6 @@
 #include "cpu/stream.h"
 
 namespace fastnn::FASTNN_NS {
-namespace {}  // namespace
 
 int update_chunks(const UpdateArgs& a) { return static_cast<int>(a.chunks); }
 
@@ -66,6 +65,9 @@ FASTNN_FLAT void update(const UpdateArgs& a, int chunk, Scratch&) {
             return;
         case Rule::rmsprop:
             each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { rmsprop_rule(s, c); });
+            return;
+        case Rule::adagrad:
+            each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { adagrad_rule(s, c); });
             return;
         case Rule::adam:
             if (a.decoupled)
