@@ -1,6 +1,5 @@
-// Functions of one variable, one polynomial each for all ISAs. F is a CPU vector or float; its operations
-// (fma, min_, max_, exp2_biased, with_sign_of) are those of cpu/simd_scalar.h. docs/numerics.md has the
-// errors found over all float32 values. Kernels flush denormals, so a result below 1.2e-38 is zero.
+// Functions of one variable, one polynomial each for all ISAs. F is a CPU vector or float; docs/numerics.md
+// has the errors found over all float32 values. Kernels flush denormals, so a result below 1.2e-38 is zero.
 #pragma once
 
 #include "core/formula.h"
@@ -74,16 +73,16 @@ FASTNN_RULE F tanh(const F& x) {
     return with_sign_of(x, e / (e + constant<F>(2.0f)));
 }
 
-// log(1 + e^x) = max(x, 0) + log(1 + u), u = e^-|x|. With s = u / (2 + u), log(1 + u) = 2 artanh(s), an odd
-// function of s <= 1/3.
+// log(1 + e^x) = max(x, 0) + log(1 + u), u = e^-|x|. With s = 2u / (2 + u), log(1 + u) = 2 artanh(s / 2), an
+// odd function of s <= 2/3.
 template <class F>
 FASTNN_RULE F softplus(const F& x) {
     const F zero = constant<F>(0.0f);
     const F u = exp(min_(x, zero - x));
-    const F s = u / (u + constant<F>(2.0f));
+    const F s = (u + u) / (u + constant<F>(2.0f));
     const F square = s * s;
-    const F rest = polynomial(square, 0.280272484f, 0.27998516f, 0.400217414f, 0.666664124f);
-    return max_(zero, x) + fma(s * square, rest, s + s);
+    const F rest = polynomial(square, 5.47407195e-4f, 2.18738406e-3f, 1.25067942e-2f, 8.33330154e-2f);
+    return max_(zero, x) + fma(s * square, rest, s);
 }
 
 }  // namespace fastnn
