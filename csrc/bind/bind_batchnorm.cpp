@@ -93,18 +93,12 @@ Running running_statistics(Call& call, const Value& mean, const Value& var, bool
     return {m.data, v.data};
 }
 
-double in_unit_range(const Call& call, const Value& value) {
-    const double x = number(call, value);
-    if (!(x >= 0 && x <= 1)) call.value_error(value, "must be from 0 to 1, got " + repr_of(value.object));
-    return x;
-}
-
 PyObject* batch_norm(Call& call) {
     enum { kX, kGamma, kBeta, kRunningMean, kRunningVar, kTraining, kMomentum, kEps, kActivation, kOut };
     const bool training = flag(call, call[kTraining]);
     BatchNormArgs args{};
     args.training = training;
-    args.momentum = static_cast<float>(in_unit_range(call, call[kMomentum]));
+    args.momentum = static_cast<float>(proportion(call, call[kMomentum]));
     args.eps = static_cast<float>(non_negative(call, call[kEps]));
     args.activation = optional_activation(call, call[kActivation]);
 

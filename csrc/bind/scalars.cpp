@@ -54,6 +54,12 @@ double fraction(const Call& call, const Value& value) {
     return x;
 }
 
+double proportion(const Call& call, const Value& value) {
+    const double x = number(call, value);
+    if (!(x >= 0 && x <= 1)) call.value_error(value, "must be from 0 to 1, got " + repr_of(value.object));
+    return x;
+}
+
 bool flag_of_object(const Call& call, const Value& value) {
     if (!PyLong_Check(value.object) && !is_numpy_bool(value.object)) {
         call.type_error(value, "must be True or False, got " + type_name(value.object));
@@ -63,7 +69,7 @@ bool flag_of_object(const Call& call, const Value& value) {
     return truth == 1;
 }
 
-std::int64_t positive_integer(const Call& call, const Value& value) {
+std::int64_t integer(const Call& call, const Value& value, std::int64_t least) {
     const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.object));
     if (!index) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
@@ -72,8 +78,9 @@ std::int64_t positive_integer(const Call& call, const Value& value) {
     }
     int overflow = 0;
     const long long n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-    if (overflow != 0 || n < 1) {
-        call.value_error(value, "must be from 1 to 2**63 - 1, got " + repr_of(value.object));
+    if (overflow != 0 || n < least) {
+        call.value_error(
+            value, "must be from " + std::to_string(least) + " to 2**63 - 1, got " + repr_of(value.object));
     }
     return n;
 }
