@@ -31,7 +31,7 @@ Raises TypeError for anything but a float32 array and for a ``seed`` or ``step``
 >>> import numpy as np
 >>> from fastnn import ops
 >>> ops.dropout(np.ones(8, dtype=np.float32), 0.5, seed=0, step=0)
-array([2., 2., 2., 0., 0., 2., 0., 0.], dtype=float32)
+array([2., 0., 2., 2., 2., 0., 0., 0.], dtype=float32)
 )";
 
 PyObject* dropout(Call& call) {
