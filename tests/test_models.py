@@ -142,8 +142,12 @@ def test_a_parameter_under_two_names_is_one_parameter():
 def test_a_lone_custom_module_names_its_parameters():
     block = Block()
     assert block.rest[1].factor.name == ""
-    block.parameters()
-    assert block.rest[1].factor.name == "rest.1.factor"
+    names = [p.name for p in block.parameters()]
+    assert names == ["first.weight", "first.bias", "rest.1.factor"]
+    assert [p.name for p in block.first.parameters()] == names[:2]
+    model = nn.Sequential(nn.ReLU(), block)
+    assert [p.name for p in block.parameters()] == [f"1.{name}" for name in names]
+    assert list(model.state_dict()) == [f"1.{name}" for name in names]
 
 
 # ---- modes

@@ -95,10 +95,14 @@ class Module(ABC):
                     yield (f"{prefix}.{name}" if prefix else name), parameter
 
     def parameters(self) -> list[Parameter]:
-        """Every parameter once, in layer order: what an optimizer takes. One without a name gets it here."""
+        """Every parameter once, in layer order: what an optimizer takes.
+
+        Names become those of the outermost module asked: "weight" of a lone layer, "block.weight" here.
+        """
         found = []
         for name, parameter in self.named_parameters():
-            parameter.name = parameter.name or name
+            if name.endswith(parameter.name):
+                parameter.name = name
             found.append(parameter)
         return found
 
