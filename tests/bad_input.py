@@ -37,6 +37,7 @@ def good(function):
             "y": array(n, c),
             "out": array(n, c),
         },
+        "dropout": lambda: {"x": array(n, c), "p": 0.5, "seed": 1, "step": 2, "out": array(n, c)},
         "batch_norm": lambda: {
             "x": array(n, c),
             "gamma": array(c),
@@ -94,6 +95,7 @@ INPUTS = {
     "linear_backward": ("dy", "x", "w"),
     "activation": ("x",),
     "activation_backward": ("dy", "x", "y"),
+    "dropout": ("x",),
     "batch_norm": ("x", "gamma", "beta"),
     "batch_norm_backward": ("dy", "x", "gamma", "mean", "rstd", "y"),
     "softmax_cross_entropy": ("logits", "sample_weight"),
@@ -106,6 +108,7 @@ OUTPUTS = {
     "linear_backward": ("out[0]", "out[1]", "out[2]"),
     "activation": ("out",),
     "activation_backward": ("out",),
+    "dropout": ("out",),
     "batch_norm": ("out", "running_mean", "running_var"),
     "batch_norm_backward": ("out[0]", "out[1]", "out[2]"),
     **dict.fromkeys(("softmax_cross_entropy", "sigmoid_cross_entropy", "mse", "quadratic_cost", "huber"), ()),
@@ -210,7 +213,7 @@ def overlap_rows(function):
                 return put(given, out, get(given, other))
 
             yield Row(function, f"{out} one row beside {other}", ValueError, "memory|overlap", beside)
-            elementwise = function.startswith("activation") and other in ("x", "dy", "y")
+            elementwise = function.startswith(("activation", "dropout")) and other in ("x", "dy", "y")
             if not elementwise:
                 yield Row(function, f"{out} is {other}", ValueError, "memory|overlap", same)
 
@@ -228,7 +231,8 @@ def general_rows():
                 yield Row(function, f"{argument} is None", TypeError, pattern, merge(**{argument: None}))
             wrong = (lambda x: x[None], lambda x: x[:-1], lambda x: np.concatenate([x, x]))
             for case, make in zip(("one dimension more", "one shorter", "twice as long"), wrong, strict=True):
-                single = {"activation": "x", "softmax_cross_entropy": "logits", "batch_norm": "x"}
+                single = {"softmax_cross_entropy": "logits"}
+                single |= dict.fromkeys(("activation", "dropout", "batch_norm"), "x")
                 if argument in ("a", "b") and case != "one dimension more":
                     continue  # a row less is another valid product; the table of gemm has its own rows
                 if single.get(function) == argument and case != "one dimension more":
@@ -258,6 +262,7 @@ NUMBERS = {
     },
     "batch_norm": {"momentum": (-0.1, 1.1, np.nan), "eps": (-1e-5, np.nan, np.inf)},
     "gemm": {},
+    "dropout": {"p": (-0.1, 1.1, np.nan, np.inf), **dict.fromkeys(("seed", "step"), (-1, 2**63, 10**30))},
 }
 NUMBERS["momentum_"] = {**NUMBERS["momentum_"], "momentum": (-0.1, 1.0, 1.5, np.nan)}
 NUMBERS["rmsprop_"] = {**NUMBERS["rmsprop_"], "rho": (-0.1, 1.0, np.nan), "eps": (-1e-8, np.nan)}
@@ -278,6 +283,7 @@ NUMBERS["adam_"] = {
 NO_NUMBERS = {
     "gemm": ("alpha", "beta"),
     "batch_norm": ("momentum", "eps"),
+    "dropout": ("p", "seed", "step"),
     "sgd_": ("lr",),
     "momentum_": ("lr", "momentum"),
     "rmsprop_": ("lr", "rho", "eps"),
@@ -300,7 +306,9 @@ def number_rows():
                 pattern = rf"^{function}\(\).*'{name}'.*{type(value).__name__.replace('NoneType', 'None')}"
                 yield Row(function, f"{name}={value!r}", TypeError, pattern, merge(**{name: value}))
     for value in (1.0, 1.5, np.float64(2.0)):
-        yield Row("adam_", f"step={value!r}", TypeError, r"^adam_\(\).*'step'.*float", merge(step=value))
+        for function, name in (("adam_", "step"), ("dropout", "step"), ("dropout", "seed")):
+            pattern = rf"^{function}\(\).*'{name}'.*float"
+            yield Row(function, f"{name}={value!r}", TypeError, pattern, merge(**{name: value}))
 
 
 def v(function, case, pattern, **changes):
@@ -339,7 +347,7 @@ OWN_ROWS = [
     v("batch_norm", "only running_mean", r"'running_var'", running_var=None),
     v("batch_norm", "only running_var", r"'running_mean'", running_mean=None),
     v("batch_norm", "no statistics", "running", training=False, running_mean=None, running_var=None),
-    v("batch_norm", "unknown activation", r"'activation'.*'relu'", activation="sigmoid"),
+    v("batch_norm", "unknown activation", r"'activation'.*'relu'.*'sigmoidd'", activation="sigmoidd"),
     v("batch_norm", "out of other rows", r"'out'.*shape", x=array(7, 4)),
     v("batch_norm_backward", "relu without y", r"'y'", y=None),
     v("batch_norm_backward", "four outputs", r"'out'.*3", out=(None, None, None, None)),

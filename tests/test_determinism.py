@@ -40,6 +40,11 @@ def activation(rng):
     return [ops.activation(x, "relu"), ops.activation_backward(dy, x, "relu")]
 
 
+def dropout(rng):
+    x = rng.standard_normal(120_001, np.float32)
+    return [ops.dropout(x, p, seed=seed, step=seed + 3) for seed, p in enumerate((0.0, 0.2, 0.5, 1.0))]
+
+
 def batch_norm(rng, rows, channels):
     x, dy = rng.standard_normal((2, rows, channels), np.float32) + np.float32(3.0)
     gamma, beta = rng.standard_normal((2, channels), np.float32)
@@ -122,6 +127,7 @@ KERNELS = {
     "gemm alpha beta": lambda rng: gemm(rng, alpha=0.3, beta=-1.7),
     "linear_backward": linear_backward,
     "activation": activation,
+    "dropout": dropout,
     "batch_norm few rows": lambda rng: batch_norm(rng, 130, 300),
     "batch_norm many rows": lambda rng: batch_norm(rng, 5000, 19),
     "softmax 10": lambda rng: softmax(rng, 10),

@@ -60,6 +60,7 @@ def calls():
         "linear_backward": lambda: ops.linear_backward(x, y, x[:200].T @ x[:200]),
         "activation": lambda: ops.activation(x, "relu"),
         "activation_backward": lambda: ops.activation_backward(x, y, "relu"),
+        "dropout": lambda: ops.dropout(x, 0.5, seed=0, step=0),
         "batch_norm": lambda: ops.batch_norm(x, gamma, gamma, *statistics),
         "batch_norm evaluation": lambda: ops.batch_norm(x, gamma, gamma, *statistics, training=False),
         "batch_norm_backward": lambda: ops.batch_norm_backward(x, y, gamma, *statistics),

@@ -77,10 +77,7 @@ bool flag_of_object(const Call& call, const Value& value) {
     return truth == 1;
 }
 
-namespace {
-
-// The value as 64 bits; `fits` says whether it does fit.
-std::int64_t integer_of(const Call& call, const Value& value, bool& fits) {
+std::int64_t integer(const Call& call, const Value& value, std::int64_t least) {
     const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.object));
     if (!index) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
@@ -89,24 +86,11 @@ std::int64_t integer_of(const Call& call, const Value& value, bool& fits) {
     }
     int overflow = 0;
     const long long n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-    fits = overflow == 0;
-    return n;
-}
-
-}  // namespace
-
-std::int64_t integer(const Call& call, const Value& value) {
-    bool fits = false;
-    const std::int64_t n = integer_of(call, value, fits);
-    if (!fits) call.value_error(value, "must fit 64 bits, got " + repr_of(value.object));
-    return n;
-}
-
-std::int64_t positive_integer(const Call& call, const Value& value) {
-    bool fits = false;
-    const std::int64_t n = integer_of(call, value, fits);
-    if (!fits || n < 1) {
-        call.value_error(value, "must be from 1 to 2**63 - 1, got " + repr_of(value.object));
+    if (overflow != 0 || n < least) {
+        call.value_error(
+            value, (least == kAnyInteger ? "must fit 64 bits, got "
+                                         : "must be from " + std::to_string(least) + " to 2**63 - 1, got ") +
+                       repr_of(value.object));
     }
     return n;
 }

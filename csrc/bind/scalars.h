@@ -26,8 +26,10 @@ double non_negative(const Call& call, const Value& value);   // finite as float3
 double positive(const Call& call, const Value& value);       // finite as float32 and > 0
 double fraction(const Call& call, const Value& value);       // in [0, 1)
 double in_unit_range(const Call& call, const Value& value);  // in [0, 1]
-std::int64_t integer(const Call& call, const Value& value);
-std::int64_t positive_integer(const Call& call, const Value& value);
+
+inline constexpr std::int64_t kAnyInteger = INT64_MIN;
+std::int64_t integer(const Call& call, const Value& value, std::int64_t least = kAnyInteger);
+inline std::int64_t positive_integer(const Call& call, const Value& value) { return integer(call, value, 1); }
 
 // The position of a string in `choices`; anything else raises, naming them all.
 // `or_none` only words the refusal: whoever allows None has asked for it before.

@@ -91,6 +91,17 @@ struct ActivationBackwardArgs {
     float alpha;
 };
 
+// y = x * scale for the elements that core/dropout.h keeps, else 0, over n contiguous elements; y may be x.
+struct DropoutArgs {
+    const float* x;
+    float* y;
+    Index n;
+    std::uint64_t seed, step;
+    std::int32_t threshold;  // kept: bits >= threshold, as signed numbers
+    bool drops_all;          // which no threshold says
+    float scale;
+};
+
 // y = activation((x - mean) * rstd * gamma + beta). In training mean and rstd are computed from x and the
 // running statistics (if given) move by `momentum` towards the batch; in evaluation they are read.
 struct BatchNormArgs {

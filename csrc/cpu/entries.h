@@ -15,6 +15,7 @@ FASTNN_ENTRY(column_sum_reduce, ColumnSumArgs);
 FASTNN_ENTRY(column_sum_combine, ColumnSumArgs);
 FASTNN_ENTRY(activation, ActivationArgs);
 FASTNN_ENTRY(activation_backward, ActivationBackwardArgs);
+FASTNN_ENTRY(dropout, DropoutArgs);
 FASTNN_ENTRY(batch_norm_reduce, BatchNormArgs);
 FASTNN_ENTRY(batch_norm_combine, BatchNormArgs);
 FASTNN_ENTRY(batch_norm_apply, BatchNormArgs);

@@ -70,4 +70,22 @@ FASTNN_INLINE void transpose(Reg (&r)[8]) {
     }
 }
 
+// ---- eight 32-bit integers
+
+struct IntReg {
+    __m256i v;
+};
+
+FASTNN_INLINE IntReg iset1(std::uint32_t x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
+FASTNN_INLINE IntReg count_from(int first) {
+    return {_mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))};
+}
+FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) { return {_mm256_add_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm256_xor_si256(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator>>(IntReg a, int n) { return {_mm256_srli_epi32(a.v, n)}; }
+FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
+    return {_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(floor.v, bits.v)), a.v)};
+}
+
 }  // namespace fastnn::avx2

@@ -73,4 +73,25 @@ FASTNN_INLINE void transpose(Reg (&r)[16]) {
     }
 }
 
+// ---- sixteen 32-bit integers
+
+struct IntReg {
+    __m512i v;
+};
+
+FASTNN_INLINE IntReg iset1(std::uint32_t x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+FASTNN_INLINE IntReg count_from(int first) {
+    return {_mm512_add_epi32(_mm512_set1_epi32(first),
+                             _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))};
+}
+FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) { return {_mm512_add_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm512_xor_si512(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator>>(IntReg a, int n) {
+    return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))};
+}
+FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
+    return {_mm512_mask_mov_ps(a.v, _mm512_cmpgt_epi32_mask(floor.v, bits.v), _mm512_setzero_ps())};
+}
+
 }  // namespace fastnn::avx512

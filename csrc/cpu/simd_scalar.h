@@ -1,5 +1,6 @@
 // Eight floats in plain C++: the reference that the vector ISAs equal bit for bit.
 // Reg: load, store (whole or the first n), arithmetic, the operations of core/formula.h, first_of, transpose.
+// IntReg, at the end: the integers of dropout.
 #pragma once
 
 #include "core/formula.h"
@@ -85,6 +86,45 @@ FASTNN_INLINE void transpose(Reg (&r)[8]) {
             r[i].v[j] = r[j].v[i];
             r[j].v[i] = t;
         }
+}
+
+// ---- eight 32-bit integers; + and * wrap around
+
+struct IntReg {
+    std::uint32_t v[8];
+};
+
+template <class F>
+FASTNN_INLINE IntReg each_int(F f) {
+    IntReg r;
+    for (int i = 0; i < 8; ++i) r.v[i] = f(i);
+    return r;
+}
+
+FASTNN_INLINE IntReg iset1(std::uint32_t x) {
+    return each_int([=](int) { return x; });
+}
+// first, first + 1, ...
+FASTNN_INLINE IntReg count_from(int first) {
+    return each_int([=](int i) { return static_cast<std::uint32_t>(first + i); });
+}
+FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) {
+    return each_int([&](int i) { return a.v[i] + b.v[i]; });
+}
+FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) {
+    return each_int([&](int i) { return a.v[i] * b.v[i]; });
+}
+FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) {
+    return each_int([&](int i) { return a.v[i] ^ b.v[i]; });
+}
+FASTNN_INLINE IntReg operator>>(IntReg a, int n) {
+    return each_int([&](int i) { return a.v[i] >> n; });
+}
+// bits >= least, both as signed numbers ? a : 0
+FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
+    return each([&](int i) {
+        return static_cast<std::int32_t>(bits.v[i]) >= static_cast<std::int32_t>(floor.v[i]) ? a.v[i] : 0.0f;
+    });
 }
 
 }  // namespace fastnn::scalar

@@ -18,6 +18,7 @@ constinit const Kernels kTable = {
     .column_sum = {FASTNN_KERNEL(column_sum_reduce), FASTNN_KERNEL(column_sum_combine)},
     .activation = FASTNN_KERNEL(activation),
     .activation_backward = FASTNN_KERNEL(activation_backward),
+    .dropout = FASTNN_KERNEL(dropout),
     .batch_norm = {FASTNN_KERNEL(batch_norm_reduce), FASTNN_KERNEL(batch_norm_combine),
                    FASTNN_KERNEL(batch_norm_apply)},
     .batch_norm_backward = {FASTNN_KERNEL(batch_norm_backward_reduce),

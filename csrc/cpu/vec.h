@@ -142,4 +142,44 @@ FASTNN_INLINE float sum(const Vec& a) {
     return fold(a, [](float x, float y) FASTNN_BODY { return x + y; });
 }
 
+// ---- sixteen 32-bit integers
+
+struct IntVec {
+    IntReg r[kRegs];
+};
+
+template <class F>
+FASTNN_INLINE IntVec map_int(F f) {
+    IntVec v;
+    for (int i = 0; i < kRegs; ++i) v.r[i] = f(i);
+    return v;
+}
+
+FASTNN_INLINE IntVec isplat(std::uint32_t x) {
+    return map_int([=](int) FASTNN_BODY { return iset1(x); });
+}
+// 0, 1, ..., 15
+FASTNN_INLINE IntVec lane_numbers() {
+    return map_int([](int i) FASTNN_BODY { return count_from(i * Reg::kWidth); });
+}
+FASTNN_INLINE IntVec operator+(const IntVec& a, std::uint32_t b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] + iset1(b); });
+}
+FASTNN_INLINE IntVec operator*(const IntVec& a, std::uint32_t b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] * iset1(b); });
+}
+FASTNN_INLINE IntVec operator^(const IntVec& a, const IntVec& b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] ^ b.r[i]; });
+}
+FASTNN_INLINE IntVec operator^(const IntVec& a, std::uint32_t b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] ^ iset1(b); });
+}
+FASTNN_INLINE IntVec operator>>(const IntVec& a, int n) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] >> n; });
+}
+// bits >= least, both as signed numbers ? a : 0
+FASTNN_INLINE Vec keep_at_least(const IntVec& least, const IntVec& bits, const Vec& a) {
+    return map([&](int i) FASTNN_BODY { return keep_at_least(least.r[i], bits.r[i], a.r[i]); });
+}
+
 }  // namespace fastnn::FASTNN_NS

@@ -57,6 +57,7 @@ def activation_backward(
     y: _F32 | None = None,
     out: _F32 | None = None,
 ) -> _F32: ...
+def dropout(x: _F32, p: float, *, seed: int, step: int, out: _F32 | None = None) -> _F32: ...
 def batch_norm(
     x: _F32,
     gamma: _F32,
