@@ -7,10 +7,10 @@ namespace fastnn::bind {
 
 // True if the labels are class ids, an integer array of shape (n,); false if they are of a floating-point
 // dtype and so may be probabilities.
-bool are_class_ids(const Call& call, const Value& value, Index n);
+bool are_class_ids(Call& call, const Value& value, Index n);
 
 // Copies n checked ids to `out`. The kernel indexes with them, so it never reads memory that the caller, or
 // another thread, can change after the check.
-void read_class_ids(const Call& call, const Value& value, Index n, Index classes, std::int64_t* out);
+void read_class_ids(Call& call, const Value& value, Index n, Index classes, std::int64_t* out);
 
 }  // namespace fastnn::bind

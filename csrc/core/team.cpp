@@ -12,9 +12,9 @@
 #include <atomic>
 #include <climits>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -137,8 +137,8 @@ class Team {
         for (int id = 1; id <= workers; ++id) {
             try {
                 threads_.emplace_back([this, id] { work(id); });
-            } catch (const std::system_error&) {
-                break;  // the system gives no more threads: the team is smaller, the results are the same
+            } catch (const std::exception&) {
+                break;  // no more threads, or no memory for one: a smaller team, the same results
             }
         }
     }
