@@ -92,6 +92,7 @@ Output write_flat(Call& call, const Value& value, const Shape& shape);
 // What a function of several results returns, None for those not wanted. Made before the kernels run: nothing
 // may fail after an array has changed.
 py::object results(std::initializer_list<const Output*> outputs);
+py::object results(double value, const Output& output);  // after the kernels, so `output` must be a new array
 
 // An array that is read and written in place, such as a parameter: given and C-contiguous.
 Output update_flat(Call& call, const Value& value, Shape& shape);

@@ -107,7 +107,7 @@ PyObject* softmax_cross_entropy(Call& call) {
     tasks.add(kernels().softmax_cross_entropy, args);
     tasks.run(stream_ns(4.0 * static_cast<double>(n) * static_cast<double>(classes)));
     const double value = weighted_mean(row_loss, weight.data, n, total);
-    return py::make_tuple(value, std::move(dlogits.object)).release().ptr();
+    return results(value, dlogits).release().ptr();
 }
 
 }  // namespace

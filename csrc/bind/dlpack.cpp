@@ -36,11 +36,6 @@ const Names& names() {
     return all;
 }
 
-py::object owned(PyObject* object) {
-    if (object == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(object);
-}
-
 py::object attribute_or_null(PyObject* object, PyObject* name) {
     PyObject* found = nullptr;
 #if PY_VERSION_HEX >= 0x030d0000

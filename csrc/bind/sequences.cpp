@@ -3,11 +3,8 @@
 #include "bind/scalars.h"
 
 namespace fastnn::bind {
-
 PyObject* fixed_items(Call& call, const Value& value) {
-    PyObject* items = PySequence_Tuple(value.object);  // the same object for a tuple
-    if (items == nullptr) throw py::error_already_set();
-    return call.keep(py::reinterpret_steal<py::object>(items));
+    return call.keep(owned(PySequence_Tuple(value.object)));  // the same object for a tuple
 }
 
 OutItems::OutItems(Call& call, const Value& value, int count) {
@@ -22,15 +19,18 @@ OutItems::OutItems(Call& call, const Value& value, int count) {
 }
 
 py::object results(std::initializer_list<const Output*> outputs) {
-    const auto tuple =
-        py::reinterpret_steal<py::object>(PyTuple_New(static_cast<Py_ssize_t>(outputs.size())));
-    if (!tuple) throw py::error_already_set();
+    const py::object tuple = owned(PyTuple_New(static_cast<Py_ssize_t>(outputs.size())));
     Py_ssize_t i = 0;
     for (const Output* output : outputs) {
         const py::object item = output->object ? output->object : py::none();
         PyTuple_SET_ITEM(tuple.ptr(), i++, item.inc_ref().ptr());
     }
     return tuple;
+}
+
+py::object results(double value, const Output& output) {
+    const py::object number = owned(PyFloat_FromDouble(value));
+    return owned(PyTuple_Pack(2, number.ptr(), output.object.ptr()));
 }
 
 }  // namespace fastnn::bind

@@ -1,12 +1,19 @@
 """Types of the compiled module. Only `ops` and `_runtime` import it; its own docstrings hold the formulas."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-_F32: TypeAlias = npt.NDArray[np.float32]
+class _DLPack(Protocol):
+    """An array of any library, such as a PyTorch tensor."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __dlpack_device__(self) -> Any: ...
+
+_New: TypeAlias = npt.NDArray[np.float32]  # what comes back without `out`
+_F32: TypeAlias = _New | _DLPack
 _Arrays: TypeAlias = _F32 | Sequence[_F32]
 _Kind: TypeAlias = Literal["relu"]
 
@@ -23,7 +30,7 @@ def gemm(
     beta: float = 0.0,
     out_dtype: npt.DTypeLike | None = None,
     tf32: bool = False,
-) -> _F32: ...
+) -> _New: ...
 def linear_backward(
     dy: _F32,
     x: _F32,
@@ -33,11 +40,11 @@ def linear_backward(
     need_db: bool = True,
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
-) -> tuple[_F32 | None, _F32, _F32 | None]: ...
-def activation(x: _F32, kind: _Kind, *, out: _F32 | None = None) -> _F32: ...
+) -> tuple[_New | None, _New, _New | None]: ...
+def activation(x: _F32, kind: _Kind, *, out: _F32 | None = None) -> _New: ...
 def activation_backward(
     dy: _F32, x: _F32, kind: _Kind, *, y: _F32 | None = None, out: _F32 | None = None
-) -> _F32: ...
+) -> _New: ...
 def batch_norm(
     x: _F32,
     gamma: _F32,
@@ -50,7 +57,7 @@ def batch_norm(
     eps: float = 1e-5,
     activation: _Kind | None = None,
     out: _F32 | None = None,
-) -> tuple[_F32, _F32, _F32]: ...
+) -> tuple[_New, _New, _New]: ...
 def batch_norm_backward(
     dy: _F32,
     x: _F32,
@@ -62,10 +69,10 @@ def batch_norm_backward(
     y: _F32 | None = None,
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
-) -> tuple[_F32, _F32, _F32]: ...
+) -> tuple[_New, _New, _New]: ...
 def softmax_cross_entropy(
-    logits: _F32, labels: npt.NDArray[Any], *, sample_weight: _F32 | None = None
-) -> tuple[float, _F32]: ...
+    logits: _F32, labels: npt.NDArray[Any] | _DLPack, *, sample_weight: _F32 | None = None
+) -> tuple[float, _New]: ...
 def sgd_(param: _Arrays, grad: _Arrays, *, lr: float) -> None: ...
 def momentum_(
     param: _Arrays,

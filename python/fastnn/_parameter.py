@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32
+from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float32
 
 Initializer = Callable[..., FloatArray]
 
@@ -86,7 +86,8 @@ class Parameter:
 
     def _copy(self, memory: FloatArray, value: Array, what: str) -> None:
         what = f"Parameter {self.name!r}: {what}"
-        if isinstance(value, np.ndarray) and value.shape != memory.shape:
+        value = as_array(value, what)
+        if value.shape != memory.shape:
             raise ValueError(f"{what} must have shape {memory.shape}, got {value.shape}")
         memory[...] = as_float32(value, what)
 

@@ -1,4 +1,4 @@
-"""`threadpoolctl` limits govern fastnn: its controller registers itself, whichever of the two is imported first.
+"""`threadpoolctl` limits govern fastnn, whichever of the two is imported first.
 
 threadpoolctl has no place where a library could announce itself before it is imported, and fastnn does not
 import it: an import hook for this one name registers the controller when somebody else does.
