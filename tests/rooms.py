@@ -37,6 +37,7 @@ PYTHON_ROOMS = {
     "_arrays": set(),
     "ops": {"_core"},
     "_runtime": {"_core"},
+    "_threadpoolctl": {"_core"},
     "init": {"_arrays", "ops"},
     "schedulers": {"_arrays", "ops"},
     "data": {"_arrays", "ops"},

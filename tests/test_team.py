@@ -1,4 +1,4 @@
-"""The thread team: after fork, from several Python threads, under Ctrl-C, nested, with too many threads.
+"""The thread team: after fork, from several Python threads, with too many threads.
 
 Whatever could hang or crash runs in an interpreter of its own, which is ended when it takes too long.
 """
@@ -52,16 +52,18 @@ def in_child(compute, seconds=30.0):
     if pid == 0:
         try:
             os.write(write, compute().encode())
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
     os.close(write)
     end = time.monotonic() + seconds
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+    while (done := os.waitpid(pid, os.WNOHANG)) == (0, 0):
         if time.monotonic() > end:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise AssertionError("the forked child hangs")
         time.sleep(0.01)
+    assert done[1] == 0, f"the forked child ended with status {done[1]}"
     with os.fdopen(read) as pipe:
         return pipe.read()
 
@@ -79,6 +81,21 @@ def fork_case():
 
     assert in_child(resized) == want
     assert fastnn.get_num_threads() == 3
+
+
+def many_forks_case():
+    """A hundred children of a used team each run an operation with two threads."""
+    fastnn.set_num_threads(2)
+    a = np.random.default_rng(0).standard_normal((200, 200), np.float32)
+    want = ops.gemm(a, a)
+
+    def child():
+        right = np.array_equal(ops.gemm(a, a), want)
+        return f"{right} {tasks()}"
+
+    for _ in range(100):
+        assert in_child(child) == "True 2"  # the parent's worker is not there, the child has one of its own
+    assert np.array_equal(ops.gemm(a, a), want)
 
 
 def fork_while_busy_case():
@@ -102,7 +119,7 @@ def fork_while_busy_case():
         thread.join()
 
 
-@pytest.mark.parametrize("case", ["fork_case", "fork_while_busy_case"])
+@pytest.mark.parametrize("case", ["fork_case", "many_forks_case", "fork_while_busy_case"])
 def test_fork(case):
     guard.run_isolated("test_team", case)
 
@@ -129,6 +146,59 @@ def python_threads_case(team):
     for t in threads:
         t.join()
     assert got == [[digest] * 5 for digest in want]
+
+
+def operations():
+    """Eight operations, each on arrays of its own: name -> a call that gives its results."""
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((300, 200), np.float32), rng.standard_normal((200, 100), np.float32)
+    dy, gamma = rng.standard_normal((300, 200), np.float32), rng.standard_normal(200, np.float32)
+    mean, rstd = np.zeros(200, np.float32), np.ones(200, np.float32)
+    state = np.abs(rng.standard_normal((4, 100_000), np.float32))
+    labels = rng.integers(0, 200, 300)
+
+    def update(rule, count, **options):
+        arrays = [a.copy() for a in state[:count]]
+        rule(*arrays, **options)
+        return arrays
+
+    return {
+        "gemm": lambda: ops.gemm(x, w),
+        "linear_backward": lambda: ops.linear_backward(x @ w, x, w),
+        "activation": lambda: ops.activation_backward(dy, ops.activation(x, "relu"), "relu"),
+        "batch_norm": lambda: ops.batch_norm(x, gamma, gamma, activation="relu"),
+        "batch_norm_backward": lambda: ops.batch_norm_backward(dy, x, gamma, mean, rstd),
+        "softmax_cross_entropy": lambda: ops.softmax_cross_entropy(x, labels),
+        "momentum_": lambda: update(ops.momentum_, 3, lr=0.1),
+        "adam_": lambda: update(ops.adam_, 4, step=3),
+    }
+
+
+def digest(result):
+    arrays = result if isinstance(result, (tuple, list)) else (result,)
+    return hashlib.sha256(b"".join(np.asarray(a).tobytes() for a in arrays)).hexdigest()
+
+
+def different_operations_case(team):
+    """8 Python threads, each another operation again and again: the results of one thread alone."""
+    fastnn.set_num_threads(1)
+    calls = operations()
+    want = {name: digest(call()) for name, call in calls.items()}
+    fastnn.set_num_threads(team)
+    got = {name: set() for name in calls}
+    start = threading.Barrier(len(calls))
+
+    def run(name, call):
+        start.wait()
+        for _ in range(100):
+            got[name].add(digest(call()))
+
+    threads = [threading.Thread(target=run, args=item) for item in calls.items()]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert got == {name: {one} for name, one in want.items()}
 
 
 def changing_case():
@@ -162,121 +232,13 @@ def test_python_threads(team):
     guard.run_isolated("test_team", "python_threads_case", team)
 
 
+@pytest.mark.parametrize("team", [1, 2, 8])
+def test_different_operations_at_once(team):
+    guard.run_isolated("test_team", "different_operations_case", team)
+
+
 def test_threads_and_isa_change_while_others_compute():
     guard.run_isolated("test_team", "changing_case")
-
-
-# ---- signals -----------------------------------------------------------------------------------------------
-
-
-def long_product(isa, threads, seconds=10.0):
-    """Operands of a product that lasts about that long here; a is one row, repeated with stride 0."""
-    fastnn.set_isa(isa)
-    fastnn.set_num_threads(threads)
-    b = np.ones((4096, 1024), np.float32)
-    rows = 8
-    while True:
-        a = np.broadcast_to(np.ones((1, 4096), np.float32), (rows, 4096))
-        start = time.perf_counter()
-        ops.gemm(a, b)
-        spent = time.perf_counter() - start
-        if spent > 0.1:
-            break
-        rows *= 2
-    return np.broadcast_to(a[:1], (int(rows * seconds / spent), 4096)), b
-
-
-def interrupted_after(call):
-    """Seconds from a SIGINT in the middle of call() to its KeyboardInterrupt."""
-    sent = []
-
-    def send():
-        time.sleep(0.3)
-        sent.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        call()
-    except KeyboardInterrupt:
-        late = time.monotonic() - sent[0]
-    else:
-        raise AssertionError("the call ended before the signal: the test is too small")
-    finally:
-        sender.join()
-    return late
-
-
-def interrupt_case(isa, threads):
-    """Ctrl-C ends a long product within half a second, and the next call is right."""
-    a, b = long_product(isa, threads)
-    late = interrupted_after(lambda: ops.gemm(a, b))
-    assert late < 0.5, f"KeyboardInterrupt came {late:.2f} s after the signal"
-    before = tasks()
-    assert (ops.gemm(a[:100], b) == 4096.0).all()
-    assert tasks() <= before
-
-
-def deep_interrupt_case(isa):
-    """The same for few rows and columns and a long sum: a chunk must not last long either."""
-    fastnn.set_isa(isa)
-    fastnn.set_num_threads(2)
-    terms = 300_000 if isa == "scalar" else 8_000_000
-    a = np.broadcast_to(np.ones((1, 1), np.float32), (192, terms))
-    late = interrupted_after(lambda: [ops.gemm(a, a, trans_b=True) for _ in range(30)])
-    assert late < 0.5, f"KeyboardInterrupt came {late:.2f} s after the signal"
-
-
-def update_case():
-    """An optimizer step is never seen half done: all elements have made the same number of steps."""
-    fastnn.set_num_threads(2)
-    p, g, m, v = (np.full(1_000_000, x, np.float32) for x in (1.0, 0.5, 0.0, 0.0))
-    params = [p[:400_000], p[400_000:]]
-    for _ in range(3):
-
-        def steps():
-            for step in range(1, 1_000_000):
-                halves = ([a[:400_000], a[400_000:]] for a in (g, m, v))
-                ops.adam_(params, *halves, step=step)
-
-        interrupted_after(steps)
-        for a in (p, m, v):
-            assert (a == a[0]).all()
-
-
-def nested_case(isa):
-    """A signal handler that computes while the interrupted call computes: both are right."""
-    fastnn.set_isa(isa)
-    fastnn.set_num_threads(2)
-    want = work(6)
-    inner = []
-    signal.signal(signal.SIGALRM, lambda *_: inner.append(work(6)))
-    rng = np.random.default_rng(0)
-    size = 700 if isa == "scalar" else 2000
-    a, b = rng.standard_normal((2, size, size), np.float32)
-    plain = ops.gemm(a, b)
-    for i in range(1, 6):
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
-        assert np.array_equal(ops.gemm(a, b), plain)
-        assert inner == [want] * i
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_interrupt(isa, threads):
-    guard.run_isolated("test_team", "interrupt_case", isa, threads)
-
-
-def test_interrupt_of_a_long_sum(isa):
-    guard.run_isolated("test_team", "deep_interrupt_case", isa)
-
-
-def test_interrupt_leaves_no_half_step():
-    guard.run_isolated("test_team", "update_case")
-
-
-def test_signal_handler_may_compute(isa):
-    guard.run_isolated("test_team", "nested_case", isa)
 
 
 # ---- how many ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <utility>
 
+#include "bind/dlpack.h"
 #include "bind/scalars.h"
 
 namespace fastnn::bind {
@@ -45,20 +46,35 @@ void refuse_mask(const Call& call, const Value& value) {
     }
 }
 
-const ArrayStruct* check_kind(const Call& call, const Value& value, Access access) {
-    const ArrayStruct* a = array_or_null(call, value);
+const ArrayStruct* array_of(Call& call, const Value& value, Access access) {
+    PyObject* array = value.object;
+    if (Py_TYPE(array) != g_numpy.ndarray) {
+        if (PyObject_TypeCheck(array, g_numpy.ndarray)) {
+            refuse_mask(call, value);
+        } else {
+            array = array_of_dlpack(call, value, access == Access::write);
+        }
+    }
+    return reinterpret_cast<const ArrayStruct*>(array);
+}
+
+const ArrayStruct* check_kind(Call& call, const Value& value, Access access) {
+    const ArrayStruct* a = array_of(call, value, access);
     const std::string name = value.label();
     if (a == nullptr) {
         std::string cure = "np.asarray(" + name + ", dtype=np.float32)";
         if (access == Access::write || !value.given()) cure = "an ndarray";
-        call.type_error(value,
-                        "must be a NumPy float32 array, got " + type_name(value.object) + "; pass " + cure);
+        if (PyCapsule_CheckExact(value.object)) cure = "the array itself, not its capsule";
+        call.type_error(value, "must be a float32 array (NumPy, or one that speaks DLPack), got " +
+                                   type_name(value.object) + "; pass " + cure);
     }
     const auto* descr = reinterpret_cast<const Descr*>(a->descr);
     if (descr->type_num != Npy::NPY_FLOAT_) {
+        const bool foreign = reinterpret_cast<const PyObject*>(a) != value.object;
         const std::string cure = access == Access::write
                                      ? "it is written in place, so make it a float32 array"
-                                     : "pass " + name + ".astype(np.float32)";
+                                 : foreign ? "convert it to float32 (PyTorch: " + name + ".float())"
+                                           : "pass " + name + ".astype(np.float32)";
         call.type_error(value, "must have dtype float32, got " + dtype_text(a) + "; " + cure);
     }
     if (descr->byteorder != '=') {
@@ -70,7 +86,7 @@ const ArrayStruct* check_kind(const Call& call, const Value& value, Access acces
     return a;
 }
 
-inline const ArrayStruct* float_array(const Call& call, const Value& value, Access access) {
+inline const ArrayStruct* float_array(Call& call, const Value& value, Access access) {
     const auto* a = reinterpret_cast<const ArrayStruct*>(value.object);
     if (Py_TYPE(value.object) == g_numpy.ndarray && a->descr == g_numpy.float32) [[likely]]
         return a;
@@ -96,7 +112,7 @@ Index product(const Bytes* dims, int n) {
 }
 
 void find_region(Region& region, const Value& value, const ArrayStruct* a) {
-    region.object = value.object;
+    region.object = reinterpret_cast<PyObject*>(const_cast<ArrayStruct*>(a));
     region.name = value.name;
     region.index = value.index;
     if (product(a->dimensions, a->nd) == 0) return;
@@ -186,24 +202,47 @@ void check_writable(const Call& call, const Value& value, const ArrayStruct* a) 
     }
 }
 
-Output new_output(const Call& call, const Value& value, const Shape& shape) {
-    Output out;
+// Fill what does not depend on the layout, and return the ndarray whose layout it is.
+const ArrayStruct* new_output(const Call& call, const Value& value, const Shape& shape, Output& out) {
     out.object = new_array(call, shape);
     out.region = Region{value};
-    auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
+    const auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
     out.data = reinterpret_cast<float*>(a->data);
-    return out;
+    return a;
 }
 
-Output given_output(const Call& call, const Value& value, const Shape& shape) {
-    const ArrayStruct* a = float_array(call, value, Access::write);
-    Output out;
+const ArrayStruct* given_output(const Call& call, const Value& value, const ArrayStruct* a,
+                                const Shape& shape, Output& out) {
     out.object = py::reinterpret_borrow<py::object>(value.object);
     require_shape(call, value, Shape(a), shape);
     check_writable(call, value, a);
     out.data = reinterpret_cast<float*>(a->data);
     find_region(out.region, value, a);
-    return out;
+    return a;
+}
+
+inline const ArrayStruct* output(Call& call, const Value& value, const Shape& shape, Output& out) {
+    if (!value.given()) return new_output(call, value, shape, out);
+    return given_output(call, value, float_array(call, value, Access::write), shape, out);
+}
+
+void set_flat(const Call& call, const Value& value, const ArrayStruct* a, Output& out) {
+    if (!dense(a)) {
+        call.value_error(value, "must be C-contiguous, " + layout_text(a) + "; pass a C-contiguous array");
+    }
+    out.rows = 1;
+    out.cols = out.row = product(a->dimensions, a->nd);
+}
+
+Input flat_input(Call& call, const Value& value, const ArrayStruct* a) {
+    Input in;
+    find_region(in.region, value, a);
+    if (!dense(a) || !aligned(a->data)) a = copied(call, a);
+    in.shape = Shape(a);
+    in.data = floats(a);
+    in.rows = 1;
+    in.cols = in.row = product(a->dimensions, a->nd);
+    return in;
 }
 
 }  // namespace
@@ -230,12 +269,8 @@ void require_shape(const Call& call, const Value& value, const Shape& got, const
 
 // ---- inputs --------------------------------------------------------------------------------------------
 
-const ArrayStruct* array_or_null(const Call& call, const Value& value) {
-    if (Py_TYPE(value.object) != g_numpy.ndarray) {
-        if (!PyObject_TypeCheck(value.object, g_numpy.ndarray)) return nullptr;
-        refuse_mask(call, value);
-    }
-    return reinterpret_cast<const ArrayStruct*>(value.object);
+const ArrayStruct* array_or_null(Call& call, const Value& value) {
+    return array_of(call, value, Access::read);
 }
 
 std::string dtype_text(const ArrayStruct* array) { return utf8(py::str(py::handle(array->descr)).ptr()); }
@@ -288,26 +323,18 @@ Input read_vector(Call& call, const Value& value, Index n) {
     const ArrayStruct* a = float_array(call, value, Access::read);
     if (a->nd != 1) refuse_dimensions(call, value, a, 1);
     require_shape(call, value, Shape(a), Shape{n});
-    return read_flat(call, value);
+    return flat_input(call, value, a);
 }
 
 Input read_flat(Call& call, const Value& value) {
-    const ArrayStruct* a = float_array(call, value, Access::read);
-    Input in;
-    find_region(in.region, value, a);
-    if (!dense(a) || !aligned(a->data)) a = copied(call, a);
-    in.shape = Shape(a);
-    in.data = floats(a);
-    in.rows = 1;
-    in.cols = in.row = product(a->dimensions, a->nd);
-    return in;
+    return flat_input(call, value, float_array(call, value, Access::read));
 }
 
 // ---- outputs -------------------------------------------------------------------------------------------
 
-Output write_rows(const Call& call, const Value& value, const Shape& shape) {
-    Output out = value.given() ? given_output(call, value, shape) : new_output(call, value, shape);
-    const auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
+Output write_rows(Call& call, const Value& value, const Shape& shape) {
+    Output out;
+    const ArrayStruct* a = output(call, value, shape, out);
     const Rows r = collapse(a);
     if (!r.regular || (r.rows > 1 && r.row < r.cols * kItem)) {
         call.value_error(value, "must have contiguous columns and rows that do not overlap, " +
@@ -319,41 +346,21 @@ Output write_rows(const Call& call, const Value& value, const Shape& shape) {
     return out;
 }
 
-Output write_flat(const Call& call, const Value& value, const Shape& shape) {
-    Output out = value.given() ? given_output(call, value, shape) : new_output(call, value, shape);
-    const auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
-    if (!dense(a)) {
-        call.value_error(value, "must be C-contiguous, " + layout_text(a) + "; pass a C-contiguous array");
-    }
-    out.rows = 1;
-    out.cols = out.row = product(a->dimensions, a->nd);
+Output write_flat(Call& call, const Value& value, const Shape& shape) {
+    Output out;
+    set_flat(call, value, output(call, value, shape, out), out);
     return out;
 }
 
-Output update_flat(const Call& call, const Value& value, Shape& shape) {
-    shape = Shape(
-        float_array(call, value, Access::write));  // refuses None, of which write_flat would make an array
-    return write_flat(call, value, shape);
+Output update_flat(Call& call, const Value& value, Shape& shape) {
+    const ArrayStruct* a = float_array(call, value, Access::write);  // refuses None
+    shape = Shape(a);
+    Output out;
+    set_flat(call, value, given_output(call, value, a, shape, out), out);
+    return out;
 }
 
-// ---- sequences and overlap -----------------------------------------------------------------------------
-
-PyObject* fixed_items(Call& call, const Value& value) {
-    PyObject* items = PySequence_Tuple(value.object);  // the same object for a tuple
-    if (items == nullptr) throw py::error_already_set();
-    return call.keep(py::reinterpret_steal<py::object>(items));
-}
-
-OutItems::OutItems(Call& call, const Value& value, int count) {
-    if (!value.given()) return;
-    const std::string wanted = "must be a tuple of " + std::to_string(count) + " arrays or Nones, got ";
-    if (!PyTuple_Check(value.object) && !PyList_Check(value.object)) {
-        call.type_error(value, wanted + type_name(value.object));
-    }
-    items_ = fixed_items(call, value);
-    const Py_ssize_t given = PyTuple_GET_SIZE(items_);
-    if (given != count) call.value_error(value, wanted + std::to_string(given) + " items");
-}
+// ---- overlap -----------------------------------------------------------------------------------------
 
 void check_ranges_apart(const Call& call, const Region& out, const Region& other) {
     // Solving for a common element is exponential in the worst case; beyond this much work it counts as

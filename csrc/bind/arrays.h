@@ -2,7 +2,8 @@
 //
 // Inputs may have any layout: what a kernel cannot read where it lies is copied once for the call. Outputs
 // are written where they lie or refused, never copied. The usual case (a plain ndarray, float32, native) is
-// decided by two pointer comparisons.
+// decided by two pointer comparisons; an array of another library is seen through an ndarray over its memory
+// (dlpack.h).
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -68,7 +69,7 @@ struct Output {
     Index rows = 0, cols = 0;
     Index row = 0;
     Region region{};
-    py::object object{};
+    py::object object{};  // what the caller gets: the array as it was given, or a new ndarray
 
     PyObject* release() { return object.release().ptr(); }
 };
@@ -85,14 +86,19 @@ Input read_flat(Call& call, const Value& value);                   // any dimens
 void require_shape(const Call& call, const Value& value, const Shape& got, const Shape& expected);
 
 // A given array must have `shape`; None makes a new one.
-Output write_rows(const Call& call, const Value& value, const Shape& shape);
-Output write_flat(const Call& call, const Value& value, const Shape& shape);
+Output write_rows(Call& call, const Value& value, const Shape& shape);
+Output write_flat(Call& call, const Value& value, const Shape& shape);
+
+// What a function of several results returns, None for those not wanted. Made before the kernels run: nothing
+// may fail after an array has changed.
+py::object results(std::initializer_list<const Output*> outputs);
+py::object results(double value, const Output& output);  // after the kernels, so `output` must be a new array
 
 // An array that is read and written in place, such as a parameter: given and C-contiguous.
-Output update_flat(const Call& call, const Value& value, Shape& shape);
+Output update_flat(Call& call, const Value& value, Shape& shape);
 
-// The argument as an ndarray that hides no mask, or null; every further check is the caller's.
-const ArrayStruct* array_or_null(const Call& call, const Value& value);
+// The argument as an ndarray that hides no mask, for reading, or null; every further check is the caller's.
+const ArrayStruct* array_or_null(Call& call, const Value& value);
 std::string dtype_text(const ArrayStruct* array);
 
 // A list or tuple as a tuple that nobody can change during the call, which keeps it.

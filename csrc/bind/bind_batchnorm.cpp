@@ -119,6 +119,7 @@ PyObject* batch_norm(Call& call) {
     const Value fresh{Py_None, "mean"};
     Output mean = write_rows(call, fresh, columns);
     Output rstd = write_rows(call, fresh, columns);
+    py::object result = results({&y, &mean, &rstd});
 
     args.x = x.data;
     args.x_row = x.row;
@@ -139,9 +140,7 @@ PyObject* batch_norm(Call& call) {
         tasks.run(
             stream_ns((training ? 3.0 : 2.0) * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
-    return py::make_tuple(std::move(y.object), std::move(mean.object), std::move(rstd.object))
-        .release()
-        .ptr();
+    return result.release().ptr();
 }
 
 PyObject* batch_norm_backward(Call& call) {
@@ -183,6 +182,7 @@ PyObject* batch_norm_backward(Call& call) {
     check_apart_from(call, dx, dy, x, y, gamma, mean, rstd, dgamma, dbeta);
     check_apart_from(call, dgamma, dy, x, y, gamma, mean, rstd, dbeta);
     check_apart_from(call, dbeta, dy, x, y, gamma, mean, rstd);
+    py::object result = results({&dx, &dgamma, &dbeta});
 
     args.dy = dy.data;
     args.dy_row = dy.row;
@@ -207,9 +207,7 @@ PyObject* batch_norm_backward(Call& call) {
         tasks.add(kernels().batch_norm_backward, args);
         tasks.run(stream_ns(5.0 * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
-    return py::make_tuple(std::move(dx.object), std::move(dgamma.object), std::move(dbeta.object))
-        .release()
-        .ptr();
+    return result.release().ptr();
 }
 
 }  // namespace

@@ -175,6 +175,7 @@ PyObject* linear_backward(Call& call) {
     check_apart_from(call, dx, dy, x, w, dw, db);
     check_apart_from(call, dw, dy, x, w, db);
     check_apart_from(call, db, dy, x, w);
+    py::object result = results({&dx, &dw, &db});
 
     transpose(x);
     transpose(w);
@@ -206,8 +207,7 @@ PyObject* linear_backward(Call& call) {
         cost += stream_ns(static_cast<double>(dy.rows) * static_cast<double>(dy.cols));
     }
     tasks.run(cost);
-    const auto or_none = [](Output& o) { return o.object ? std::move(o.object) : py::object(py::none()); };
-    return py::make_tuple(or_none(dx), or_none(dw), or_none(db)).release().ptr();
+    return result.release().ptr();
 }
 
 }  // namespace

@@ -44,10 +44,6 @@ double weighted_sum(const double* row_loss, const float* weight, Index n) {
     return sum;
 }
 
-PyObject* value_and_gradient(double value, Output& gradient) {
-    return py::make_tuple(value, std::move(gradient.object)).release().ptr();
-}
-
 PyObject* softmax_cross_entropy(Call& call) {
     enum { kLogits, kLabels, kSampleWeight, kLabelSmoothing, kIgnoreIndex };
     const Input logits = read_matrix(call, call[kLogits], Layout::rows);
@@ -103,7 +99,7 @@ PyObject* softmax_cross_entropy(Call& call) {
     Tasks tasks;
     tasks.add(kernels().softmax_cross_entropy, args);
     tasks.run(softmax_ns(n, classes));
-    return value_and_gradient(weighted_sum(row_loss, weight.data, n) / total, dlogits);
+    return results(weighted_sum(row_loss, weight.data, n) / total, dlogits).release().ptr();
 }
 
 // An elementwise loss of arguments 0 (pred) and 1 (target): factor / sum(w) * sum of w l over all outputs,
@@ -146,7 +142,7 @@ PyObject* point_loss(Call& call, PointLossArgs args, int sample_weight, double f
     tasks.run(stream_ns(cost * static_cast<double>(pred.cols)));
     double sum = 0;
     for (int i = 0; i < chunks; ++i) sum += args.sums[i];
-    return value_and_gradient(weight.data != nullptr ? sum : sum * scale, dpred);
+    return results(weight.data != nullptr ? sum : sum * scale, dpred).release().ptr();
 }
 
 PyObject* mse(Call& call) {

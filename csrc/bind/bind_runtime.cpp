@@ -146,6 +146,9 @@ PyObject* empty_call(Call&) { Py_RETURN_NONE; }
 
 }  // namespace
 
+// threadpoolctl tells fastnn's library by this name: other packages call theirs _core too.
+extern "C" [[gnu::visibility("default")]] int fastnn_get_num_threads() { return num_threads(); }
+
 void bind_runtime(py::module_& m) {
     kernels();              // reads FASTNN_ISA, and
     default_num_threads();  // FASTNN_NUM_THREADS: a wrong value fails the import

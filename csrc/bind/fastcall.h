@@ -37,6 +37,12 @@ struct Value {
     std::string label() const;  // name or name[index]
 };
 
+// A new reference from Python's C API; null: its exception.
+inline py::object owned(PyObject* object) {
+    if (object == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(object);
+}
+
 // A Python string for C; what UTF-8 cannot hold (a lone surrogate) is escaped.
 std::string utf8(PyObject* text);
 

@@ -44,24 +44,10 @@ Index copy_ids(const Call& call, const Value& value, const Ids& ids) {
     return ignored;
 }
 
-}  // namespace
-
-bool are_class_ids(const Call& call, const Value& value, Index n) {
-    const ArrayStruct* a = array_or_null(call, value);
-    const std::string name = value.label();
-    if (a == nullptr) {
-        call.type_error(value,
-                        "must be a NumPy array of integer class ids or of float32 probabilities, got " +
-                            type_name(value.object) + "; pass np.asarray(" + name + ")");
-    }
+void check_ids(const Call& call, const Value& value, const ArrayStruct* a, Index n) {
     const auto* descr = descr_of(a);
+    const std::string name = value.label();
     const std::string cure = "; pass " + name + ".astype(np.int64)";
-    if (descr->kind == 'b') call.type_error(value, "must be integer class ids, got dtype bool" + cure);
-    if (descr->kind == 'f' && a->nd < 2) {
-        call.type_error(
-            value, "of shape (n,) are class ids and must be integers, got dtype " + dtype_text(a) + cure);
-    }
-    if (descr->kind == 'f') return false;
     if (descr->type_num < Npy::NPY_BYTE_ || descr->type_num > Npy::NPY_ULONGLONG_) {
         call.type_error(
             value, "must be integer class ids or float32 probabilities, got dtype " + dtype_text(a) + cure);
@@ -74,12 +60,38 @@ bool are_class_ids(const Call& call, const Value& value, Index n) {
                                     ".ravel(), or probabilities as float32");
     }
     require_shape(call, value, Shape(a), Shape{n});
+}
+
+const ArrayStruct* label_array(Call& call, const Value& value) {
+    const ArrayStruct* a = array_or_null(call, value);
+    if (a == nullptr) {
+        call.type_error(value,
+                        "must be a NumPy array of integer class ids or of float32 probabilities, got " +
+                            type_name(value.object) + "; pass np.asarray(" + value.label() + ")");
+    }
+    return a;
+}
+
+}  // namespace
+
+bool are_class_ids(Call& call, const Value& value, Index n) {
+    const ArrayStruct* a = label_array(call, value);
+    const auto* descr = descr_of(a);
+    const std::string cure = "; pass " + value.label() + ".astype(np.int64)";
+    if (descr->kind == 'b') call.type_error(value, "must be integer class ids, got dtype bool" + cure);
+    if (descr->kind == 'f' && a->nd < 2) {
+        call.type_error(
+            value, "of shape (n,) are class ids and must be integers, got dtype " + dtype_text(a) + cure);
+    }
+    if (descr->kind == 'f') return false;
+    check_ids(call, value, a, n);
     return true;
 }
 
-Index read_class_ids(const Call& call, const Value& value, Index n, Index classes,
+Index read_class_ids(Call& call, const Value& value, Index n, Index classes,
                      std::optional<std::int64_t> ignored, std::int64_t* out) {
-    const auto* a = reinterpret_cast<const ArrayStruct*>(value.object);
+    const ArrayStruct* a = label_array(call, value);
+    check_ids(call, value, a, n);  // again: Python code ran since, and an array may be another than it was
     const Ids ids{a->data, a->strides[0], n, classes, ignored, out};
     switch (descr_of(a)->type_num) {
         case Npy::NPY_BYTE_:

@@ -12,9 +12,9 @@
 #include <atomic>
 #include <climits>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -66,22 +66,29 @@ class Buffer {
     Buffer& operator=(const Buffer&) = delete;
     ~Buffer() { release(); }
 
-    unsigned char* reserve(Index bytes) {
+    // Null if there is no memory.
+    unsigned char* try_reserve(Index bytes) noexcept {
         if (bytes > size_) {
             release();
             const Index rounded = (bytes + 4095) / 4096 * 4096;
-            data_ = static_cast<unsigned char*>(
-                ::operator new(static_cast<std::size_t>(rounded), std::align_val_t{4096}));
+            data_ = static_cast<unsigned char*>(std::aligned_alloc(4096, static_cast<std::size_t>(rounded)));
+            if (data_ == nullptr) return nullptr;
             size_ = rounded;
             g_workspace_bytes += rounded;
         }
         return data_;
     }
 
+    unsigned char* reserve(Index bytes) {
+        unsigned char* data = try_reserve(bytes);
+        if (data == nullptr && bytes > 0) throw std::bad_alloc();
+        return data;
+    }
+
  private:
     void release() {
         if (data_ == nullptr) return;
-        ::operator delete(data_, std::align_val_t{4096});
+        std::free(data_);
         g_workspace_bytes -= size_;
         data_ = nullptr;
         size_ = 0;
@@ -137,8 +144,8 @@ class Team {
         for (int id = 1; id <= workers; ++id) {
             try {
                 threads_.emplace_back([this, id] { work(id); });
-            } catch (const std::system_error&) {
-                break;  // the system gives no more threads: the team is smaller, the results are the same
+            } catch (const std::exception&) {
+                break;  // no more threads, or no memory for one: a smaller team, the same results
             }
         }
     }
@@ -229,12 +236,11 @@ class Team {
         sigfillset(&all);
         pthread_sigmask(SIG_BLOCK, &all, nullptr);  // Python's handlers run on Python's threads
         FlushDenormals flush;
-        Scratch scratch{};
-        try {
-            scratch.data = t_scratch.reserve(kScratchBytes);
-        } catch (const std::bad_alloc&) {
-            return;  // one worker less
-        }
+        // No thread_local memory and no exception: for a thread's first of either the system's libraries
+        // allocate, and end the process if they cannot.
+        Buffer memory;
+        Scratch scratch{memory.try_reserve(kScratchBytes)};
+        if (scratch.data == nullptr) return;  // one worker less
         Index idle_since = now_ns();
         for (int spins = 1; !quit_.load(std::memory_order_relaxed); ++spins) {
             if (claim(id, scratch)) {

@@ -26,8 +26,11 @@ from fastnn._runtime import (
     set_num_threads,
     show_config,
 )
+from fastnn._threadpoolctl import follow_threadpoolctl
 from fastnn.history import History
 from fastnn.trainer import Trainer
+
+follow_threadpoolctl()
 
 __all__ = [
     "History",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,35 @@ def aligned_zeros(shape: tuple[int, ...]) -> FloatArray:
     return raw[start : start + 4 * count].view(np.float32).reshape(shape)
 
 
-def as_float32(x: Array, what: str) -> FloatArray:
-    """Return `x` itself when it is a native float32 array, else a float32 copy; `what` names it in errors."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"{what} must be a NumPy array, got {type(x).__name__}; pass np.asarray(...)")
-    if x.dtype == np.float32:
+def as_array(x: Any, what: str) -> Array:
+    """Return `x` itself when it is an ndarray, else one made of a tensor or a data frame, over its memory.
+
+    What is no ndarray must have `__array__` or speak DLPack (PyTorch, JAX, pandas); a library that cannot
+    share its memory copies. Lists and numbers are refused: what they would become is the caller's to say.
+    """
+    if isinstance(x, np.ndarray):
         return x
+    try:
+        if hasattr(x, "__array__") and not isinstance(x, (np.generic, type)):
+            return np.asarray(x)
+        if hasattr(x, "__dlpack__") and not isinstance(x, type):
+            return np.from_dlpack(x)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        # A tensor that requires grad, or on another device: the library says what to do.
+        raise TypeError(f"{what} cannot be read as a NumPy array: {error}") from error
+    raise TypeError(f"{what} must be a NumPy array, got {type(x).__name__}; pass np.asarray(...)")
+
+
+def as_float32(x: Any, what: str) -> FloatArray:
+    """Return `as_array(x)` if that is native float32, else a float32 copy; `what` names it in errors."""
+    x = as_array(x, what)
+    if x.dtype == np.float32:
+        return cast(FloatArray, x)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{what} is a masked array and its mask would be lost; pass .filled(value)")
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{what} must hold real numbers, got dtype {x.dtype}; pass .astype(np.float32)")
-    return x.astype(np.float32)
+    return cast(FloatArray, x.astype(np.float32))
 
 
 def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:

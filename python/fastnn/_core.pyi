@@ -1,12 +1,19 @@
 """Types of the compiled module. Only `ops` and `_runtime` import it; its own docstrings hold the formulas."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-_F32: TypeAlias = npt.NDArray[np.float32]
+class _DLPack(Protocol):
+    """An array of any library, such as a PyTorch tensor."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __dlpack_device__(self) -> Any: ...
+
+_New: TypeAlias = npt.NDArray[np.float32]  # what comes back without `out`
+_F32: TypeAlias = _New | _DLPack
 _Arrays: TypeAlias = _F32 | Sequence[_F32]
 _Kind: TypeAlias = Literal[
     "relu",
@@ -34,7 +41,7 @@ def gemm(
     beta: float = 0.0,
     out_dtype: npt.DTypeLike | None = None,
     tf32: bool = False,
-) -> _F32: ...
+) -> _New: ...
 def linear_backward(
     dy: _F32,
     x: _F32,
@@ -44,10 +51,8 @@ def linear_backward(
     need_db: bool = True,
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
-) -> tuple[_F32 | None, _F32, _F32 | None]: ...
-def activation(
-    x: _F32, kind: _Kind, *, alpha: float | None = None, out: _F32 | None = None
-) -> _F32: ...
+) -> tuple[_New | None, _New, _New | None]: ...
+def activation(x: _F32, kind: _Kind, *, alpha: float | None = None, out: _F32 | None = None) -> _New: ...
 def activation_backward(
     dy: _F32,
     x: _F32,
@@ -56,8 +61,8 @@ def activation_backward(
     alpha: float | None = None,
     y: _F32 | None = None,
     out: _F32 | None = None,
-) -> _F32: ...
-def dropout(x: _F32, p: float, *, seed: int, step: int, out: _F32 | None = None) -> _F32: ...
+) -> _New: ...
+def dropout(x: _F32, p: float, *, seed: int, step: int, out: _F32 | None = None) -> _New: ...
 def batch_norm(
     x: _F32,
     gamma: _F32,
@@ -70,7 +75,7 @@ def batch_norm(
     eps: float = 1e-5,
     activation: _Kind | None = None,
     out: _F32 | None = None,
-) -> tuple[_F32, _F32, _F32]: ...
+) -> tuple[_New, _New, _New]: ...
 def batch_norm_backward(
     dy: _F32,
     x: _F32,
@@ -82,23 +87,23 @@ def batch_norm_backward(
     y: _F32 | None = None,
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
-) -> tuple[_F32, _F32, _F32]: ...
+) -> tuple[_New, _New, _New]: ...
 def softmax_cross_entropy(
     logits: _F32,
-    labels: npt.NDArray[Any],
+    labels: npt.NDArray[Any] | _DLPack,
     *,
     sample_weight: _F32 | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
-) -> tuple[float, _F32]: ...
+) -> tuple[float, _New]: ...
 def sigmoid_cross_entropy(
     logits: _F32, targets: _F32, *, sample_weight: _F32 | None = None
-) -> tuple[float, _F32]: ...
-def mse(pred: _F32, target: _F32, *, sample_weight: _F32 | None = None) -> tuple[float, _F32]: ...
-def quadratic_cost(pred: _F32, target: _F32, *, sample_weight: _F32 | None = None) -> tuple[float, _F32]: ...
+) -> tuple[float, _New]: ...
+def mse(pred: _F32, target: _F32, *, sample_weight: _F32 | None = None) -> tuple[float, _New]: ...
+def quadratic_cost(pred: _F32, target: _F32, *, sample_weight: _F32 | None = None) -> tuple[float, _New]: ...
 def huber(
     pred: _F32, target: _F32, *, delta: float = 1.0, sample_weight: _F32 | None = None
-) -> tuple[float, _F32]: ...
+) -> tuple[float, _New]: ...
 def sgd_(param: _Arrays, grad: _Arrays, *, lr: float) -> None: ...
 def momentum_(
     param: _Arrays,

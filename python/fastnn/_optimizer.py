@@ -203,12 +203,13 @@ class Optimizer(ABC):
             for slot, array in saved.items():
                 what = f"slot {slot!r} of {parameter.name!r}"
                 try:
-                    values.append((slot, i, as_float32(array, what)))
+                    value = as_float32(array, what)
                 except TypeError as error:
                     problems.append(str(error))
                     continue
-                if array.shape != parameter.data.shape:
-                    problems.append(f"{what} has shape {array.shape}, must be {parameter.data.shape}")
+                if value.shape != parameter.data.shape:
+                    problems.append(f"{what} has shape {value.shape}, must be {parameter.data.shape}")
+                values.append((slot, i, value))
         extra = [i for i in given if i not in own]
         return values, problems + ([f"unexpected parameters {extra}"] if extra else [])
 

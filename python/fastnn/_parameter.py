@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32
+from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float32
 
 Initializer = Callable[..., FloatArray]
 
@@ -86,7 +86,8 @@ class Parameter:
 
     def _checked(self, value: Array, what: str) -> FloatArray:
         what = f"Parameter {self.name!r}: {what}"
-        if isinstance(value, np.ndarray) and value.shape != self._data.shape:
+        value = as_array(value, what)
+        if value.shape != self._data.shape:
             raise ValueError(f"{what} must have shape {self._data.shape}, got {value.shape}")
         return as_float32(value, what)
 

@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_float32, check_int, check_number
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, check_int, check_number
 from fastnn._scores import Accuracy, RegressionScores, Scores
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "MSELoss", "QuadraticCost"]
@@ -329,8 +329,7 @@ def _like(pred: FloatArray, target: FloatArray, name: str) -> FloatArray:
 def _labels(target: Array, logits: FloatArray) -> Array:
     """`target` as the kernel takes it: class ids in native byte order, or float32 probabilities."""
     where = "CrossEntropyLoss: target"
-    if not isinstance(target, np.ndarray):
-        raise TypeError(f"{where} must be a NumPy array, got {type(target).__name__}; pass np.asarray(...)")
+    target = as_array(target, where)
     n, kind = len(logits), target.dtype.kind
     if kind in "iu" and target.shape == (n,):
         return target.astype(target.dtype.newbyteorder("="), copy=False)

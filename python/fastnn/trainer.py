@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 
 from fastnn import data
-from fastnn._arrays import Array, FloatArray, as_float32, check_int
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, check_int
 from fastnn._scores import Scores
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
@@ -146,7 +146,7 @@ class Trainer:
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError("Trainer.fit: validation must be a pair (X, Y)")
-            _rows("Trainer.fit: validation", *validation, None)
+            validation = _rows("Trainer.fit: validation", *validation, None)[:2]
         batch_norm = any(isinstance(module, BatchNorm1d) for module in self.model.modules())
 
         def order(epoch: int) -> list[Array]:
@@ -273,7 +273,7 @@ class Trainer:
 
     def _predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
-        _check_rows(where, "X", X)
+        X = _as_rows(where, "X", X)
         parts = []
         with _evaluating(self.model):
             # One empty batch where there are no rows: it has the right number of columns.
@@ -299,23 +299,24 @@ def _metrics(given: Mapping[str, Metric] | None) -> dict[str, Metric]:
 
 def _rows(where: str, X: Array, Y: Array, weight: Array | None) -> tuple[Array, Array, FloatArray | None]:
     """X, Y and the weights, checked for kind and for equal numbers of rows."""
-    named = {"X": X, "Y": Y} if weight is None else {"X": X, "Y": Y, "sample_weight": weight}
-    for name, array in named.items():
-        _check_rows(where, name, array)
-        if len(array) != len(X):
+    given = {"X": X, "Y": Y} if weight is None else {"X": X, "Y": Y, "sample_weight": weight}
+    arrays = []
+    for name, array in given.items():
+        arrays.append(_as_rows(where, name, array))
+        if len(arrays[-1]) != len(arrays[0]):
             raise ValueError(
-                f"{where}: {name} must have one row for each of the {len(X)} of X, got {len(array)}"
+                f"{where}: {name} must have one row for each of the {len(arrays[0])} of X, "
+                f"got {len(arrays[-1])}"
             )
-    return X, Y, None if weight is None else as_float32(weight, f"{where}: sample_weight")
+    weights = None if weight is None else as_float32(arrays[2], f"{where}: sample_weight")
+    return arrays[0], arrays[1], weights
 
 
-def _check_rows(where: str, name: str, array: Array) -> None:
-    if not isinstance(array, np.ndarray):
-        raise TypeError(
-            f"{where}: {name} must be a NumPy array, got {type(array).__name__}; pass np.asarray(...)"
-        )
-    if array.ndim == 0:
+def _as_rows(where: str, name: str, array: Array) -> Array:
+    rows = as_array(array, f"{where}: {name}")
+    if rows.ndim == 0:
         raise ValueError(f"{where}: {name} must have rows, got a single value")
+    return rows
 
 
 @contextmanager
