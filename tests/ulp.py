@@ -10,7 +10,7 @@ import argparse
 import fastnn
 import numpy as np
 import reference as ref
-from bounds import TINY, activation_bound, ulp_of
+from bounds import activation_bound, ulp_of
 from fastnn import ops
 
 CHUNK = 1 << 18  # values at a time: the arrays stay in the cache
@@ -68,7 +68,9 @@ def sweep(kind, step=1):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kinds", nargs="*", default=list(ref.ACTIVATIONS))
     parser.add_argument("--step", type=int, default=1)
     arguments = parser.parse_args()

@@ -45,9 +45,7 @@ def linear_backward(
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
 ) -> tuple[_F32 | None, _F32, _F32 | None]: ...
-def activation(
-    x: _F32, kind: _Kind, *, alpha: float | None = None, out: _F32 | None = None
-) -> _F32: ...
+def activation(x: _F32, kind: _Kind, *, alpha: float | None = None, out: _F32 | None = None) -> _F32: ...
 def activation_backward(
     dy: _F32,
     x: _F32,
