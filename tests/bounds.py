@@ -107,25 +107,26 @@ def activation_bound(kind, x, want):
     return bound + np.where(in_ulp, 0.0, 2.0 * TINY), in_ulp
 
 
-# |f'| beside this is an absolute error: the derivatives have zeros, or are formed from a rounded y
+# Errors of the derivatives, absolute: they have zeros, or are formed from a rounded y.
 SLOPE_ERROR = {
     "relu": 0.0,
-    "leaky_relu": EPS,
+    "leaky_relu": 0.0,
     "sigmoid": 1e-7,
-    "tanh": 5e-7,
-    "gelu": 6e-7,
-    "gelu_tanh": 6e-7,
-    "silu": 4e-7,
-    "elu": 2e-7,
-    "selu": 4e-7,
-    "softplus": 3e-7,
+    "tanh": 3.5e-7,
+    "gelu": 5e-7,
+    "gelu_tanh": 2.5e-7,
+    "silu": 2.5e-7,
+    "elu": 1e-7,
+    "selu": 2e-7,
+    "softplus": 1e-7,
 }
 
 
 def activation_backward_bound(dy, kind, alpha=None):
-    """|dy| times the error of the derivative; elu's grows with alpha."""
-    scale = max(1.0, alpha or 1.0) if kind == "elu" else 1.0
-    return scale * SLOPE_ERROR[kind] * np.abs(ref.f64(dy))
+    """|dy| times the error of the derivative, which grows with alpha, and the rounding of the product."""
+    scale = max(1.0, alpha or 1.0)
+    rounding = 0.0 if kind == "relu" else scale * EPS
+    return (scale * SLOPE_ERROR[kind] + rounding) * np.abs(ref.f64(dy))
 
 
 # ---- batch normalization -----------------------------------------------------------------------------------

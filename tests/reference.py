@@ -113,14 +113,15 @@ def gated_slope(x, gate, log_odds_slope):
     return gate + times_gate(x * log_odds_slope, gate * (1.0 - gate))
 
 
+SLOPE = F64(np.float32(0.01))
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 # kind -> (f, f') on float64 arrays; kinks belong to the negative side, NaN to the positive one
 ACTIVATIONS = {
     "relu": (relu, lambda x: np.where(x <= 0.0, 0.0, 1.0)),
     "leaky_relu": (
-        lambda x, alpha=0.01: np.where(x <= 0.0, alpha * x, x),
-        lambda x, alpha=0.01: np.where(x <= 0.0, alpha, 1.0),
+        lambda x, alpha=SLOPE: np.where(x <= 0.0, alpha * x, x),
+        lambda x, alpha=SLOPE: np.where(x <= 0.0, alpha, 1.0),
     ),
     "sigmoid": (sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
     "tanh": (np.tanh, lambda x: 4.0 * sigmoid(2.0 * x) * sigmoid(-2.0 * x)),

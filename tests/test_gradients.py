@@ -36,10 +36,11 @@ def forward64(model, parameters, x, prefix="", masks=None):
             x = x * parameters[f"{name}factor"]
         elif isinstance(layer, Square):
             x = x**2
-        else:
-            # A kink between two differences would be no derivative at all.
-            assert np.abs(x).min() > 1e-4
-            x = ref.relu(x)
+        elif not isinstance(layer, nn.Identity):
+            if layer.kind in ("relu", "leaky_relu", "elu", "selu"):
+                # A kink between two differences would be no derivative at all.
+                assert np.abs(x).min() > 1e-4
+            x = ref.activation(x, layer.kind, getattr(layer, "negative_slope", getattr(layer, "alpha", None)))
     return x
 
 
@@ -86,6 +87,22 @@ LAYERS = {
     "linear without bias": lambda: (nn.Linear(4, 3, bias=False),),
     "relu": lambda: (nn.Linear(4, 3), nn.ReLU()),
     "fused relu": lambda: (nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),
+    **{
+        name: lambda activation=activation: (nn.Linear(4, 3), activation(), nn.Linear(3, 2))
+        for name, activation in {
+            "leaky relu": lambda: nn.LeakyReLU(0.2),
+            "sigmoid": nn.Sigmoid,
+            "tanh": nn.Tanh,
+            "gelu": nn.GELU,
+            "gelu tanh": lambda: nn.GELU("tanh"),
+            "silu": nn.SiLU,
+            "elu": nn.ELU,
+            "elu of 0.6": lambda: nn.ELU(0.6),
+            "selu": nn.SELU,
+            "softplus": nn.Softplus,
+            "identity": nn.Identity,
+        }.items()
+    },
     "batch norm": lambda: (nn.BatchNorm1d(4, eps=1e-2),),
     "fused batch norm": lambda: (nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)),
     "batch norm after relu": lambda: (nn.Linear(4, 5), nn.ReLU(), nn.BatchNorm1d(5)),

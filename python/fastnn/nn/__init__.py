@@ -15,7 +15,18 @@
 from __future__ import annotations
 
 from fastnn._parameter import Parameter
-from fastnn.nn.activations import ReLU
+from fastnn.nn.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Identity,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from fastnn.nn.batchnorm import BatchNorm1d
 from fastnn.nn.dropout import Dropout
 from fastnn.nn.flatten import Flatten
@@ -25,13 +36,22 @@ from fastnn.nn.residual import Residual
 from fastnn.nn.sequential import Sequential
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
     "BatchNorm1d",
     "Dropout",
     "Flatten",
+    "Identity",
+    "LeakyReLU",
     "Linear",
     "Module",
     "Parameter",
     "ReLU",
     "Residual",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
 ]
