@@ -256,6 +256,8 @@ NUMBERS = {
         f: {"lr": (-0.1, np.nan, np.inf, -np.inf, 1e39)}
         for f in ("sgd_", "momentum_", "rmsprop_", "adagrad_", "adam_")
     },
+    "activation": {"alpha": (-0.1, np.nan, np.inf, 1e39)},
+    "activation_backward": {"alpha": (-0.1, np.nan, np.inf)},
     "batch_norm": {"momentum": (-0.1, 1.1, np.nan), "eps": (-1e-5, np.nan, np.inf)},
     "gemm": {},
 }
@@ -288,12 +290,16 @@ NO_NUMBERS = {
 }
 
 
+KIND_WITH_ALPHA = {f: {"kind": "leaky_relu"} for f in ("activation", "activation_backward")}
+
+
 def number_rows():
     for function, names in NUMBERS.items():
         for name, values in names.items():
             for value in values:
                 pattern = rf"^{function}\(\).*'{name}'.*{re.escape(repr(value))}"
-                yield Row(function, f"{name}={value!r}", ValueError, pattern, merge(**{name: value}))
+                change = merge(**{name: value}, **KIND_WITH_ALPHA.get(function, {}))
+                yield Row(function, f"{name}={value!r}", ValueError, pattern, change)
     for function, names in NO_NUMBERS.items():
         for name in names:
             for value in ("0.1", None, [0.1], 1j):
@@ -328,6 +334,12 @@ OWN_ROWS = [
     t("gemm", "trans_a is a word", r"'trans_a'", trans_a="no"),
     v("activation", "unknown kind", r"'kind'.*'relu'.*'rellu'", kind="rellu"),
     t("activation", "no kind", r"'kind'", kind=None),
+    v("activation", "alpha of relu", r"'alpha'.*'leaky_relu' and 'elu'.*None", alpha=0.1),
+    v("activation", "alpha of gelu", r"'alpha'.*'elu'", kind="gelu", alpha=1.0),
+    t("activation", "alpha is a word", r"'alpha'.*str", kind="elu", alpha="0.1"),
+    t("activation_backward", "alpha is a list", r"'alpha'.*list", kind="elu", alpha=[1.0]),
+    v("activation_backward", "alpha of selu", r"'alpha'.*'elu'", kind="selu", alpha=1.0),
+    v("activation", "a kind in capitals", r"'kind'.*'gelu_tanh' or 'silu'.*'GELU'", kind="GELU"),
     v("activation", "out of another shape", r"'out'.*shape", x=array(4, 6)),
     v("activation_backward", "unknown kind", r"'kind'.*'relu'", kind=""),
     v("linear_backward", "rows differ", r"shape", x=array(7, 4)),
@@ -339,9 +351,14 @@ OWN_ROWS = [
     v("batch_norm", "only running_mean", r"'running_var'", running_var=None),
     v("batch_norm", "only running_var", r"'running_mean'", running_mean=None),
     v("batch_norm", "no statistics", "running", training=False, running_mean=None, running_var=None),
-    v("batch_norm", "unknown activation", r"'activation'.*'relu'", activation="sigmoid"),
+    v("batch_norm", "unknown activation", r"'activation'.*'relu'", activation="swish"),
     v("batch_norm", "out of other rows", r"'out'.*shape", x=array(7, 4)),
     v("batch_norm_backward", "relu without y", r"'y'", y=None),
+    v("batch_norm_backward", "tanh without y", r"'y'", activation="tanh", y=None),
+    *(
+        v("batch_norm_backward", f"{kind} fused", r"'activation'.*separately", activation=kind)
+        for kind in ("gelu", "gelu_tanh", "silu", "softplus")
+    ),
     v("batch_norm_backward", "four outputs", r"'out'.*3", out=(None, None, None, None)),
     t("batch_norm_backward", "out is an array", r"'out'.*tuple", out=array(6, 4)),
     v("momentum_", "unknown style", r"'style'.*'buffer'.*'velocity'", style="keras"),

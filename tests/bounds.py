@@ -76,6 +76,59 @@ def sum_factor(terms, *, random):
     return min(terms, 2.0 * np.sqrt(terms)) * EPS if random else terms * EPS
 
 
+# ---- activations -------------------------------------------------------------------------------------------
+
+MAX_ULP = 4.0
+SIGMOID_ENDS = -87.336  # below it sigmoid(x) is denormal, so zero
+
+
+def ulp_of(want):
+    """The distance from |want|, rounded to float32, to the next float32; of normal numbers at least."""
+    with np.errstate(over="ignore"):
+        nearest = np.abs(want).astype(np.float32)
+    return np.spacing(np.clip(nearest, np.float32(TINY), np.float32(2.0**127))).astype(np.float64)
+
+
+def activation_bound(kind, x, want):
+    """(largest error allowed, whether it is counted in ULP): 4 ULP where the truth is a normal number.
+
+    A denormal truth may be zero, and so may what is proportional to a denormal input; gelu below -1 and silu
+    where its sigmoid is denormal have absolute bounds.
+    """
+    size = np.abs(ref.f64(x))
+    bound = MAX_ULP * ulp_of(want)
+    in_ulp = (np.abs(want) >= TINY) & (np.abs(want) <= np.finfo(np.float32).max) & (size >= TINY)
+    if kind in ("gelu", "gelu_tanh"):
+        below = x < -1.0
+        bound, in_ulp = np.where(below, 1e-7 * size, bound), in_ulp & ~below
+    elif kind == "silu":
+        below = x < SIGMOID_ENDS
+        bound, in_ulp = np.where(below, TINY * size, bound), in_ulp & ~below
+    return bound + np.where(in_ulp, 0.0, 2.0 * TINY), in_ulp
+
+
+# Errors of the derivatives, absolute: they have zeros, or are formed from a rounded y.
+SLOPE_ERROR = {
+    "relu": 0.0,
+    "leaky_relu": 0.0,
+    "sigmoid": 1e-7,
+    "tanh": 3.5e-7,
+    "gelu": 5e-7,
+    "gelu_tanh": 2.5e-7,
+    "silu": 2.5e-7,
+    "elu": 1e-7,
+    "selu": 2e-7,
+    "softplus": 1e-7,
+}
+
+
+def activation_backward_bound(dy, kind, alpha=None):
+    """|dy| times the error of the derivative, which grows with alpha, and the rounding of the product."""
+    scale = max(1.0, alpha or 1.0)
+    rounding = 0.0 if kind == "relu" else scale * EPS
+    return (scale * SLOPE_ERROR[kind] + rounding) * np.abs(ref.f64(dy))
+
+
 # ---- batch normalization -----------------------------------------------------------------------------------
 
 

@@ -1,9 +1,11 @@
-"""What every operation means: float64 NumPy, slow and obvious. Imports nothing but NumPy.
+"""What every operation means: float64 NumPy, slow and obvious. Imports NumPy and math, nothing else.
 
 Results are float64, computed from the exact values of the float32 inputs: a test compares a kernel with the
 truth, not with another rounding of it. The last part differs: `gemm_bits` gives the float32 *bits* that
 docs/numerics.md promises, one correctly rounded operation after another.
 """
+
+import math
 
 import numpy as np
 
@@ -50,7 +52,7 @@ def gemm(
         c = c + beta * out
     if bias is not None:
         c = c + bias
-    return c if activation is None or absolute else np.where(c < 0.0, 0.0, c)
+    return c if activation is None or absolute else ACTIVATIONS[activation][0](c)
 
 
 def linear_backward(dy, x, w):
@@ -74,6 +76,90 @@ def relu_backward(dy, x):
     return np.where(x <= 0.0, 0.0, dy)
 
 
+def erfc(x):
+    """1 - erf(x) without cancellation."""
+    x = np.clip(f64(x), -7.0, 28.0)  # where it is 2 and 0 in float64; NaN stays
+    return np.vectorize(math.erfc, otypes=[F64])(x)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def times_gate(x, gate):
+    """x * gate, where a gate of 0 closes even at -infinity."""
+    return np.where(gate == 0.0, 0.0, x * gate)
+
+
+def normal_cdf(x):
+    return 0.5 * erfc(-x / math.sqrt(2.0))
+
+
+def normal_pdf(x):
+    return np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+
+
+GELU_TANH = 2.0 * math.sqrt(2.0 / math.pi)
+
+
+def tanh_gate(x):
+    """(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as a sigmoid."""
+    return sigmoid(GELU_TANH * (x + 0.044715 * x**3))
+
+
+def gated_slope(x, gate, log_odds_slope):
+    """d/dx (x gate(x)) where gate' = gate (1 - gate) log_odds_slope."""
+    return gate + times_gate(x * log_odds_slope, gate * (1.0 - gate))
+
+
+SLOPE = F64(np.float32(0.01))
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+# kind -> (f, f') on float64 arrays; kinks belong to the negative side, NaN to the positive one
+ACTIVATIONS = {
+    "relu": (relu, lambda x: np.where(x <= 0.0, 0.0, 1.0)),
+    "leaky_relu": (
+        lambda x, alpha=SLOPE: np.where(x <= 0.0, alpha * x, x),
+        lambda x, alpha=SLOPE: np.where(x <= 0.0, alpha, 1.0),
+    ),
+    "sigmoid": (sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
+    "tanh": (np.tanh, lambda x: 4.0 * sigmoid(2.0 * x) * sigmoid(-2.0 * x)),
+    "gelu": (
+        lambda x: times_gate(x, normal_cdf(x)),
+        lambda x: normal_cdf(x) + times_gate(x, normal_pdf(x)),
+    ),
+    "gelu_tanh": (
+        lambda x: times_gate(x, tanh_gate(x)),
+        lambda x: gated_slope(x, tanh_gate(x), GELU_TANH * (1.0 + 3.0 * 0.044715 * x * x)),
+    ),
+    "silu": (lambda x: times_gate(x, sigmoid(x)), lambda x: gated_slope(x, sigmoid(x), 1.0)),
+    "elu": (
+        lambda x, alpha=1.0: np.where(x <= 0.0, alpha * np.expm1(x), x),
+        lambda x, alpha=1.0: np.where(x <= 0.0, alpha * np.exp(x), 1.0),
+    ),
+    "selu": (
+        lambda x: SELU_SCALE * np.where(x <= 0.0, SELU_ALPHA * np.expm1(x), x),
+        lambda x: SELU_SCALE * np.where(x <= 0.0, SELU_ALPHA * np.exp(x), 1.0),
+    ),
+    "softplus": (lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))), sigmoid),
+}
+
+
+def activation(x, kind, alpha=None):
+    """f(x); alpha as the kernel has it, rounded to float32."""
+    given = () if alpha is None else (F64(np.float32(alpha)),)
+    with np.errstate(all="ignore"):
+        return ACTIVATIONS[kind][0](f64(x), *given)
+
+
+def activation_backward(dy, x, kind, alpha=None):
+    """dy * f'(x)."""
+    given = () if alpha is None else (F64(np.float32(alpha)),)
+    with np.errstate(all="ignore"):
+        return f64(dy) * ACTIVATIONS[kind][1](f64(x), *given)
+
+
 # ---- batch normalization -----------------------------------------------------------------------------------
 
 
@@ -86,7 +172,7 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, mean=None, var=None, activation=None
     var = ((rows - mean) ** 2).mean(0) if var is None else f64(var)
     xhat = (x - mean) / np.sqrt(var + eps)
     y = gamma * xhat + beta
-    return (y if activation is None else relu(y)), mean, var, xhat
+    return (y if activation is None else ACTIVATIONS[activation][0](y)), mean, var, xhat
 
 
 def running(old, batch, momentum):

@@ -62,18 +62,26 @@ def test_backward(isa, rng, offset):
         check_backward(dy, x, gamma, mean, rstd, fused, y)
 
 
-def test_fused_equals_unfused_bit_for_bit(isa, rng):
-    for shape in [(50, 33), (97, 8), (4, 3, 17)]:
-        dy, x, gamma, mean, rstd, y = backward_inputs(rng, shape)
+@pytest.mark.parametrize("kind", ref.ACTIVATIONS)
+def test_fused_equals_unfused_bit_for_bit(isa, rng, kind):
+    for shape in [(50, 33), (97, 8), (4, 3, 17), (700, 520)]:
+        dy, x, gamma, *_ = backward_inputs(rng, shape)
         beta = rng.standard_normal(shape[-1], np.float32)
-        plain = ops.batch_norm(x, gamma, beta)
-        fused = ops.batch_norm(x, gamma, beta, activation="relu")
-        assert_bits(fused[0], ops.activation(plain[0], "relu"), "y")
+        pre, mean, rstd = plain = ops.batch_norm(x, gamma, beta)
+        fused = ops.batch_norm(x, gamma, beta, activation=kind)
+        y = ops.activation(pre, kind)
+        assert_bits(fused[0], y, "y")
         assert_bits(fused[1], plain[1], "mean")
         assert_bits(fused[2], plain[2], "rstd")
-        masked = ops.activation_backward(dy, y, "relu")
+        evaluated = [
+            ops.batch_norm(x, gamma, beta, mean, rstd, training=False, activation=a)[0] for a in (None, kind)
+        ]
+        assert_bits(evaluated[1], ops.activation(evaluated[0], kind), "evaluation")
+        if kind in ("gelu", "gelu_tanh", "silu", "softplus"):
+            continue
+        masked = ops.activation_backward(dy, pre, kind)
         for a, b in zip(
-            ops.batch_norm_backward(dy, x, gamma, mean, rstd, activation="relu", y=y),
+            ops.batch_norm_backward(dy, x, gamma, mean, rstd, activation=kind, y=y),
             ops.batch_norm_backward(masked, x, gamma, mean, rstd),
             strict=True,
         ):

@@ -6,6 +6,7 @@ import fastnn
 import layouts
 import numpy as np
 import pytest
+import reference as ref
 from bounds import assert_bits
 from fastnn import losses, nn, ops, optim
 
@@ -35,17 +36,19 @@ def linear_backward(rng):
     return ops.linear_backward(*(rng.standard_normal(s, np.float32) for s in shapes))
 
 
-def activation(rng):
-    x, dy = rng.standard_normal((2, 120_000), np.float32)
-    return [ops.activation(x, "relu"), ops.activation_backward(dy, x, "relu")]
+def activation(rng, kind):
+    x, dy = 5 * rng.standard_normal((2, 120_001), np.float32)
+    x = np.concatenate([x, 20 * x])  # also where exponentials end
+    dy = np.concatenate([dy, dy])
+    return [ops.activation(x, kind), ops.activation_backward(dy, x, kind)]
 
 
-def batch_norm(rng, rows, channels):
+def batch_norm(rng, rows, channels, activation="relu"):
     x, dy = rng.standard_normal((2, rows, channels), np.float32) + np.float32(3.0)
     gamma, beta = rng.standard_normal((2, channels), np.float32)
     running = [np.zeros(channels, np.float32), np.ones(channels, np.float32)]
-    y, mean, rstd = ops.batch_norm(x, gamma, beta, *running, activation="relu")
-    back = ops.batch_norm_backward(dy, x, gamma, mean, rstd, activation="relu", y=y)
+    y, mean, rstd = ops.batch_norm(x, gamma, beta, *running, activation=activation)
+    back = ops.batch_norm_backward(dy, x, gamma, mean, rstd, activation=activation, y=y)
     evaluated = ops.batch_norm(x, gamma, beta, *running, training=False)
     return [y, mean, rstd, *running, *back, *evaluated]
 
@@ -97,12 +100,13 @@ def special_values(rng):
     """NaN, infinities, signed zeros and denormals come out alike too."""
     odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1e-38, 3e38, 1.0, -1.0], np.float32)
     x, y = rng.choice(odd[3:], (2, 70, 37)) * np.float32(0.5)
-    relu = rng.choice(odd, 5000)
+    more = np.array([-87.3, -87.4, 88.4, -88.5, -6.77, 6.77, -10.05, 10.05, 20.0], np.float32)
+    z = rng.choice(np.concatenate([odd, more]), 5000)
     arrays = [np.abs(x), y.copy(), np.abs(y), np.abs(x)]
     ops.adam_(*arrays, step=1)
     results = [
-        ops.activation(relu, "relu"),
-        ops.activation_backward(relu, relu[::-1].copy(), "relu"),
+        *(ops.activation(z, kind) for kind in ref.ACTIVATIONS),
+        *(ops.activation_backward(z, z[::-1].copy(), kind) for kind in ref.ACTIVATIONS),
         *arrays,
     ]
     with np.errstate(all="ignore"):
@@ -119,11 +123,13 @@ KERNELS = {
     "gemm": gemm,
     "gemm transposed": lambda rng: gemm(rng, transposed=True),
     "gemm relu": lambda rng: gemm(rng, activation="relu"),
+    "gemm gelu": lambda rng: gemm(rng, activation="gelu"),
     "gemm alpha beta": lambda rng: gemm(rng, alpha=0.3, beta=-1.7),
     "linear_backward": linear_backward,
-    "activation": activation,
+    **{kind: (lambda rng, kind=kind: activation(rng, kind)) for kind in ref.ACTIVATIONS},
     "batch_norm few rows": lambda rng: batch_norm(rng, 130, 300),
     "batch_norm many rows": lambda rng: batch_norm(rng, 5000, 19),
+    "batch_norm tanh": lambda rng: batch_norm(rng, 600, 150, "tanh"),
     "softmax 10": lambda rng: softmax(rng, 10),
     "softmax 100": lambda rng: softmax(rng, 100),
     "losses of columns": lambda rng: elementwise_losses(rng, (70_001, 1)),

@@ -7,6 +7,7 @@ import struct
 import fastnn
 import numpy as np
 import pytest
+import reference as ref
 from bounds import assert_bits
 from fastnn import ops
 
@@ -58,8 +59,12 @@ def calls():
         "gemm": lambda: ops.gemm(x, y, trans_b=True),
         "gemm small": lambda: ops.gemm(x[:2, :2], y[:2, :2]),
         "linear_backward": lambda: ops.linear_backward(x, y, x[:200].T @ x[:200]),
-        "activation": lambda: ops.activation(x, "relu"),
-        "activation_backward": lambda: ops.activation_backward(x, y, "relu"),
+        **{kind: (lambda kind=kind: ops.activation(x, kind)) for kind in ref.ACTIVATIONS},
+        **{
+            f"{kind} backward": (lambda kind=kind: ops.activation_backward(x, y, kind))
+            for kind in ref.ACTIVATIONS
+        },
+        "gemm gelu": lambda: ops.gemm(x, y, trans_b=True, activation="gelu"),
         "batch_norm": lambda: ops.batch_norm(x, gamma, gamma, *statistics),
         "batch_norm evaluation": lambda: ops.batch_norm(x, gamma, gamma, *statistics, training=False),
         "batch_norm_backward": lambda: ops.batch_norm_backward(x, y, gamma, *statistics),

@@ -131,12 +131,20 @@ def test_bits_are_the_promised_ones(isa, rng, name):
             assert np.array_equal(ops.gemm(a, b, **arguments), want), (m, n, k, trans_a, trans_b)
 
 
-def test_fused_equals_unfused_bit_for_bit(isa, rng):
-    a, b = operands(rng, 65, 130, 300)
-    bias = rng.standard_normal(130, np.float32)
-    fused = ops.gemm(a, b, bias=bias, activation="relu")
-    assert_bits(fused, ops.activation(ops.gemm(a, b, bias=bias), "relu"))
-    assert_bits(ops.gemm(a, b, bias=bias), ops.gemm(a, b) + bias)
+@pytest.mark.parametrize("kind", ref.ACTIVATIONS)
+def test_fused_equals_unfused_bit_for_bit(isa, rng, kind):
+    for m, n, k in [(65, 130, 300), (7, 17, 1030), (1, 1, 3), (33, 40, 0)]:
+        a, b = operands(rng, m, n, k)
+        bias, out = rng.standard_normal(n, np.float32), rng.standard_normal((m, n), np.float32)
+        fused = ops.gemm(a, b, bias=bias, activation=kind)
+        assert_bits(fused, ops.activation(ops.gemm(a, b, bias=bias), kind))
+        assert_bits(ops.gemm(a, b, bias=bias), ops.gemm(a, b) + bias)
+        plain = ops.gemm(a, b, alpha=0.5, beta=-1.5, out=out.copy())
+        fused = ops.gemm(a, b, alpha=0.5, beta=-1.5, out=out.copy(), activation=kind)
+        assert_bits(fused, ops.activation(plain, kind))
+        rows = layouts.off_by_one_element(np.full((m, n), np.nan, np.float32))
+        ops.gemm(a, b, bias=bias, activation=kind, out=rows)
+        assert_bits(np.array(rows), ops.activation(ops.gemm(a, b, bias=bias), kind))
 
 
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)

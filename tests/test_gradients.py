@@ -16,10 +16,11 @@ def forward64(model, parameters, x):
             x = ref.gemm(x, parameters[f"{i}.weight"], bias=parameters.get(f"{i}.bias"))
         elif isinstance(layer, nn.BatchNorm1d):
             x, *_ = ref.batch_norm(x, parameters[f"{i}.gamma"], parameters[f"{i}.beta"], eps=layer.eps)
-        else:
-            # A kink between two differences would be no derivative at all.
-            assert np.abs(x).min() > 1e-4
-            x = ref.relu(x)
+        elif not isinstance(layer, nn.Identity):
+            if layer.kind in ("relu", "leaky_relu", "elu", "selu"):
+                # A kink between two differences would be no derivative at all.
+                assert np.abs(x).min() > 1e-4
+            x = ref.activation(x, layer.kind, getattr(layer, "negative_slope", getattr(layer, "alpha", None)))
     return x
 
 
@@ -51,6 +52,22 @@ LAYERS = {
     "linear without bias": lambda: (nn.Linear(4, 3, bias=False),),
     "relu": lambda: (nn.Linear(4, 3), nn.ReLU()),
     "fused relu": lambda: (nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),
+    **{
+        f"{activation!r}": lambda activation=activation: (nn.Linear(4, 3), activation, nn.Linear(3, 2))
+        for activation in (
+            nn.LeakyReLU(0.2),
+            nn.Sigmoid(),
+            nn.Tanh(),
+            nn.GELU(),
+            nn.GELU("tanh"),
+            nn.SiLU(),
+            nn.ELU(),
+            nn.ELU(0.6),
+            nn.SELU(),
+            nn.Softplus(),
+            nn.Identity(),
+        )
+    },
     "batch norm": lambda: (nn.BatchNorm1d(4, eps=1e-2),),
     "fused batch norm": lambda: (nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)),
     "batch norm after relu": lambda: (nn.Linear(4, 5), nn.ReLU(), nn.BatchNorm1d(5)),

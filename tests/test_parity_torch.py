@@ -10,7 +10,7 @@ import bounds
 import numpy as np
 import pytest
 import reference as ref
-from bounds import assert_within
+from bounds import assert_bits, assert_within
 from fastnn import data, losses, nn, ops, optim
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install '.[peers]')")
@@ -49,6 +49,42 @@ def test_relu(isa, rng):
     F.relu(t).backward(tensor(dy))
     assert np.array_equal(ops.activation(x, "relu"), F.relu(t).detach(), equal_nan=True)
     assert np.array_equal(ops.activation_backward(dy, x, "relu"), t.grad)
+
+
+ACTIVATIONS = {
+    "relu": (nn.ReLU(), F.relu),
+    "leaky_relu": (nn.LeakyReLU(), F.leaky_relu),
+    "leaky_relu 0.3": (nn.LeakyReLU(0.3), lambda t: F.leaky_relu(t, 0.3)),
+    "sigmoid": (nn.Sigmoid(), F.sigmoid),
+    "tanh": (nn.Tanh(), F.tanh),
+    "gelu": (nn.GELU(), F.gelu),
+    "gelu_tanh": (nn.GELU("tanh"), lambda t: F.gelu(t, approximate="tanh")),
+    "silu": (nn.SiLU(), F.silu),
+    "elu": (nn.ELU(), F.elu),
+    "elu 0.7": (nn.ELU(0.7), lambda t: F.elu(t, 0.7)),
+    "selu": (nn.SELU(), F.selu),
+    "softplus": (nn.Softplus(), F.softplus),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(isa, rng, name):
+    """Kernels and layers, forward and backward. PyTorch's own errors are up to 1e-6."""
+    layer, function = ACTIVATIONS[name]
+    x, dy = 4 * normal(rng, 50, 40), normal(rng, 50, 40)
+    x[0, :6] = 0.0, -0.0, 30.0, -30.0, 100.0, -100.0
+    t = tensor(x, grad=True)
+    want = function(t)
+    want.backward(tensor(dy))
+    assert_within(layer(x), want.detach(), 1e-6 * (1.0 + np.abs(x)), "y")
+    assert_within(layer.backward(dy), t.grad, 3e-6 * np.abs(dy), "dx")
+    kind = name.split()[0]
+    if kind == name:
+        assert_bits(ops.activation(x, kind), layer(x))
+        w, bias = normal(rng, 40, 30), normal(rng, 30)
+        want = function(F.linear(tensor(x), tensor(w.T.copy()), tensor(bias)))
+        got = ops.gemm(x, w, bias=bias, activation=kind)
+        assert_within(got, want, 2.0 * bounds.gemm_bound(x, w, random=True, bias=bias) * 1.2 + 1e-6, "gemm")
 
 
 def test_batch_norm(isa, rng):

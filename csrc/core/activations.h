@@ -91,8 +91,8 @@ struct NormalGate {
     }
     template <class F>
     FASTNN_RULE F slope(const F& square) {
-        return polynomial(square, -4.85786911e-10f, 7.24988425e-8f, -3.43517672e-6f, 7.60357216e-5f,
-                          -7.94114778e-4f, -2.87567673e-4f, 0.217969626f, 1.59577537f);
+        return polynomial(square, 4.53124436e-08f, -2.89654213e-06f, 7.12211549e-05f, -7.73909676e-04f,
+                          -3.24495486e-04f, 0.217992023f, 1.59577477f);
     }
 };
 

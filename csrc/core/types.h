@@ -108,8 +108,9 @@ struct BatchNormArgs {
     Activation activation;
 };
 
-// With dy' = dy where the activation passed (y > 0), xhat = (x - mean) * rstd:
-// dbeta = sum dy', dgamma = sum dy' * xhat, dx = gamma * rstd * (dy' - dbeta / rows - xhat * dgamma / rows).
+// With dy' = dy * activation'(y), which needs derivative_of_result and, but for ReLU, dx; xhat = (x - mean) *
+// rstd: dbeta = sum dy', dgamma = sum dy' * xhat, dx = gamma * rstd * (dy' - dbeta / rows - xhat * dgamma /
+// rows).
 struct BatchNormBackwardArgs {
     const float* dy;
     Index dy_row;

@@ -5,6 +5,7 @@
 // row is off by its distance from the mean squared: rstd by 3.3e-6 where it lies far out, against 3e-7.
 // Blocks are combined in order by Chan's formula in double. x - mean comes before the scaling. Evaluation is
 // the same last pass with the running statistics.
+#include "cpu/activate.h"
 #include "cpu/columns.h"
 #include "cpu/entries.h"
 
@@ -104,7 +105,20 @@ void running_moments(const BatchNormArgs& a, Range columns) {
     }
 }
 
+// An activation other than ReLU, in place, while the rows lie in L1.
+void activate_rows(const BatchNormArgs& a, const Block& block) {
+    float* const y = a.y + block.rows.begin * a.y_row + block.columns.begin;
+    activate(a.activation, default_alpha(a.activation),
+             {.x = y,
+              .x_row = a.y_row,
+              .y = y,
+              .y_row = a.y_row,
+              .rows = block.rows.end - block.rows.begin,
+              .cols = block.columns.end - block.columns.begin});
+}
+
 FASTNN_FLAT void apply(const BatchNormArgs& a, const Block& block) {
+    const bool other = a.activation != Activation::none && a.activation != Activation::relu;
     const auto over = [&](auto finish) FASTNN_BODY {
         each_quad(block.rows, [&](Index r, auto n) FASTNN_BODY {
             each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
@@ -116,6 +130,7 @@ FASTNN_FLAT void apply(const BatchNormArgs& a, const Block& block) {
                     vstore(a.y + (r + i) * a.y_row + j, finish(fma(x - mean, scale, beta)), lanes);
                 });
             });
+            if (other) activate_rows(a, {{r, r + n}, block.columns});
         });
     };
     if (a.activation == Activation::relu)

@@ -1,5 +1,6 @@
 // Batch-norm backward. With dy' = dy where the activation passed and d = x - mean:
 //   dbeta = sum dy', dgamma = rstd * sum dy' d, dx = gamma rstd (dy' - dbeta / n - d rstd dgamma / n).
+#include "cpu/activate.h"
 #include "cpu/columns.h"
 #include "cpu/entries.h"
 
@@ -78,14 +79,46 @@ int batch_norm_backward_apply_chunks(const BatchNormBackwardArgs& a) {
 
 namespace {
 
+// Activations other than ReLU: dy' goes to dx, which the reduction and the last pass then read in place of
+// dy.
+bool through_dx(const BatchNormBackwardArgs& a) {
+    return a.activation != Activation::none && a.activation != Activation::relu;
+}
+
+BatchNormBackwardArgs with_dx_as_dy(const BatchNormBackwardArgs& a) {
+    BatchNormBackwardArgs b = a;
+    b.dy = a.dx;
+    b.dy_row = a.dx_row;
+    b.activation = Activation::none;
+    return b;
+}
+
+void activation_to_dx(const BatchNormBackwardArgs& a, const Block& block) {
+    const Index r = block.rows.begin;
+    const Index j = block.columns.begin;
+    activate_backward(a.activation, default_alpha(a.activation),
+                      {.dy = a.dy + r * a.dy_row + j,
+                       .dy_row = a.dy_row,
+                       .from = a.y + r * a.y_row + j,
+                       .from_row = a.y_row,
+                       .dx = a.dx + r * a.dx_row + j,
+                       .dx_row = a.dx_row,
+                       .rows = block.rows.end - r,
+                       .cols = block.columns.end - j});
+}
+
 template <bool kRelu>
 void reduce_chunk(const BatchNormBackwardArgs& a, int chunk) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
+    const Block slab = p.slabs ? Block{{0, a.rows}, slab_of(p, chunk)} : group_of(p, chunk);
+    if (through_dx(a)) {
+        activation_to_dx(a, slab);
+        return reduce_chunk<false>(with_dx_as_dy(a), chunk);
+    }
     if (!p.slabs) {
-        reduce<kRelu>(a, p, group_of(p, chunk));
+        reduce<kRelu>(a, p, slab);
         return;
     }
-    const Block slab{{0, a.rows}, slab_of(p, chunk)};
     reduce<kRelu>(a, p, slab);
     combine(a, p, slab.columns);
     if (a.dx != nullptr) apply<kRelu>(a, slab);
@@ -110,7 +143,7 @@ void batch_norm_backward_apply(const BatchNormBackwardArgs& a, int chunk, Scratc
     if (a.activation == Activation::relu)
         apply<true>(a, group);
     else
-        apply<false>(a, group);
+        apply<false>(through_dx(a) ? with_dx_as_dy(a) : a, group);
 }
 
 }  // namespace fastnn::FASTNN_NS

@@ -8,7 +8,18 @@ import numpy.typing as npt
 
 _F32: TypeAlias = npt.NDArray[np.float32]
 _Arrays: TypeAlias = _F32 | Sequence[_F32]
-_Kind: TypeAlias = Literal["relu"]
+_Kind: TypeAlias = Literal[
+    "relu",
+    "leaky_relu",
+    "sigmoid",
+    "tanh",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "elu",
+    "selu",
+    "softplus",
+]
 
 def gemm(
     a: _F32,
@@ -34,9 +45,15 @@ def linear_backward(
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
 ) -> tuple[_F32 | None, _F32, _F32 | None]: ...
-def activation(x: _F32, kind: _Kind, *, out: _F32 | None = None) -> _F32: ...
+def activation(x: _F32, kind: _Kind, *, alpha: float | None = None, out: _F32 | None = None) -> _F32: ...
 def activation_backward(
-    dy: _F32, x: _F32, kind: _Kind, *, y: _F32 | None = None, out: _F32 | None = None
+    dy: _F32,
+    x: _F32,
+    kind: _Kind,
+    *,
+    alpha: float | None = None,
+    y: _F32 | None = None,
+    out: _F32 | None = None,
 ) -> _F32: ...
 def batch_norm(
     x: _F32,

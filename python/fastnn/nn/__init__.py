@@ -15,10 +15,37 @@
 from __future__ import annotations
 
 from fastnn._parameter import Parameter
-from fastnn.nn.activations import ReLU
+from fastnn.nn.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Identity,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from fastnn.nn.batchnorm import BatchNorm1d
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
 from fastnn.nn.sequential import Sequential
 
-__all__ = ["BatchNorm1d", "Linear", "Module", "Parameter", "ReLU", "Sequential"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "BatchNorm1d",
+    "Identity",
+    "LeakyReLU",
+    "Linear",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+]
