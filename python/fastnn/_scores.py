@@ -73,7 +73,10 @@ class RegressionScores(Scores):
 
     def result(self) -> dict[str, float]:
         residual, total = np.asarray(self._residual), np.asarray(self._total)
-        unexplained = np.divide(residual, total, out=np.sign(residual), where=total != 0.0)
+        # Equal targets leave the rounding of their mean: nothing to divide by.
+        rounding = 16 * np.finfo(np.float64).eps * np.abs(self._mean)
+        varies = total > self._weight * rounding**2
+        unexplained = np.divide(residual, total, out=np.sign(residual), where=varies)
         return {
             "rmse": float(np.sqrt(np.mean(residual) / self._weight)),
             "mae": float(np.mean(self._absolute) / self._weight),
