@@ -250,7 +250,7 @@ def pairs():
             yield function, "strided"
 
 
-@pytest.mark.parametrize(("function", "form"), pairs())
+@pytest.mark.parametrize(("function", "form"), list(pairs()))
 def test_every_allocation(library, function, form):
     """Each allocation of a call fails in turn."""
     allocations, errors = map(int, isolated(library, "every_allocation_case", function, form).split())
