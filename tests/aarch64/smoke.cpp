@@ -162,8 +162,7 @@ void batch_norm(Hash& hash) {
                 b.partials = partials.data() + 2 * cols;
                 b.activation = Activation::relu;
                 run(kernels().batch_norm_backward, b);
-                for (const Floats* p :
-                     {&y, &mean, &rstd, &running_mean, &running_var, &dx, &dgamma, &dbeta})
+                for (const Floats* p : {&y, &mean, &rstd, &running_mean, &running_var, &dx, &dgamma, &dbeta})
                     hash.add(*p);
             }
         }
