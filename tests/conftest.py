@@ -8,6 +8,13 @@ import zlib
 import fastnn
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# "short" runs the same examples every time; "long" is a search (docs/reliability.md).
+_ANY = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+settings.register_profile("short", max_examples=30, derandomize=True, **_ANY)
+settings.register_profile("long", max_examples=3000, **_ANY)
+settings.load_profile("short")
 
 # FASTNN_ISA set outside (a forced-ISA run) limits the tests to that one.
 ISAS = [os.environ["FASTNN_ISA"]] if os.environ.get("FASTNN_ISA") else fastnn.isas()

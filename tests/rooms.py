@@ -214,6 +214,24 @@ def weak_symbols(objects):
     return [line for line in text.splitlines() if re.search(r"\s[WVu] ", line)]
 
 
+def baseline_objects(build):
+    """The objects that run on every CPU: core, bind and the scalar kernels."""
+    return sorted(
+        f for f in build.rglob("*.o") if "csrc/" in f.as_posix() and "fastnn_avx" not in f.as_posix()
+    )
+
+
+def vex_instructions(objects):
+    """Instructions that a CPU without AVX (or BMI) cannot run, one line for each name in each object."""
+    # x86-64 spells AVX, AVX2, FMA and AVX-512 with a v; BMI1 and BMI2 share their encoding.
+    pattern = r"^\s*[0-9a-f]+:\s+(v\w+|andn|bextr|bls\w+|bzhi|mulx|pdep|pext|rorx|s[ah][lr]x)\b"
+    for file in objects:
+        text = subprocess.run(
+            ["objdump", "-d", "--no-show-raw-insn", str(file)], capture_output=True, text=True, check=True
+        ).stdout
+        yield from (f"{file.name}: {name}" for name in sorted(set(re.findall(pattern, text, re.M))))
+
+
 CHECKS = [
     check_includes,
     check_what_kernels_reach,

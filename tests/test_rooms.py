@@ -1,6 +1,7 @@
 """The rooms of docs/architecture.md are kept, and each rule finds a planted breach."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from rooms import (
     CHECKS,
+    baseline_objects,
     check_build_flags,
     check_imports,
     check_includes,
@@ -17,6 +19,7 @@ from rooms import (
     check_what_kernels_reach,
     check_words,
     kernel_objects,
+    vex_instructions,
     weak_symbols,
 )
 
@@ -208,28 +211,61 @@ def test_a_planted_breach_is_found(check, file, text, message, tmp_path):
     assert re.search(message, found[0]), found
 
 
-def test_kernel_objects_export_no_weak_symbols():
-    if shutil.which("nm") is None:
-        pytest.skip("nm is not installed")
+def objects_of_the_build(find, tool):
+    """find(the CMake build directory), or a skip that says what is missing."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
     named = os.environ.get("FASTNN_BUILD_DIR")
     build = Path(named) if named else ROOT / "build"
-    objects = kernel_objects(build)
+    objects = find(build)
     if not objects and not named:
-        pytest.skip(
-            f"no CMake build directory with kernel objects at {build}; name one with FASTNN_BUILD_DIR"
-        )
-    assert objects, f"FASTNN_BUILD_DIR={named} holds no objects of csrc/cpu"
-    assert weak_symbols(objects) == []
+        pytest.skip(f"no CMake build directory with objects at {build}; name one with FASTNN_BUILD_DIR")
+    assert objects, f"FASTNN_BUILD_DIR={named} holds no objects"
+    return objects
+
+
+def compiled(tmp_path, name, text, *flags):
+    """`text` compiled where a build would put the object of csrc/`name`: the build directory."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None or shutil.which("nm") is None:
+        pytest.skip("no C++ compiler or no binutils")
+    source = plant(tmp_path, {f"csrc/{name}": text})
+    target = tmp_path / "build" / "csrc" / f"{name}.o"
+    target.parent.mkdir(parents=True)
+    subprocess.run([compiler, *flags, "-c", str(source / "csrc" / name), "-o", str(target)], check=True)
+    return tmp_path / "build"
+
+
+def test_kernel_objects_export_no_weak_symbols():
+    assert weak_symbols(objects_of_the_build(kernel_objects, "nm")) == []
 
 
 def test_a_weak_symbol_is_found(tmp_path):
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None or shutil.which("nm") is None:
-        pytest.skip("no C++ compiler or no nm")
-    source = plant(tmp_path, {"csrc/cpu/a.cpp": "inline int f() { return 1; }\nint (*g())() { return f; }\n"})
-    target = tmp_path / "build" / "csrc" / "cpu" / "a.cpp.o"
-    target.parent.mkdir(parents=True)
-    subprocess.run([compiler, "-c", str(source / "csrc/cpu/a.cpp"), "-o", str(target)], check=True)
-    found = weak_symbols(kernel_objects(tmp_path / "build"))
+    build = compiled(tmp_path, "cpu/a.cpp", "inline int f() { return 1; }\nint (*g())() { return f; }\n")
+    found = weak_symbols(kernel_objects(build))
     assert len(found) == 1
     assert "f()" in found[0]
+
+
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="VEX is an encoding of x86-64")
+
+
+@x86
+def test_objects_of_every_cpu_hold_no_avx():
+    objects = objects_of_the_build(baseline_objects, "objdump")
+    assert {"team.cpp.o", "module.cpp.o", "gemm.cpp.o"} <= {f.name for f in objects}
+    assert list(vex_instructions(objects)) == []
+
+
+@x86
+@pytest.mark.parametrize(
+    ("flag", "text", "instruction"),
+    [
+        ("-mavx", "float f(float x, float y) { return x + y; }\n", "vaddss"),
+        ("-mfma", "float f(float x, float y) { return __builtin_fmaf(x, y, x); }\n", "vfmadd"),
+        ("-mbmi2", "unsigned f(unsigned x, int n) { return x << n; }\n", "shlx"),
+    ],
+)
+def test_an_instruction_of_newer_cpus_is_found(tmp_path, flag, text, instruction):
+    found = list(vex_instructions(baseline_objects(compiled(tmp_path, "core/a.cpp", text, "-O2", flag))))
+    assert any(line.startswith(f"a.cpp.o: {instruction}") for line in found), found
