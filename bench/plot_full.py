@@ -5,6 +5,7 @@ batch and width. Each is readable at a width of 800 pixels.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,20 @@ def roofline(found: dict[str, Any]) -> Any:
     intensity = [row["flops"] / row["bytes"] for row in rows]
     low, high = min(intensity) / 1.6, max(intensity) * 1.6
     x = np.geomspace(low, high, 200)
-    for level, by_threads in limits["streams"].items():
-        rate = max(_at(by_threads, threads).values()) / 1e9
+    rates = {level: max(_at(streams, threads).values()) / 1e9 for level, streams in limits["streams"].items()}
+    for level, rate in rates.items():
         axes.plot(x, np.minimum(peak, rate * x), color="0.45", lw=1.2)
-        axes.annotate(
+        above = rate == max(rates.values())
+        axes.text(
+            low * 1.08,
+            rate * low * 1.08 * (1.08 if above else 0.92),
             f"{level} {rate:.0f} GB/s",
-            (low, rate * low),
-            xytext=(10, 2),
-            textcoords="offset points",
-            va="top",
+            rotation=math.degrees(math.atan(rate)),  # the line's slope, which the axes then turn
+            rotation_mode="anchor",
+            transform_rotates_text=True,
+            va="bottom" if above else "top",
             fontsize=10,
             color="0.3",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
     axes.annotate(
         f"FMA peak {peak:.0f} GFLOP/s",

@@ -8,7 +8,6 @@ import inspect
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,34 +248,40 @@ def test_wrong_result_is_never_timed() -> None:
 
 
 class RightWorker:
-    """A worker whose results are right and whose turns take `pause` seconds; or one that offers nothing."""
+    """Its results are right and its turns take a second of `clock`; or it offers nothing."""
 
-    def __init__(self, name: str, pause: float = 0.0, offered: bool = True) -> None:
-        self.peer, self.pause, self.offered = Peer(name, name, "none"), pause, offered
+    def __init__(self, name: str, clock: list[float], offered: bool = True) -> None:
+        self.peer, self.clock, self.offered = Peer(name, name, "none"), clock, offered
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         if do == "turn":
-            time.sleep(self.pause)
+            self.clock[0] += 1
             return {"seconds": 1e-3}
         if self.offered:
-            np.savez(arguments["results"], **cases.BY_NAME[arguments["case"]].expectation())
+            np.savez(arguments["results"], **expectation(arguments["case"]))
         return {"offered": self.offered}
 
     def wait_until_quiet(self) -> None:
         pass
 
 
-def test_budget_bounds_the_rounds_and_absent_operations_are_left_out() -> None:
-    case = cases.BY_NAME["SGD 10 thousand"]
-    workers: Any = [RightWorker("fastnn", 0.01), RightWorker("other", offered=False)]
-    for budget, rounds in (
+@pytest.mark.parametrize(
+    "budget, rounds",
+    [
         (timing.Budget(2, 4), 4),
-        (timing.Budget(2, 4, seconds=0.0), 2),
-        (timing.Budget(1, 100, seconds=0.025), 3),
-    ):
-        found = timing.take_turns(case, workers, budget)
-        assert list(found.seconds) == ["fastnn"]
-        assert len(found.seconds["fastnn"]) == rounds
+        (timing.Budget(2, 4, seconds=0.5), 2),
+        (timing.Budget(1, 100, seconds=2.5), 3),
+    ],
+)
+def test_budget_bounds_the_rounds_and_absent_operations_are_left_out(
+    budget: timing.Budget, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("timing.time.perf_counter", lambda: clock[0])
+    workers: Any = [RightWorker("fastnn", clock), RightWorker("other", clock, offered=False)]
+    found = timing.take_turns(cases.BY_NAME["SGD 10 thousand"], workers, budget)
+    assert list(found.seconds) == ["fastnn"]
+    assert len(found.seconds["fastnn"]) == rounds
     assert found.quantiles("fastnn") == [1e-3, 1e-3, 1e-3]
 
 
