@@ -137,7 +137,7 @@ def test_table_names_the_fastest_peer() -> None:
     assert report.fastest_peer(row) == "torch"
     assert head.endswith("share  NumPy PyTorch    JAX   range*")
     assert text.endswith(" 0.50   3.14    1.04*     -   0.98-1.11")
-    assert report.line({**row, "ratios": {}}, names, TITLES).endswith(" 0.50      -        -       -")
+    assert report.line({**row, "ratios": {}}, names, TITLES).endswith(" 0.50      -       -      -")
 
 
 @pytest.mark.parametrize("mode, most", [("--quick", 105), ("--full", 140)])
