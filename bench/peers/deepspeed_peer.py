@@ -19,9 +19,10 @@ from peers.peer import Prepared
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """The version, after a first use."""
+    """The version, after a first use of both: compiling is not left to the first case."""
     torch.set_num_threads(threads)
-    DeepSpeedCPUAdam([torch.zeros(1, requires_grad=True)])
+    for optimizer in (DeepSpeedCPUAdam, DeepSpeedCPUAdagrad):
+        optimizer([torch.zeros(1, requires_grad=True)])
     return {"version": deepspeed.__version__, "detail": "CPUAdam, CPUAdagrad"}
 
 
