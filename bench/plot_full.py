@@ -210,7 +210,7 @@ def _ratio_bar(axes: Any, y: float, row: dict[str, Any]) -> None:
 
 def _ratio_axis(axes: Any, low: float, high: float) -> None:
     """A logarithmic axis of ratios, with plain numbers."""
-    step = 2 if high / low < 2**8 else 4
+    step = 2 if high / low < 2**7 else 4 if high / low < 2**12 else 16
     ticks = [float(step) ** power for power in range(-9, 12) if low <= float(step) ** power <= high]
     axes.set_xscale("log")
     axes.set_xlim(low, high)
