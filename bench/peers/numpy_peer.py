@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,85 +136,71 @@ def adam(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: optimizer.step(params, grads, lr), lambda: update_results(params, v))
 
 
-def rmsprop(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+def update(v: Arrays, sizes: Mapping[str, Any], slots: int, rule: Callable[..., None]) -> Prepared:
+    """`rule(p, g, *state, t)` on blocks that stay in cache, `slots` states of zeros, t scratch memory. The
+    views are made once."""
     params, grads = params_and_grads(v, sizes)
     scratch = np.empty(ADAM_BLOCK, np.float32)
-    # square_avg / (1 - rho), as in Adam: the factor goes into the root's scale
-    averages = [np.zeros_like(p) for p in params]
-    root = 0.1**0.5
+    blocks = []
+    for p, g in zip(params, grads, strict=True):
+        arrays = [p, g, *(np.zeros_like(p) for _ in range(slots))]
+        for start in range(0, p.size, ADAM_BLOCK):
+            views = [a[start : start + ADAM_BLOCK] for a in arrays]
+            blocks.append((*views, scratch[: views[0].size]))
 
     def call() -> None:
-        for p, g, s in zip(params, grads, averages, strict=True):
-            for start in range(0, p.size, ADAM_BLOCK):
-                block = slice(start, start + ADAM_BLOCK)
-                part, average = p[block], s[block]
-                t = scratch[: part.size]
-                np.multiply(average, 0.9, out=average)
-                np.multiply(g[block], g[block], out=t)
-                np.add(average, t, out=average)
-                np.sqrt(average, out=t)
-                np.add(t, 1e-8 / root, out=t)
-                np.divide(g[block], t, out=t)
-                np.multiply(t, lr / root, out=t)
-                np.subtract(part, t, out=part)
+        for block in blocks:
+            rule(*block)
 
     return Prepared(call, lambda: update_results(params, v))
+
+
+def rmsprop(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    # The state is square_avg / (1 - rho), as in Adam: the factor goes into the root's scale.
+    root = 0.1**0.5
+
+    def rule(p: Array, g: Array, s: Array, t: Array) -> None:
+        np.multiply(s, 0.9, out=s)
+        np.multiply(g, g, out=t)
+        np.add(s, t, out=s)
+        np.sqrt(s, out=t)
+        np.add(t, 1e-8 / root, out=t)
+        np.divide(g, t, out=t)
+        np.multiply(t, lr / root, out=t)
+        np.subtract(p, t, out=p)
+
+    return update(v, sizes, 1, rule)
 
 
 def momentum(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
-    params, grads = params_and_grads(v, sizes)
-    scratch = np.empty(ADAM_BLOCK, np.float32)
-    velocities = [np.zeros_like(p) for p in params]
+    def rule(p: Array, g: Array, velocity: Array, t: Array) -> None:
+        np.multiply(velocity, 0.9, out=velocity)
+        np.add(velocity, g, out=velocity)
+        np.multiply(velocity, lr, out=t)
+        np.subtract(p, t, out=p)
 
-    def call() -> None:
-        for p, g, velocity in zip(params, grads, velocities, strict=True):
-            for start in range(0, p.size, ADAM_BLOCK):
-                block = slice(start, start + ADAM_BLOCK)
-                part, moving = p[block], velocity[block]
-                t = scratch[: part.size]
-                np.multiply(moving, 0.9, out=moving)
-                np.add(moving, g[block], out=moving)
-                np.multiply(moving, lr, out=t)
-                np.subtract(part, t, out=part)
-
-    return Prepared(call, lambda: update_results(params, v))
+    return update(v, sizes, 1, rule)
 
 
 def sgd(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
-    params, grads = params_and_grads(v, sizes)
-    scratch = np.empty(ADAM_BLOCK, np.float32)
+    def rule(p: Array, g: Array, t: Array) -> None:
+        np.multiply(g, lr, out=t)
+        np.subtract(p, t, out=p)
 
-    def call() -> None:
-        for p, g in zip(params, grads, strict=True):
-            for start in range(0, p.size, ADAM_BLOCK):
-                part = p[start : start + ADAM_BLOCK]
-                t = scratch[: part.size]
-                np.multiply(g[start : start + ADAM_BLOCK], lr, out=t)
-                np.subtract(part, t, out=part)
-
-    return Prepared(call, lambda: update_results(params, v))
+    return update(v, sizes, 0, rule)
 
 
 def adagrad(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
-    params, grads = params_and_grads(v, sizes)
-    scratch = np.empty(ADAM_BLOCK, np.float32)
-    sums = [np.zeros_like(p) for p in params]
+    def rule(p: Array, g: Array, total: Array, t: Array) -> None:
+        np.multiply(g, g, out=t)
+        np.add(total, t, out=total)
+        np.sqrt(total, out=t)
+        np.add(t, 1e-10, out=t)
+        np.divide(g, t, out=t)
+        np.multiply(t, lr, out=t)
+        np.subtract(p, t, out=p)
 
-    def call() -> None:
-        for p, g, s in zip(params, grads, sums, strict=True):
-            for start in range(0, p.size, ADAM_BLOCK):
-                block = slice(start, start + ADAM_BLOCK)
-                part, total = p[block], s[block]
-                t = scratch[: part.size]
-                np.multiply(g[block], g[block], out=t)
-                np.add(total, t, out=total)
-                np.sqrt(total, out=t)
-                np.add(t, 1e-10, out=t)
-                np.divide(g[block], t, out=t)
-                np.multiply(t, lr, out=t)
-                np.subtract(part, t, out=part)
-
-    return Prepared(call, lambda: update_results(params, v))
+    return update(v, sizes, 1, rule)
 
 
 def adamw(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
