@@ -15,6 +15,9 @@ from numpy_mlp import NumpyMLP
 
 DATA_BYTES = 64 << 20  # at least; float32 rows
 CHECK_STEPS = 3
+# Wide layers add up many first Adam steps of full size: rounding alone moved the losses of 784-1024-1024-10
+# by 7e-6, a learning rate 1 % off by 9e-3 (in 64-32-10 by 2.6e-5).
+WIDE = 512
 
 
 def arrays(rng: np.random.Generator, widths: tuple[int, ...], batch: int) -> Arrays:
@@ -60,7 +63,7 @@ def step_case(widths: tuple[int, ...], batch: int, *, batch_norm: bool = False, 
         op="train_step" if group == "step" else "swept_step",
         arrays=lambda rng: arrays(rng, widths, batch),
         expected=expected,
-        tolerance=1e-5,
+        tolerance=1e-5 if max(widths[1:]) < WIDE else 5e-5,
         flops=step_flops(batch, widths),
         sizes=sizes,
         check_steps=CHECK_STEPS,
