@@ -73,9 +73,9 @@ def follow(
     net = NumpyMLP(weights, batch=max(len(x) for x, _ in batches), eps=eps)
     norms = [
         FollowingNorm(len(norm.ones), norm.mean.size, passed)
-        for norm, passed in zip(net.norms, masks, strict=True)
+        for norm, passed in zip(net.hidden, masks, strict=True)
     ]
-    net.norms = list(norms)
+    net.hidden = list(norms)
     losses = [net.step(x, y, lr) for (x, y), lr in zip(batches, rates, strict=True)]
     worst = float(np.max(np.abs(np.subtract(losses, theirs))))
     return Agreement(losses, sum(norm.followed for norm in norms), worst)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 WIDTHS = (784, 256, 128, 10)
@@ -13,9 +14,9 @@ SEEDS = (0, 1, 2, 3, 4)
 ACCURACY_EACH, ACCURACY_MEAN = 0.945, 0.95  # on the 2,000 test digits, for each seed and in the mean
 
 
-def step_flops(rows: int) -> float:
+def step_flops(rows: int, widths: Sequence[int] = WIDTHS) -> float:
     """Multiply-adds of all products of one step, times 2: forward, dW, and dX of all layers but the first."""
-    products = (a * b * (2 if index == 0 else 3) for index, (a, b) in enumerate(pairwise(WIDTHS)))
+    products = (a * b * (2 if index == 0 else 3) for index, (a, b) in enumerate(pairwise(widths)))
     return 2.0 * rows * sum(products)
 
 

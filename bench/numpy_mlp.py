@@ -1,8 +1,9 @@
-"""The main job as the best NumPy loop we know how to write: what fastnn is compared with.
+"""Training a classifier as the best NumPy loop we know how to write: what fastnn is compared with.
 
-784-256-128-10: Linear (no bias), batch-norm, ReLU, twice, then Linear with bias; softmax cross-entropy; Adam.
-Everything is float32, allocated once and written in place. What made it fast, measured on two cores of a
-Zen 3 EPYC with NumPy 2.4 (microseconds for a 128x256 array):
+Hidden layers: Linear (no bias), batch-norm and ReLU, or Linear with bias and ReLU; the last: Linear with
+bias; softmax cross-entropy; Adam. The main job is 784-256-128-10 with batch-norm. Everything
+is float32, allocated once and written in place. What made it fast, measured on two cores of a Zen 3 EPYC
+with NumPy 2.4 (microseconds for a 128x256 array):
 
 * column sums as a vector-matrix product: `np.dot(ones, x, out=...)` 2.4, `np.add.reduce(x, 0)` 6.4;
 * ReLU as a float32 mask made once and used twice: 7.7 + 4.9 + 4.9, against 17 for `np.maximum` alone;
@@ -163,53 +164,83 @@ class BatchNormReLU:
         return dx
 
 
+class BiasReLU:
+    """`relu(x + bias)` on (rows, c), with buffers for at most `rows` rows; used like BatchNormReLU."""
+
+    def __init__(self, rows: int, c: int, *, dtype: Any = np.float32) -> None:
+        self.ones = np.ones(rows, dtype)
+        self.y, self.mask = (np.empty((rows, c), dtype) for _ in range(2))
+
+    def forward(self, x: Array, bias: Array) -> Array:
+        """`relu(x + bias)`."""
+        y, mask = self.y[: len(x)], self.mask[: len(x)]
+        np.add(x, bias, out=y)
+        np.greater(y, 0, out=mask)
+        np.multiply(y, mask, out=y)
+        return y
+
+    def backward(self, dy: Array, dbias: Array, dx: Array) -> Array:
+        """Fills dx (may be dy itself) and dbias."""
+        np.multiply(dy, self.mask[: len(dy)], out=dx)
+        np.dot(self.ones[: len(dy)], dx, out=dbias)
+        return dx
+
+
 class NumpyMLP:
     """The whole network, its gradients and its optimizer.
 
     `weights`: arrays (in, out) of the Linear layers, copied. Every layer but the last is followed by
-    batch-norm (gamma 1, beta 0 at the start) and ReLU; the last has a bias (0 at the start). `batch`: the
-    largest number of rows of a step. `dtype=np.float64` serves the check of the gradients and the expectation
-    of the benchmark.
+    batch-norm (gamma 1, beta 0 at the start) and ReLU, or, without `batch_norm`, by a bias and ReLU; biases
+    are 0 at the start. `batch`: the largest number of rows of a step. `dtype=np.float64` serves the check of
+    the gradients and the expectation of the benchmark.
     """
 
     def __init__(
-        self, weights: Sequence[Array], *, batch: int, eps: float = 1e-8, dtype: npt.DTypeLike = np.float32
+        self,
+        weights: Sequence[Array],
+        *,
+        batch: int,
+        batch_norm: bool = True,
+        eps: float = 1e-8,
+        dtype: npt.DTypeLike = np.float32,
     ) -> None:
         widths = [w.shape[1] for w in weights]
+        vectors = 2 if batch_norm else 1  # gamma and beta, or the bias
         shapes: list[tuple[int, ...]] = []
-        for index, w in enumerate(weights):
-            shapes += (
-                [w.shape] if index == len(weights) - 1 else [w.shape, (widths[index],), (widths[index],)]
-            )
-        shapes.append((widths[-1],))
+        for w, width in zip(weights[:-1], widths, strict=False):
+            shapes += [w.shape, *[(width,)] * vectors]
+        shapes += [weights[-1].shape, (widths[-1],)]
         sizes = [int(np.prod(shape)) for shape in shapes]
         self.flat, self.flat_grad = np.zeros(sum(sizes), dtype), np.zeros(sum(sizes), dtype)
-        cuts = np.cumsum(sizes)[:-1]
-        self.params = [
-            part.reshape(shape) for part, shape in zip(np.split(self.flat, cuts), shapes, strict=True)
-        ]
-        self.grads = [
-            part.reshape(shape) for part, shape in zip(np.split(self.flat_grad, cuts), shapes, strict=True)
-        ]
+        self.params, self.grads = (
+            [part.reshape(shape) for part, shape in zip(np.split(flat, np.cumsum(sizes)[:-1]), shapes)]
+            for flat in (self.flat, self.flat_grad)
+        )
+        self.stride = 1 + vectors  # parameters of a hidden layer
         for index, w in enumerate(weights):
-            self.params[3 * index][...] = w
-            if index < len(weights) - 1:
-                self.params[3 * index + 1][...] = 1
+            self.params[self.stride * index][...] = w
+            if batch_norm and index < len(weights) - 1:
+                self.params[self.stride * index + 1][...] = 1
         self.optimizer = Adam([self.flat.size], eps=eps, dtype=dtype)
-        self.norms = [BatchNormReLU(batch, width, dtype=dtype) for width in widths[:-1]]
+        after = BatchNormReLU if batch_norm else BiasReLU
+        self.hidden: list[Any] = [after(batch, width, dtype=dtype) for width in widths[:-1]]
         self.products = [np.empty((batch, width), dtype) for width in widths]
         self.dx = [np.empty((batch, width), dtype) for width in widths[:-1]]
         self.x = np.empty((batch, weights[0].shape[0]), dtype)
         self.rows = np.arange(batch)
         self.ones = np.ones(batch, dtype)
 
+    def _layer(self, arrays: list[Array], index: int) -> list[Array]:
+        """The weight and the vectors of a hidden layer, of `params` or `grads`."""
+        return arrays[self.stride * index : self.stride * (index + 1)]
+
     def forward(self, x: Array) -> Array:
         """The logits in training mode, in memory that the next call uses again."""
         n, h = len(x), x
-        for index, norm in enumerate(self.norms):
-            w, gamma, beta = self.params[3 * index : 3 * index + 3]
+        for index, after in enumerate(self.hidden):
+            w, *vectors = self._layer(self.params, index)
             np.matmul(h, w, out=self.products[index][:n])
-            h = norm.forward(self.products[index][:n], gamma, beta)
+            h = after.forward(self.products[index][:n], *vectors)
         logits = self.products[-1][:n]
         np.matmul(h, self.params[-2], out=logits)
         logits += self.params[-1]
@@ -232,17 +263,17 @@ class NumpyMLP:
     def backward(self, x: Array, dlogits: Array) -> None:
         """Fills every gradient; the gradient of x is never computed."""
         n, dy = len(x), dlogits
-        np.matmul(self.norms[-1].y[:n].T, dy, out=self.grads[-2])
+        np.matmul(self.hidden[-1].y[:n].T, dy, out=self.grads[-2])
         np.dot(self.ones[:n], dy, out=self.grads[-1])
         w = self.params[-2]
-        for index in range(len(self.norms) - 1, -1, -1):
+        for index in range(len(self.hidden) - 1, -1, -1):
             dx = self.dx[index][:n]
             np.matmul(dy, w.T, out=dx)
-            dw, dgamma, dbeta = self.grads[3 * index : 3 * index + 3]
-            dy = self.norms[index].backward(dx, dgamma, dbeta, dx)
-            below = self.norms[index - 1].y[:n] if index else x
+            dw, *vectors = self._layer(self.grads, index)
+            dy = self.hidden[index].backward(dx, *vectors, dx)
+            below = self.hidden[index - 1].y[:n] if index else x
             np.matmul(below.T, dy, out=dw)
-            w = self.params[3 * index]
+            w = self._layer(self.params, index)[0]
 
     def step(self, x: Array, labels: Array, lr: float) -> float:
         """Forward, loss, backward and Adam; returns the loss before the update."""
@@ -259,10 +290,10 @@ class NumpyMLP:
         return self.step(x, Y[rows], lr)
 
     def predict(self, X: Array) -> Array:
-        """The logits in evaluation mode (running statistics), a new array."""
+        """The logits of the main job's network in evaluation mode (running statistics), a new array."""
         h = X
-        for index, norm in enumerate(self.norms):
-            w, gamma, beta = self.params[3 * index : 3 * index + 3]
+        for index, norm in enumerate(self.hidden):
+            w, gamma, beta = self._layer(self.params, index)
             scale = gamma / np.sqrt(norm.running_var + norm.eps)
             h = np.maximum((h @ w - norm.running_mean) * scale + beta, 0)
         return h @ self.params[-2] + self.params[-1]

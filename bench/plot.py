@@ -1,4 +1,6 @@
-"""One picture of a run: the training on both sides, how much faster each operation is, how near its limit."""
+"""The picture of a quick run: the training on both sides, how much faster each operation is, how near its
+limit; and what it shares with the pictures of a full run (plot_full.py).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-COLOURS = {"fastnn": "#0b7a5c", "numpy": "#3b6fb6", "numpy-skylakex": "#8fb4e3", "torch": "#d9772b"}
+# Told apart by colour-blind readers too (Okabe and Ito's palette); lines have markers of their own as well.
+COLOURS = {
+    "fastnn": "#000000",
+    "numpy": "#0072B2",
+    "numpy-skylakex": "#56B4E9",
+    "torch": "#D55E00",
+    "torch-compile": "#E69F00",
+    "jax": "#CC79A7",
+    "jax-scan": "#882255",
+    "sklearn": "#009E73",
+    "deepspeed": "#999933",
+}
+BAR = "#0b7a5c"  # a bar that speaks of fastnn alone
 SOURCE = "fastnn-bench-source"  # PNG text chunk: which JSON the picture was drawn from
 
 MISSING = 'matplotlib is not installed, so no picture is drawn; pip install ".[bench]" brings it'
@@ -42,8 +56,8 @@ def source_of(path: Path) -> str | None:
     return None
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Draws `found` (a document of report.py) into a PNG that is readable at a width of 800 pixels."""
+def draw(found: dict[str, Any], results: Path) -> list[Path]:
+    """Draws `found` (a document of report.py) beside its file `results`, readable 800 pixels wide."""
     from matplotlib.figure import Figure
 
     rows = bars(found)
@@ -56,8 +70,14 @@ def draw(found: dict[str, Any], path: Path) -> None:
     _shares(right, rows)
     bottom.legend(loc="outside lower center", ncols=len(peers), fontsize=10, frameon=False)
     figure.suptitle(title(found), fontsize=11)
+    return [save(figure, found, results.with_suffix(".png"))]
+
+
+def save(figure: Any, found: dict[str, Any], path: Path) -> Path:
+    """Writes the PNG, with the digest of what it shows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={SOURCE: digest(found)})
+    return path
 
 
 def title(found: dict[str, Any]) -> str:
@@ -119,7 +139,7 @@ def _curves(area: Any, found: dict[str, Any]) -> None:
         axes.set_xlim(0, 1.25 * end)  # one slow seed on a busy machine does not squeeze the others
         axes.set_xlabel(f"seconds of training ({job['network']}, {len(job['runs'])} seeds)", fontsize=10)
         axes.tick_params(labelsize=9)
-        _plain(axes)
+        plain(axes)
 
 
 def _elapsed(runs: Sequence[Sequence[dict[str, float]]]) -> list[float]:
@@ -170,12 +190,12 @@ def _ratios(axes: Any, rows: list[dict[str, Any]], peers: list[str], found: dict
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_title("times as fast (thin lines: 10 to 90 % of pairs)", fontsize=10)
-    _plain(axes)
+    plain(axes)
 
 
 def _shares(axes: Any, rows: list[dict[str, Any]]) -> None:
     """Horizontal bars from 0 to 1: the machine's limit over the time taken."""
-    axes.barh(range(len(rows)), [row["share"] for row in rows], 0.62, color=COLOURS["fastnn"])
+    axes.barh(range(len(rows)), [row["share"] for row in rows], 0.62, color=BAR)
     for y, row in enumerate(rows):
         axes.annotate(
             f"{row['share']:.2f}",
@@ -189,10 +209,10 @@ def _shares(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_xlim(0, 1.12)
     axes.set_title("share of the machine's limit", fontsize=10)
     axes.tick_params(axis="y", length=0)
-    _plain(axes)
+    plain(axes)
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any) -> None:
     """No frame but the axes themselves, and a quiet grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="0.9", lw=0.8)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import plot
+import plot_full
 from report import rate_text, ratio_text, time_text
 
 # Share of the machine that other work took, above which results are not published.
@@ -19,13 +22,12 @@ class ReadmeError(RuntimeError):
     """The README or the committed results are not as they must be; the text is the cure."""
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The committed results with the latest date inside, and what they hold."""
+def newest(folder: Path, mode: str) -> tuple[Path, dict[str, Any]] | None:
+    """The committed results of this mode with the latest date inside, and what they hold."""
     held = [(path, json.loads(path.read_text())) for path in sorted(folder.glob("cpu-*.json"))]
+    held = [(path, found) for path, found in held if found["options"]["mode"] == mode]
     if not held:
-        raise ReadmeError(
-            f"no cpu-*.json in {folder}: run `python bench/run.py --full --json {folder}/cpu-NAME.json`"
-        )
+        return None
     path, found = max(held, key=lambda pair: str(pair[1]["date"]))
     if found["other_work"] > BUSY:
         raise ReadmeError(
@@ -35,8 +37,43 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
     return path, found
 
 
-def block(found: dict[str, Any], picture: str) -> str:
-    """The text between the markers: where it was measured, the table, the picture."""
+@dataclass(frozen=True)
+class Committed:
+    """What is committed in bench/results: the newest quick results, which the block is made of, and the
+    newest full ones, which it points to, if there are any."""
+
+    root: Path
+    quick: tuple[Path, dict[str, Any]]
+    full: tuple[Path, dict[str, Any]] | None
+
+    def pictures(self) -> dict[Path, dict[str, Any]]:
+        """Picture -> the results it must show; the quick one first."""
+        path, found = self.quick
+        pictures = {path.with_suffix(".png"): found}
+        if self.full:
+            pictures.update(dict.fromkeys(plot_full.paths(self.full[0]), self.full[1]))
+        return pictures
+
+    def readme(self) -> str:
+        """The README as it must be."""
+        first, *more = (picture.relative_to(self.root).as_posix() for picture in self.pictures())
+        return replaced((self.root / "README.md").read_text(), block(self.quick[1], first, more))
+
+
+def committed(root: Path) -> Committed:
+    """Reads bench/results."""
+    folder = root / "bench" / "results"
+    quick = newest(folder, "quick")
+    if quick is None:
+        raise ReadmeError(
+            f"no cpu-*.json of --quick in {folder}: run "
+            f"`python bench/run.py --quick --vs torch --json {folder}/cpu-NAME.json`"
+        )
+    return Committed(root, quick, newest(folder, "full"))
+
+
+def block(found: dict[str, Any], picture: str, full_pictures: Sequence[str] = ()) -> str:
+    """The text between the markers: where it was measured, the table, the picture, where there is more."""
     peers = [name for name in found["peers"] if name != "fastnn"]
     titles = [found["peers"][name]["title"] for name in peers]
     options, job = found["options"], found["main_job"]
@@ -84,8 +121,18 @@ def block(found: dict[str, Any], picture: str) -> str:
             "the same run) over the time taken.",
             "",
             f"![training curves, ratios and shares of the limit]({picture})",
+            *_more(full_pictures),
         ]
     )
+
+
+def _more(pictures: Sequence[str]) -> list[str]:
+    """The pointer to the pictures of the full run."""
+    if not pictures:
+        return []
+    titles = ("every kernel under the machine's limits", "every kernel against every peer", "training steps")
+    links = [f"[{title}]({picture})" for title, picture in zip(titles, pictures, strict=True)]
+    return ["", f"More, from `python bench/run.py --full`: {', '.join(links)}."]
 
 
 def _cell(found: dict[str, Any], name: str, ratio: dict[str, Any] | None) -> str:
@@ -106,24 +153,23 @@ def replaced(text: str, content: str) -> str:
 
 
 def write(root: Path = ROOT) -> list[Path]:
-    """Draws the picture of the newest committed results and writes the README's block; returns the files."""
+    """Draws the pictures of the newest committed results and writes the README's block; returns the files."""
     if not plot.available():
         raise ReadmeError(plot.MISSING)
-    readme, (results, found) = root / "README.md", newest(root / "bench" / "results")
-    picture = results.with_suffix(".png")
-    text = replaced(readme.read_text(), block(found, picture.relative_to(root).as_posix()))
-    plot.draw(found, picture)
-    readme.write_text(text)
-    return [readme, picture]
+    found = committed(root)
+    text = found.readme()
+    (path, quick), full = found.quick, found.full
+    drawn = [*plot.draw(quick, path), *(plot_full.draw(full[1], full[0]) if full else [])]
+    (root / "README.md").write_text(text)
+    return [root / "README.md", *drawn]
 
 
 def check(root: Path = ROOT) -> None:
-    """Raises ReadmeError when the README's block or its picture is not of the newest committed results."""
-    readme, (results, found) = root / "README.md", newest(root / "bench" / "results")
-    picture = results.with_suffix(".png")
+    """Raises ReadmeError when the README's block or a picture is not of the newest committed results."""
+    found = committed(root)
     cure = "run `python bench/run.py --readme` and commit the result"
-    if not picture.exists() or plot.source_of(picture) != plot.digest(found):
-        raise ReadmeError(f"{picture.relative_to(root)} was not drawn from {results.name}: {cure}")
-    text = readme.read_text()
-    if replaced(text, block(found, picture.relative_to(root).as_posix())) != text:
-        raise ReadmeError(f"README.md differs from {results.name}: {cure}")
+    for picture, shown in found.pictures().items():
+        if not picture.exists() or plot.source_of(picture) != plot.digest(shown):
+            raise ReadmeError(f"{picture.relative_to(root)} was not drawn from the committed results: {cure}")
+    if found.readme() != (root / "README.md").read_text():
+        raise ReadmeError(f"README.md differs from {found.quick[0].name}: {cure}")

@@ -20,14 +20,17 @@ from worker import Worker
 
 def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
     """One case as it stands in the JSON; raises LimitError for a share above 1.02."""
-    seconds = {name: timing.median(name) for name in timing.seconds}
+    quantiles = {name: timing.quantiles(name) for name in timing.seconds}
+    seconds = {name: median for name, (_, median, _) in quantiles.items()}
     own = timing.seconds["fastnn"]
     return {
         "name": case.name,
         "group": case.group,
+        "sizes": dict(case.sizes),
         "flops": case.flops,
-        "bytes": case.stream.read + case.stream.written if case.stream else 0,
+        "bytes": case.traffic,
         "seconds": seconds,
+        "spreads": {name: [low, high] for name, (low, _, high) in quantiles.items()},
         "ratios": {
             name: asdict(ratio(times, own)) for name, times in timing.seconds.items() if name != "fastnn"
         },
@@ -56,9 +59,9 @@ def time_text(seconds: float) -> str:
 
 
 def rate_text(row: dict[str, Any]) -> str:
-    """GFLOP/s or GB/s of fastnn."""
+    """GFLOP/s or GB/s of fastnn, by what limits the case."""
     seconds = row["seconds"]["fastnn"]
-    amount, unit = (row["flops"], "GFLOP/s") if row["flops"] else (row["bytes"], "GB/s")
+    amount, unit = (row["flops"], "GFLOP/s") if row["limit"] == "fma" else (row["bytes"], "GB/s")
     return f"{amount / seconds / 1e9:.3g} {unit}"
 
 
@@ -67,24 +70,40 @@ def ratio_text(found: dict[str, Any] | None) -> str:
     return "-" if found is None else f"{found['median']:.2f} ({found['low']:.2f}-{found['high']:.2f})"
 
 
-def heading(peers: list[str], titles: dict[str, str]) -> list[str]:
-    """The head of the table that `line` fills."""
-    columns = "".join(f"{'x ' + titles[name]:<22}" for name in peers)
-    return [
-        "",
-        "Throughput: time of a call, share of this machine's limit, and how many times faster than each peer "
-        "(median of pairs, 10 to 90 % range)",
-        f"  {'case':<42}{'time':>9}  {'rate':>12}  {'share':>5}   {columns}".rstrip(),
-    ]
+def fastest_peer(row: dict[str, Any]) -> str | None:
+    """The peer that fastnn's lead over is smallest; None when nobody else does this."""
+    return min(row["ratios"], key=lambda name: row["ratios"][name]["median"], default=None)
 
 
-def line(row: dict[str, Any], peers: list[str]) -> str:
-    """One case for the terminal."""
-    ratios = "".join(f"{ratio_text(row['ratios'].get(name)):<22}" for name in peers)
+def heading(title: str, peers: list[str], titles: dict[str, str]) -> list[str]:
+    """The head of a group's table that `line` fills."""
+    columns = "".join(f"{titles[name]:>{_width(titles[name])}} " for name in peers)
+    return ["", f"{title:<43}{'time':>9}  {'rate':>12}  {'share':>5} {columns}  range*"]
+
+
+def line(row: dict[str, Any], peers: list[str], titles: dict[str, str]) -> str:
+    """One case for the terminal; the star marks the fastest peer, whose range stands at the end."""
+    fastest = fastest_peer(row)
+    columns = ""
+    for name in peers:
+        found = row["ratios"].get(name)
+        text = "-" if found is None else f"{found['median']:.2f}"
+        columns += f"{text:>{_width(titles[name])}}{'*' if name == fastest else ' '}"
+    spread = row["ratios"].get(fastest)
     return (
-        f"  {row['name']:<42}{time_text(row['seconds']['fastnn']):>9}  {rate_text(row):>12}  "
-        f"{row['share']:>5.2f}   {ratios}".rstrip()
-    )
+        f"  {row['name']:<41}{time_text(row['seconds']['fastnn']):>9}  {rate_text(row):>12}  "
+        f"{row['share']:>5.2f} {columns}  " + (f"{spread['low']:.2f}-{spread['high']:.2f}" if spread else "")
+    ).rstrip()
+
+
+def _width(title: str) -> int:
+    return max(6, len(title))
+
+
+EXPLANATION = (
+    "Time of a call, share of this machine's limit, and how many times as fast as each peer fastnn is (the\n"
+    "median over pairs; below 1 fastnn is slower). *: the fastest peer, and the middle 80 % of its pairs"
+)
 
 
 class OtherWork:
@@ -155,7 +174,7 @@ def document(
 ) -> dict[str, Any]:
     """Everything measured and everything one must know to judge it."""
     return {
-        "format": 1,
+        "format": 2,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
         "options": options,

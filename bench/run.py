@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The benchmark: trains the main job with fastnn and with NumPy, times every kernel against its peers,
-measures the machine's limits in the same run, and saves a JSON and a picture. See bench/README.md.
+measures the machine's limits in the same run, and saves a JSON and pictures. See bench/README.md.
 
     python bench/run.py --quick                 at most two minutes on two cores
-    python bench/run.py --full --vs torch       more pairs, whole training steps, PyTorch beside NumPy
+    python bench/run.py --full                  every kernel, networks, sweeps, every peer: under half an hour
+    python bench/run.py --full --compare bench/results/cpu-NAME-full.json
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import cases
+import compare
 import limits
 import main_job
 import peers
 import plot
+import plot_full
 import readme_block
 import report
 from peers.peer import Peer
-from timing import WrongResult, take_turns
+from timing import Budget, WrongResult, take_turns
 from worker import Worker, WorkerError
 
-QUICK_ROUNDS, FULL_ROUNDS = 30, 100
+QUICK = Budget(least=30, most=30)
+FULL = Budget(least=30, most=100, seconds=3)
+SWEEP = Budget(least=10, most=30, seconds=2)  # a curve of many points; none of them is quoted alone
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,12 +43,14 @@ def parser() -> argparse.ArgumentParser:
     what = p.add_mutually_exclusive_group()
     what.add_argument("--quick", action="store_true", help="main job, kernels, limits (the default)")
     what.add_argument(
-        "--full", action="store_true", help="also whole training steps; 100 pairs instead of 30"
+        "--full",
+        action="store_true",
+        help="every kernel, training steps of seven more networks, sweeps of batch and width; every peer",
     )
     what.add_argument(
         "--readme",
         action="store_true",
-        help="write README.md's table and plot from the newest bench/results/cpu-*.json; nothing is measured",
+        help="write README.md's table and the plots from the newest bench/results; nothing is measured",
     )
     p.add_argument(
         "--check", action="store_true", help="with --readme: write nothing, exit 1 if it would change"
@@ -59,15 +66,29 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--vs",
         metavar="NAMES",
-        default="",
-        help=f"peers beside NumPy, comma-separated: {', '.join(peers.OPTIONAL)}",
+        help=f"peers beside NumPy, comma-separated: {', '.join(peers.OPTIONAL)} "
+        "(default: none with --quick, all with --full)",
+    )
+    p.add_argument(
+        "--rounds",
+        type=_positive,
+        metavar="N",
+        help="rounds of each case, to try things out (default: 30 with --quick; 30 to 100 with --full)",
     )
     p.add_argument(
         "--json",
         type=Path,
         metavar="PATH",
         default=Path("bench-results.json"),
-        help="where the results go, with the picture beside them as .png (default: %(default)s)",
+        help="where the results go, with the pictures beside them as .png (default: %(default)s)",
+    )
+    p.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        metavar="JSON",
+        help="OLD: after measuring, name what got slower since, and exit 1 if something did; "
+        "OLD NEW: compare the two, nothing is measured",
     )
     return p
 
@@ -82,16 +103,32 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs what the command line asks for; returns the exit status."""
     p = parser()
     options = p.parse_args(arguments)
+    if options.vs is None:
+        options.vs = ",".join(peers.OPTIONAL) if options.full else ""
     wanted = [name for name in options.vs.split(",") if name not in ("", peers.NUMPY.name)]
     if unknown := [name for name in wanted if name not in peers.OPTIONAL]:
         p.error(f"--vs: unknown peer {', '.join(unknown)}; available: {', '.join(peers.OPTIONAL)}")
     if options.check and not options.readme:
         p.error("--check goes with --readme")
+    if options.compare and len(options.compare) > 2:
+        p.error("--compare takes one file (measures) or two (does not)")
     try:
         if options.readme:
             return _readme(options.check)
-        return _measure(options, [*peers.ALWAYS, *(peers.OPTIONAL[name] for name in wanted)])
-    except (WorkerError, WrongResult, limits.LimitError, readme_block.ReadmeError) as error:
+        # Read before anything is measured: a wrong path shows at once, and --json may be the same file.
+        held = [compare.load(path) for path in options.compare or []]
+        if len(held) == 2:
+            return _compare(*held)
+        found = measure(options, [*peers.ALWAYS, *(peers.OPTIONAL[name] for name in wanted)])
+        slower = _compare(held[0], found) if held else 0
+        return 1 if slower or found["main_job"]["problems"] else 0
+    except (
+        WorkerError,
+        WrongResult,
+        limits.LimitError,
+        readme_block.ReadmeError,
+        compare.CompareError,
+    ) as error:
         print(f"bench/run.py: {error}", file=sys.stderr)
         return 1
 
@@ -106,7 +143,14 @@ def _readme(check: bool) -> int:
     return 0
 
 
-def _measure(options: argparse.Namespace, wanted: list[Peer]) -> int:
+def _compare(old: dict[str, Any], new: dict[str, Any]) -> int:
+    text, slower = compare.lines(old, new)
+    print("\n".join(text))
+    return 1 if slower else 0
+
+
+def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
+    """Measures, prints and saves; returns the document."""
     begin, others_work = time.perf_counter(), report.OtherWork()
     with ExitStack() as stack:
         everyone = [stack.enter_context(Worker(peer, options.threads, options.isa)) for peer in wanted]
@@ -130,15 +174,7 @@ def _measure(options: argparse.Namespace, wanted: list[Peer]) -> int:
         _share_of_job(job, machine)
         print("\n".join(main_job.lines(job, peers.TITLES)), flush=True)
 
-        names = [worker.peer.name for worker in others]
-        print("\n".join(report.heading(names, peers.TITLES)), flush=True)
-        rows: list[dict[str, Any]] = []
-        for case in cases.chosen(options.full):
-            machine.measure_for(case)
-            timing = take_turns(case, [fastnn, *present], FULL_ROUNDS if options.full else QUICK_ROUNDS)
-            machine.measure_for(case)
-            rows.append(report.case_row(case, timing, machine))
-            print(report.line(rows[-1], names), flush=True)
+        rows = _time_cases(options, [fastnn, *present], machine)
         # The best that was seen of a limit may have come after a case was printed.
         _share_of_job(job, machine)
         for row in rows:
@@ -151,14 +187,50 @@ def _measure(options: argparse.Namespace, wanted: list[Peer]) -> int:
         print(f"\nOther work took {other_work:.0%} of this machine: do not trust the ratios, run again")
     found = report.document(used, everyone, machine.as_json(), rows, job, other_work)
     report.save(found, options.json)
-    print(f"\nwrote {options.json}", end="")
-    if plot.available():
-        plot.draw(found, options.json.with_suffix(".png"))
-        print(f" and {options.json.with_suffix('.png')}", end="")
-    print(f" ({time.perf_counter() - begin:.0f} s in all)")
+    wrote = [options.json, *(draw(found, options.json) if plot.available() else [])]
+    print(f"\nwrote {', '.join(map(str, wrote))} ({time.perf_counter() - begin:.0f} s in all)")
     for problem in job["problems"]:
         print(f"bench/run.py: {problem}", file=sys.stderr)
-    return 1 if job["problems"] else 0
+    return found
+
+
+def _time_cases(
+    options: argparse.Namespace, workers: list[Worker], machine: limits.Limits
+) -> list[dict[str, Any]]:
+    """Times every case and prints its line, under a heading for each group."""
+    print(f"\n{report.EXPLANATION}")
+    rows: list[dict[str, Any]] = []
+    names: list[str] = []
+    for case in cases.chosen(options.full):
+        machine.measure_for(case)
+        timing = take_turns(case, workers, budget(options, case.group))
+        machine.measure_for(case)
+        row = report.case_row(case, timing, machine)
+        if not rows or rows[-1]["group"] != case.group:
+            names = [worker.peer.name for worker in workers[1:] if _takes_part(worker, case.group)]
+            print("\n".join(report.heading(cases.GROUPS[case.group], names, peers.TITLES)))
+        rows.append(row)
+        print(report.line(row, names, peers.TITLES), flush=True)
+    return rows
+
+
+def _takes_part(worker: Worker, group: str) -> bool:
+    """Whether the library has any operation of the group."""
+    return any(case.op in worker.about["ops"] for case in cases.ALL if case.group == group)
+
+
+def draw(found: dict[str, Any], path: Path) -> list[Path]:
+    """Draws the pictures of a document beside its JSON; returns their paths."""
+    return plot_full.draw(found, path) if found["options"]["mode"] == "full" else plot.draw(found, path)
+
+
+def budget(options: argparse.Namespace, group: str) -> Budget:
+    """How long a case of this group is timed."""
+    if options.rounds is not None:
+        return Budget(options.rounds, options.rounds)
+    if not options.full:
+        return QUICK
+    return SWEEP if group == "sweep" else FULL
 
 
 def _share_of_job(job: dict[str, Any], machine: limits.Limits) -> None:

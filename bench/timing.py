@@ -7,6 +7,7 @@ shared machine moves by tens of percent within seconds, and both sides of a pair
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,15 +53,18 @@ class Timing:
     seconds: dict[str, list[float]]
     errors: dict[str, float]
 
-    def median(self, library: str) -> float:
-        return float(np.median(self.seconds[library]))
+    def quantiles(self, library: str) -> list[float]:
+        """The 10 % quantile, the median and the 90 % quantile of a library's seconds."""
+        return [float(q) for q in np.percentile(self.seconds[library], [10, 50, 90])]
 
 
-def check(case: Case, worker: Worker, expectation: dict[str, np.ndarray]) -> float:
-    """Prepares the case in the worker and compares its results; returns the error."""
+def check(case: Case, worker: Worker, expectation: dict[str, np.ndarray]) -> float | None:
+    """Prepares the case in the worker and compares its results; returns the error, or None where the library
+    does not offer the operation."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.npz"
-        worker.ask("prepare", case=case.name, results=str(path))
+        if not worker.ask("prepare", case=case.name, results=str(path))["offered"]:
+            return None
         with np.load(path) as results:
             error = worst_error(dict(results), expectation)
     if not error <= case.tolerance:
@@ -71,16 +75,29 @@ def check(case: Case, worker: Worker, expectation: dict[str, np.ndarray]) -> flo
     return error
 
 
-def take_turns(case: Case, workers: Sequence[Worker], rounds: int) -> Timing:
-    """Checks every worker's results, then times `rounds` rounds of turns."""
+@dataclass(frozen=True)
+class Budget:
+    """How long a case is timed: for `seconds`, but at least `least` and at most `most` rounds."""
+
+    least: int
+    most: int
+    seconds: float = float("inf")
+
+
+def take_turns(case: Case, workers: Sequence[Worker], budget: Budget) -> Timing:
+    """Checks every worker's results, then times rounds of turns of those who offer the operation."""
     expectation = case.expectation()
-    errors = {worker.peer.name: check(case, worker, expectation) for worker in workers}
+    found = {worker: check(case, worker, expectation) for worker in workers}
     del expectation
-    seconds: dict[str, list[float]] = {worker.peer.name: [] for worker in workers}
-    for worker in workers:
+    errors = {worker: error for worker, error in found.items() if error is not None}
+    seconds: dict[str, list[float]] = {worker.peer.name: [] for worker in errors}
+    for worker in errors:
         worker.wait_until_quiet()
-    for _ in range(rounds):
-        for worker in workers:
+    begin = time.perf_counter()
+    for done in range(budget.most):
+        if done >= budget.least and time.perf_counter() - begin > budget.seconds:
+            break
+        for worker in errors:
             seconds[worker.peer.name].append(worker.ask("turn")["seconds"])
             worker.wait_until_quiet()
-    return Timing(seconds, errors)
+    return Timing(seconds, {worker.peer.name: error for worker, error in errors.items()})

@@ -26,6 +26,7 @@ from cases.case import CHECK_RATE, TIMING_RATE
 from peers.peer import Peer, Prepared
 
 TURN_SECONDS = 0.004
+WARM_SECONDS = 0.05  # a call that takes longer is hardly faster for one before it
 
 
 class WorkerError(RuntimeError):
@@ -42,21 +43,25 @@ class Server:
         self.peer = peer
         self.call: Prepared | None = None
         self.calls = 1
+        self.warm_up = True
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to one request."""
         do = request.pop("do")
-        commands = {**self.peer.COMMANDS, "prepare": self.prepare, "turn": self.turn}
+        commands = {**getattr(self.peer, "COMMANDS", {}), "prepare": self.prepare, "turn": self.turn}
         reply: dict[str, Any] = commands[do](**request)
         return reply
 
     def prepare(self, case: str, results: str) -> dict[str, Any]:
-        """Saves the results of `check_calls` calls, then makes the case ready to be timed."""
+        """Saves the results of the first steps, then makes the case ready to be timed; `{"offered": False}`
+        where the library has nothing to do it with."""
         declared = cases.BY_NAME[case]
-        setup = self.peer.SETUPS[declared.op]
+        setup = getattr(self.peer, declared.op, None)
         self.call = None
-        checked = setup(declared.inputs(), declared.sizes, CHECK_RATE)
-        for _ in range(declared.check_calls):
+        checked = setup and setup(declared.inputs(), declared.sizes, CHECK_RATE)
+        if checked is None:
+            return {"offered": False}
+        for _ in range(-(-declared.check_steps // checked.steps)):
             checked.call()
         np.savez(results, **checked.results())
         del checked
@@ -64,15 +69,17 @@ class Server:
         self.calls = 1
         while (seconds := self._time()) < TURN_SECONDS / 2:
             self.calls *= 2
+        self.warm_up = seconds / self.calls < WARM_SECONDS
         self.calls = max(1, round(self.calls * TURN_SECONDS / seconds))
-        return {"calls": self.calls}
+        return {"offered": True, "calls": self.calls}
 
     def turn(self) -> dict[str, Any]:
-        """Seconds a call: the mean of `calls` calls after one that is not counted, which warms the caches."""
+        """Seconds a step: the mean of `calls` calls after one that is not counted, which warms the caches."""
         if self.call is None:
             raise RuntimeError("turn: no case is prepared")
-        self.call.call()
-        return {"seconds": self._time() / self.calls}
+        if self.warm_up:
+            self.call.call()
+        return {"seconds": self._time() / (self.calls * self.call.steps)}
 
     def _time(self) -> float:
         assert self.call is not None
@@ -95,13 +102,16 @@ def serve(module: str, threads: int) -> None:
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 
+    # Not every library can be told a number of threads; all of them look at the cores they may run on.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     try:
         peer = importlib.import_module(f"peers.{module}")
     except ImportError as error:
         say({"absent": str(error)})
         return
     server = Server(peer)
-    say(peer.describe(threads))
+    ops = sorted({case.op for case in cases.ALL if hasattr(peer, case.op)})
+    say({**peer.describe(threads), "ops": ops})
     for line in sys.stdin:
         try:
             say(server.answer(json.loads(line)))

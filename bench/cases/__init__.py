@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from cases import batch_norm, gemm, train_step, updates
+from cases import activations, batch_norm, gemm, losses, networks, updates
 from cases.case import Case
 
-ALL: list[Case] = [*gemm.CASES, *batch_norm.CASES, *updates.CASES, *train_step.CASES]
+# group -> the heading of its table
+GROUPS = {
+    "gemm": "Products",
+    "batch_norm": "Batch-norm",
+    "activation": "Activations",
+    "loss": "Losses and dropout",
+    "update": "Updates",
+    "call": "The call itself: nothing to compute",
+    "step": "One training step",
+    "sweep": "One training step over batch and width",
+}
+_DECLARED = (gemm, batch_norm, activations, losses, updates, networks)
+ALL: list[Case] = sorted(
+    (case for module in _DECLARED for case in module.CASES), key=lambda case: list(GROUPS).index(case.group)
+)
 BY_NAME: dict[str, Case] = {case.name: case for case in ALL}
 
 

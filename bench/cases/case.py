@@ -38,14 +38,15 @@ class Case:
     """One row of the benchmark.
 
     name       what tables print, and the key of the row in the JSON
-    group      "gemm", "batch_norm", "update" or "step"
-    op         which function of each peer's SETUPS prepares it
+    group      which table and which picture it stands in: a key of `cases.GROUPS`
+    op         the function of each peer's module that prepares it; a peer without one sits the case out
     arrays     rng -> the inputs, float32, filled with random numbers
-    expected   inputs in float64 -> results of `check_calls` calls
+    expected   inputs in float64 -> results of the first `check_steps` steps
     tolerance  allowed error of every result, as a share of its largest element
+    flops      arithmetic of a call: every operation of the formula counts as one, exp and sqrt too
     sizes      anything else a peer's setup wants to know
-    flops      floating-point operations a call; 0 where memory is the limit
     stream     memory traffic a call; None where arithmetic is the limit
+    bytes      what must be read and written at least where `stream` does not say it
     """
 
     name: str
@@ -54,11 +55,17 @@ class Case:
     arrays: Callable[[np.random.Generator], Arrays]
     expected: Callable[[Arrays], Arrays]
     tolerance: float
+    flops: float
     sizes: Mapping[str, Any] = field(default_factory=dict)
-    flops: float = 0.0
     stream: Stream | None = None
-    check_calls: int = 1
+    bytes: float = 0.0
+    check_steps: int = 1
     full_only: bool = False
+
+    @property
+    def traffic(self) -> float:
+        """Bytes that must be read and written at least."""
+        return self.stream.read + self.stream.written if self.stream else self.bytes
 
     def inputs(self) -> Arrays:
         """The inputs: the same numbers in every process."""

@@ -1,4 +1,4 @@
-"""GEMM: squares, a layer with its epilogue, the call itself, and the shapes of the main job's network."""
+"""GEMM: squares, layers with their epilogue, dW and dX, few outputs, few rows, and the call itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ def gemm_case(
     n: int,
     note: str = "",
     *,
+    full_only: bool = True,
+    group: str = "gemm",
     epilogue: bool = False,
     trans_a: bool = False,
     trans_b: bool = False,
@@ -32,7 +34,7 @@ def gemm_case(
 
     return Case(
         name=f"GEMM {m}x{k}x{n}{note}",
-        group="gemm",
+        group=group,
         op="gemm",
         arrays=arrays,
         expected=expected,
@@ -40,16 +42,37 @@ def gemm_case(
         tolerance=max(k, 16) * 2.0**-23,
         sizes={"trans_a": trans_a, "trans_b": trans_b, "m": m, "n": n},
         flops=2.0 * m * k * n,
+        bytes=4.0 * (m * k + k * n + m * n),
+        full_only=full_only,
     )
 
 
 CASES = [
-    gemm_case(512, 512, 512),
-    gemm_case(1024, 1024, 1024),
-    gemm_case(128, 784, 512, " + bias + ReLU", epilogue=True),
-    gemm_case(8, 8, 8, " (the call)"),
-    gemm_case(128, 784, 256, " (first layer)"),
-    gemm_case(784, 128, 256, " (its dW)", trans_a=True),
-    gemm_case(128, 128, 256, " (second layer's dX)", trans_b=True),
-    gemm_case(128, 128, 10, " (last layer)"),
+    gemm_case(64, 64, 64),
+    gemm_case(128, 128, 128),
+    gemm_case(256, 256, 256),
+    gemm_case(512, 512, 512, full_only=False),
+    gemm_case(1024, 1024, 1024, full_only=False),
+    gemm_case(2048, 2048, 2048),
+    gemm_case(1024, 784, 256),
+    gemm_case(32, 64, 64, " + bias + ReLU", epilogue=True),
+    gemm_case(128, 784, 512, " + bias + ReLU", epilogue=True, full_only=False),
+    gemm_case(512, 2048, 2048, " + bias + ReLU", epilogue=True),
+    gemm_case(8, 8, 8, " (the call)", group="call", full_only=False),
+    gemm_case(128, 784, 256, " (first layer)", full_only=False),
+    gemm_case(784, 128, 256, " (its dW)", trans_a=True, full_only=False),
+    gemm_case(128, 128, 256, " (second layer's dX)", trans_b=True, full_only=False),
+    gemm_case(128, 128, 10, " (last layer)", full_only=False),
+    gemm_case(128, 128, 10, " (its dW)", trans_a=True),
+    gemm_case(128, 10, 128, " (its dX)", trans_b=True),
+    gemm_case(784, 128, 512, " (dW)", trans_a=True),
+    gemm_case(128, 512, 512, " (dX)", trans_b=True),
+    gemm_case(2048, 512, 2048, " (dW)", trans_a=True),
+    gemm_case(512, 2048, 2048, " (dX)", trans_b=True),
+    gemm_case(64, 64, 1),
+    gemm_case(128, 512, 10),
+    gemm_case(512, 2048, 10),
+    gemm_case(4096, 256, 15),
+    gemm_case(1, 784, 128),
+    gemm_case(8, 1024, 1024),
 ]

@@ -1,4 +1,4 @@
-"""The peers: fastnn, NumPy as shipped and with OpenBLAS told to use AVX-512, PyTorch."""
+"""The peers: fastnn, NumPy as shipped and with OpenBLAS told to use AVX-512, and what `--vs` names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ NUMPY_SKYLAKEX = Peer(
     environment={"OPENBLAS_CORETYPE": "SkylakeX"},
     needs_cpu_flag="avx512f",
 )
-TORCH = Peer("torch", "PyTorch", "torch_peer")
 
 ALWAYS = [FASTNN, NUMPY, NUMPY_SKYLAKEX]
-OPTIONAL = {peer.name: peer for peer in (TORCH,)}
+OPTIONAL = {
+    peer.name: peer
+    for peer in (
+        Peer("torch", "PyTorch", "torch_peer"),
+        Peer("torch-compile", "torch.compile", "torch_compile_peer"),
+        Peer("jax", "JAX", "jax_peer"),
+        Peer("jax-scan", "JAX scan", "jax_scan_peer"),
+        Peer("sklearn", "scikit-learn", "sklearn_peer"),
+        Peer("deepspeed", "DeepSpeed", "deepspeed_peer", environment={"DS_ACCELERATOR": "cpu"}),
+    )
+}
 TITLES = {peer.name: peer.title for peer in (*ALWAYS, *OPTIONAL.values())}

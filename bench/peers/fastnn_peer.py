@@ -1,23 +1,23 @@
-"""fastnn: every operation through its public function, and the machine's limits as its compiled module
-measures them.
-"""
+"""fastnn: every operation through its public function."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import fastnn
 import numpy as np
-from fastnn import _core, data, losses, nn, ops, optim, schedulers
+from fastnn import losses, ops, optim
 
 from cases.case import Array, Arrays
-from cases.train_step import weights_of
-from job import BATCH, EPOCHS, RATE, WIDTHS, Files
-from peers.peer import Prepared, Setup
+from cases.losses import P, dropout_results
+from cases.networks import weights_of
+from cases.updates import DECAY
+from peers import fastnn_job
+from peers.fastnn_network import network, weights
+from peers.peer import Prepared
+
+COMMANDS = fastnn_job.COMMANDS
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -41,8 +41,9 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
 def batch_norm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     x, gamma, beta, y = v["x"], v["gamma"], v["beta"], np.empty_like(v["x"])
     running_mean, running_var = np.zeros_like(gamma), np.ones_like(gamma)
+    activation = "relu" if sizes["relu"] else None
     return Prepared(
-        lambda: ops.batch_norm(x, gamma, beta, running_mean, running_var, out=y),
+        lambda: ops.batch_norm(x, gamma, beta, running_mean, running_var, activation=activation, out=y),
         lambda: {"y": y, "running_mean": running_mean, "running_var": running_var},
     )
 
@@ -51,8 +52,9 @@ def batch_norm_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepa
     dy, x, gamma = v["dy"], v["x"], v["gamma"]
     _, mean, rstd = ops.batch_norm(x, gamma, v["beta"])
     out = np.empty_like(x), np.empty_like(gamma), np.empty_like(gamma)
+    relu: dict[str, Any] = {"activation": "relu", "y": v["y"]} if sizes["relu"] else {}
     return Prepared(
-        lambda: ops.batch_norm_backward(dy, x, gamma, mean, rstd, out=out),
+        lambda: ops.batch_norm_backward(dy, x, gamma, mean, rstd, out=out, **relu),
         lambda: dict(zip(("dx", "dgamma", "dbeta"), out, strict=True)),
     )
 
@@ -79,14 +81,14 @@ def update_results(params: list[Array]) -> Arrays:
     return {f"p{i}": p for i, p in enumerate(params)}
 
 
-def adam(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+def adam(v: Arrays, sizes: Mapping[str, Any], lr: float, **decay: Any) -> Prepared:
     params, grads, m, second = update_lists(v, sizes, 2)
     step = 0
 
     def call() -> None:
         nonlocal step
         step += 1
-        ops.adam_(params, grads, m, second, step=step, lr=lr)
+        ops.adam_(params, grads, m, second, step=step, lr=lr, **decay)
 
     return Prepared(call, lambda: update_results(params))
 
@@ -101,26 +103,82 @@ def momentum(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: ops.momentum_(params, grads, velocity, lr=lr), lambda: update_results(params))
 
 
-def network(seed: int | None = None) -> nn.Sequential:
-    """The network of the main job."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(WIDTHS[:-1]):
-        layers += [nn.Linear(fan_in, fan_out, bias=False), nn.BatchNorm1d(fan_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(WIDTHS[-2], WIDTHS[-1]), seed=seed)
+def sgd(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    params, grads = update_lists(v, sizes, 0)
+    return Prepared(lambda: ops.sgd_(params, grads, lr=lr), lambda: update_results(params))
 
 
-def weights(model: nn.Sequential) -> list[Array]:
-    """The memory of the Linear weights, in order."""
-    return [p.data for p in model.parameters() if p.data.ndim == 2]
+def adagrad(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    params, grads, total = update_lists(v, sizes, 1)
+    return Prepared(lambda: ops.adagrad_(params, grads, total, lr=lr), lambda: update_results(params))
+
+
+def adamw(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return adam(v, sizes, lr, weight_decay=DECAY, decoupled=True)
+
+
+def activation(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    x, kind, y = v["x"], sizes["kind"], np.empty_like(v["x"])
+    return Prepared(lambda: ops.activation(x, kind, out=y), lambda: {"y": y})
+
+
+def activation_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    dy, x, y, kind, dx = v["dy"], v["x"], v["y"], sizes["kind"], np.empty_like(v["x"])
+    return Prepared(lambda: ops.activation_backward(dy, x, kind, y=y, out=dx), lambda: {"dx": dx})
+
+
+def loss(function: Any, *arguments: Array) -> Prepared:
+    """A loss function that returns its value and gradient."""
+    found: dict[str, Array] = {}
+
+    def call() -> None:
+        found["value"], found["gradient"] = function(*arguments)
+
+    return Prepared(call, lambda: {key: np.asarray(value) for key, value in found.items()})
+
+
+def softmax_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return loss(ops.softmax_cross_entropy, v["logits"], v["labels"])
+
+
+def sigmoid_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return loss(ops.sigmoid_cross_entropy, v["logits"], v["targets"])
+
+
+def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return loss(ops.mse, v["pred"], v["target"])
+
+
+def dropout(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    x, step = v["x"], 0
+    found: dict[str, Array] = {}
+
+    def call() -> None:
+        nonlocal step
+        step += 1
+        found["y"] = ops.dropout(x, P, seed=0, step=step)
+
+    return Prepared(call, lambda: dropout_results(x, found["y"]))
+
+
+def dropout_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    """The same mask on dy: drawn again, since nothing of it is stored."""
+    dy = v["dy"]
+    found: dict[str, Array] = {}
+
+    def call() -> None:
+        found["dx"] = ops.dropout(dy, P, seed=0, step=1)
+
+    return Prepared(call, lambda: dropout_results(dy, found["dx"]))
 
 
 def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
-    model = network(0)
+    model = network(sizes["widths"], batch_norm=sizes["batch_norm"], seed=0)
     for memory, initial in zip(weights(model), weights_of(v), strict=True):
         memory[...] = initial
     trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=lr))
     X, Y, order = v["X"], v["Y"], v["order"]
-    x = np.empty((BATCH, WIDTHS[0]), np.float32)
+    x = np.empty((sizes["batch"], X.shape[1]), np.float32)
     values: list[float] = []
 
     def call() -> None:
@@ -131,110 +189,4 @@ def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(call, lambda: {"losses": np.array(values)})
 
 
-class Job:
-    """The main job: one run of a seed."""
-
-    def __init__(self, seed: int) -> None:
-        (self.X, self.Y), (self.X_test, self.Y_test) = data.digits()
-        self.model = network(seed)
-        steps = EPOCHS * data.steps_per_epoch(len(self.X), BATCH)
-        schedule = schedulers.CosineAnnealingDecay(RATE, T_max=steps)
-        optimizer = optim.Adam(self.model.parameters(), lr=schedule)
-        self.trainer = fastnn.Trainer(self.model, losses.CrossEntropyLoss(), optimizer, seed=seed)
-        self.seed = seed
-
-
-_running: list[Job] = []
-
-
-def share_job(folder: str, seeds: list[int]) -> dict[str, Any]:
-    """Writes the digits, and each seed's initial weights and row orders, for the other processes."""
-    (X, Y), (X_test, Y_test) = data.digits()
-    digits = dict(zip(Files.DIGITS_KEYS, (X, Y, X_test, Y_test), strict=True))
-    np.savez(Path(folder) / Files.DIGITS, **digits)
-    ids = np.arange(len(X))
-    for seed in seeds:
-        epochs = [data.batches(ids, ids, BATCH, seed=seed, epoch=epoch) for epoch in range(EPOCHS)]
-        rows = np.array([np.concatenate([batch for batch, _ in epoch]) for epoch in epochs])
-        initial = dict(zip(Files.WEIGHT_KEYS, weights(network(seed)), strict=True))
-        np.savez(Path(folder) / Files.run(seed), rows=rows, **initial)
-    return {}
-
-
-def first_losses(folder: str, seed: int, steps: int) -> dict[str, Any]:
-    """The losses of the first steps, by `Trainer.step`; the sides that the ReLUs took go into a file.
-
-    The layers are called one by one to see those sides; nothing but the running statistics notices.
-    """
-    job, found = Job(seed), []
-    masks: dict[str, list[Array]] = {}
-    for (x, y), _ in zip(data.batches(job.X, job.Y, BATCH, seed=seed), range(steps), strict=False):
-        h = x
-        for index, layer in enumerate(job.model):
-            h = layer(h)
-            if isinstance(layer, nn.ReLU):
-                masks.setdefault(str(index), []).append(np.packbits(h > 0, axis=-1))
-        found.append(job.trainer.step(x, y))
-    np.savez(Path(folder) / Files.masks(seed), **{key: np.array(packed) for key, packed in masks.items()})
-    return {"losses": found}
-
-
-def start(folder: str, seed: int) -> dict[str, Any]:
-    """Makes the run of this seed ready."""
-    _running[:] = [Job(seed)]
-    return {}
-
-
-def epoch() -> dict[str, Any]:
-    """One timed epoch of `Trainer.fit`, then the accuracy on the test digits, untimed."""
-    job = _running[0]
-    begin = time.perf_counter()
-    history = job.trainer.fit(job.X, job.Y, batch_size=BATCH, epochs=1, progress=False)
-    seconds = time.perf_counter() - begin
-    accuracy = job.trainer.evaluate(job.X_test, job.Y_test)["accuracy"]
-    return {"seconds": seconds, "loss": history["loss"][-1], "accuracy": accuracy}
-
-
-def limit(kind: str, isa: str, threads: int, footprint: float = 0) -> dict[str, Any]:
-    """FLOP/s ("fma") or bytes/s ("read", "copy", "update" over `footprint` bytes in all) of one
-    configuration.
-    """
-    before = fastnn.get_isa(), fastnn.get_num_threads()
-    fastnn.set_isa(isa)
-    fastnn.set_num_threads(threads)
-    try:
-        if kind == "fma":
-            return {"rate": _core.limit_fma()}
-        return {"rate": _core.limit_stream(kind, max(64, int(footprint / 4 / threads)))}
-    finally:
-        fastnn.set_isa(before[0])
-        fastnn.set_num_threads(before[1])
-
-
-def call_overhead(calls: int = 100_000) -> dict[str, Any]:
-    """Seconds of a call into the compiled module that does nothing, and of an empty parallel region."""
-    empty = _core.empty_call
-    begin = time.perf_counter()
-    for _ in range(calls):
-        empty()
-    return {"empty_call": (time.perf_counter() - begin) / calls, "fork_join": _core.fork_join(10_000)}
-
-
-SETUPS: dict[str, Setup] = {
-    "gemm": gemm,
-    "batch_norm": batch_norm,
-    "batch_norm_backward": batch_norm_backward,
-    "batch_norm_both": batch_norm_both,
-    "adam": adam,
-    "rmsprop": rmsprop,
-    "momentum": momentum,
-    "train_step": train_step,
-}
-COMMANDS = {
-    "share_job": share_job,
-    "first_losses": first_losses,
-    "start": start,
-    "epoch": epoch,
-    "limit": limit,
-    "call_overhead": call_overhead,
-}
+swept_step = train_step

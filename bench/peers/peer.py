@@ -13,22 +13,24 @@ from cases.case import Arrays
 
 @dataclass
 class Prepared:
-    """A case made ready by a peer: `call()` does the work once, `results()` shows what came out."""
+    """A case made ready by a peer: `call()` does `steps` steps, `results()` shows what came out."""
 
     call: Callable[[], object]
     results: Callable[[], Arrays]
+    steps: int = 1
 
 
-# setup(inputs, sizes, lr) -> Prepared: arrays in the peer's own form, nothing left to allocate while timing
-Setup = Callable[[Arrays, Mapping[str, Any], float], Prepared]
+# setup(inputs, sizes, lr) -> Prepared: arrays in the peer's own form, nothing left to allocate while timing.
+# None: the library has nothing to do this case with.
+Setup = Callable[[Arrays, Mapping[str, Any], float], "Prepared | None"]
 
 
 @dataclass(frozen=True)
 class Peer:
     """A library to time, in a process of its own.
 
-    `module` (in bench/peers) has `describe(threads) -> dict`, `SETUPS: dict[str, Setup]` and
-    `COMMANDS: dict[str, Callable[..., dict]]`; importing it imports the library.
+    `module` (in bench/peers) has `describe(threads) -> dict`, a `Setup` under the name of every op the
+    library has, and may have `COMMANDS: dict[str, Callable[..., dict]]`; importing it imports the library.
     """
 
     name: str

@@ -12,11 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cases.activations import SELU_ALPHA, SELU_SCALE, SLOPE
 from cases.batch_norm import EPS, MOMENTUM
 from cases.case import Arrays
-from cases.train_step import weights_of
-from job import BATCH, WIDTHS
-from peers.peer import Prepared, Setup
+from cases.losses import P, dropout_results
+from cases.networks import weights_of
+from cases.updates import DECAY
+from peers.peer import Prepared
+
+aten = torch.ops.aten
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -45,16 +49,75 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: torch.addmm(bias, a, b, out=c).relu_(), lambda: shown({"c": c}))
 
 
+# kind -> (function of x and out, function of dy, x, y and out)
+ACTIVATIONS: dict[str, tuple[Any, Any]] = {
+    "relu": (
+        lambda x, out: torch.clamp_min(x, 0, out=out),
+        lambda dy, x, y, out: aten.threshold_backward.grad_input(dy, y, 0, grad_input=out),
+    ),
+    "leaky_relu": (
+        lambda x, out: aten.leaky_relu.out(x, SLOPE, out=out),
+        lambda dy, x, y, out: aten.leaky_relu_backward.grad_input(dy, x, SLOPE, False, grad_input=out),
+    ),
+    "sigmoid": (
+        lambda x, out: torch.sigmoid(x, out=out),
+        lambda dy, x, y, out: aten.sigmoid_backward.grad_input(dy, y, grad_input=out),
+    ),
+    "tanh": (
+        lambda x, out: torch.tanh(x, out=out),
+        lambda dy, x, y, out: aten.tanh_backward.grad_input(dy, y, grad_input=out),
+    ),
+    "gelu": (
+        lambda x, out: aten.gelu.out(x, out=out),
+        lambda dy, x, y, out: aten.gelu_backward.grad_input(dy, x, grad_input=out),
+    ),
+    "gelu_tanh": (
+        lambda x, out: aten.gelu.out(x, approximate="tanh", out=out),
+        lambda dy, x, y, out: aten.gelu_backward.grad_input(dy, x, approximate="tanh", grad_input=out),
+    ),
+    "silu": (
+        lambda x, out: aten.silu.out(x, out=out),
+        lambda dy, x, y, out: aten.silu_backward.grad_input(dy, x, grad_input=out),
+    ),
+    "elu": (
+        lambda x, out: aten.elu.out(x, 1, 1, 1, out=out),
+        lambda dy, x, y, out: aten.elu_backward.grad_input(dy, 1, 1, 1, True, y, grad_input=out),
+    ),
+    "selu": (
+        lambda x, out: aten.elu.out(x, SELU_ALPHA, SELU_SCALE, 1, out=out),
+        lambda dy, x, y, out: aten.elu_backward.grad_input(
+            dy, SELU_ALPHA, SELU_SCALE, 1, True, y, grad_input=out
+        ),
+    ),
+    "softplus": (
+        lambda x, out: aten.softplus.out(x, 1, 20, out=out),
+        lambda dy, x, y, out: aten.softplus_backward.grad_input(dy, x, 1, 20, grad_input=out),
+    ),
+}
+
+
+def activation(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    x, function = own(v)["x"], ACTIVATIONS[sizes["kind"]][0]
+    y = torch.empty_like(x)
+    return Prepared(lambda: function(x, y), lambda: shown({"y": y}))
+
+
+def activation_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    t, function = own(v), ACTIVATIONS[sizes["kind"]][1]
+    dy, x, y, dx = t["dy"], t["x"], t["y"], torch.empty_like(t["x"])
+    return Prepared(lambda: function(dy, x, y, dx), lambda: shown({"dx": dx}))
+
+
 def batch_norm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     t = own(v)
     x, gamma, beta = t["x"], t["gamma"], t["beta"]
     running_mean, running_var = torch.zeros_like(gamma), torch.ones_like(gamma)
     results: dict[str, Tensor] = {"running_mean": running_mean, "running_var": running_var}
+    relu = sizes["relu"]
 
     def call() -> None:
-        results["y"] = torch.native_batch_norm(
-            x, gamma, beta, running_mean, running_var, True, MOMENTUM, EPS
-        )[0]
+        y = torch.native_batch_norm(x, gamma, beta, running_mean, running_var, True, MOMENTUM, EPS)[0]
+        results["y"] = y.relu_() if relu else y
 
     return Prepared(call, lambda: shown(results))
 
@@ -63,12 +126,13 @@ def batch_norm_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepa
     t = own(v)
     x, dy, gamma = t["x"], t["dy"], t["gamma"]
     _, mean, rstd = torch.native_batch_norm(x, gamma, t["beta"], None, None, True, MOMENTUM, EPS)
-    backward = torch.ops.aten.native_batch_norm_backward
+    y = t["y"] if sizes["relu"] else None
     results: dict[str, Tensor] = {}
 
     def call() -> None:
-        results["dx"], results["dgamma"], results["dbeta"] = backward(
-            dy, x, gamma, None, None, mean, rstd, True, EPS, [True, True, True]
+        masked = dy if y is None else aten.threshold_backward(dy, y, 0)
+        results["dx"], results["dgamma"], results["dbeta"] = aten.native_batch_norm_backward(
+            masked, x, gamma, None, None, mean, rstd, True, EPS, [True, True, True]
         )
 
     return Prepared(call, lambda: shown(results))
@@ -78,14 +142,13 @@ def batch_norm_both(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     t = own(v)
     x, dy, gamma, beta = t["x"], t["dy"], t["gamma"], t["beta"]
     running_mean, running_var = torch.zeros_like(gamma), torch.ones_like(gamma)
-    backward = torch.ops.aten.native_batch_norm_backward
     results: dict[str, Tensor] = {}
 
     def call() -> None:
         results["y"], mean, rstd = torch.native_batch_norm(
             x, gamma, beta, running_mean, running_var, True, MOMENTUM, EPS
         )
-        results["dx"], results["dgamma"], results["dbeta"] = backward(
+        results["dx"], results["dgamma"], results["dbeta"] = aten.native_batch_norm_backward(
             dy, x, gamma, running_mean, running_var, mean, rstd, True, EPS, [True, True, True]
         )
 
@@ -93,7 +156,7 @@ def batch_norm_both(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
 
 
 def update(v: Arrays, sizes: Mapping[str, Any], make: Any) -> Prepared:
-    """An optimizer's `step()` on parameters whose gradients stay as they are."""
+    """The `step` of the optimizer that `make` makes, on parameters whose gradients stay as they are."""
     t = own(v)
     params = [t[f"p{i}"].requires_grad_() for i in range(sizes["arrays"])]
     for i, p in enumerate(params):
@@ -115,28 +178,111 @@ def momentum(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return update(v, sizes, lambda params: torch.optim.SGD(params, lr=lr, momentum=0.9, fused=True))
 
 
-def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
-    t = own({key: v[key] for key in ("X", "Y", "order")})
+def sgd(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return update(v, sizes, lambda params: torch.optim.SGD(params, lr=lr, fused=True))
+
+
+def adagrad(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return update(v, sizes, lambda params: torch.optim.Adagrad(params, lr=lr, fused=True))
+
+
+def adamw(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return update(v, sizes, lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=DECAY, fused=True))
+
+
+def softmax_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    """What autograd runs for `cross_entropy` and its backward, without autograd."""
+    t = own(v)
+    logits, labels, one = t["logits"], t["labels"], torch.ones(())
+    results: dict[str, Tensor] = {}
+
+    def call() -> None:
+        log_p = torch.log_softmax(logits, 1)
+        value, weight = aten.nll_loss_forward(log_p, labels, None, 1, -100)
+        dlog_p = aten.nll_loss_backward(one, log_p, labels, None, 1, -100, weight)
+        gradient = aten._log_softmax_backward_data(dlog_p, log_p, 1, torch.float32)
+        results.update(value=value, gradient=gradient)
+
+    return Prepared(call, lambda: shown(results))
+
+
+def sigmoid_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    t = own(v)
+    logits, targets = t["logits"], t["targets"]
+    results: dict[str, Tensor] = {}
+
+    def call() -> None:
+        results["value"] = aten.binary_cross_entropy_with_logits(logits, targets)
+        results["gradient"] = torch.sigmoid(logits).sub_(targets).div_(logits.numel())
+
+    return Prepared(call, lambda: shown(results))
+
+
+def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    t = own(v)
+    pred, target, one = t["pred"], t["target"], torch.ones(())
+    results: dict[str, Tensor] = {}
+
+    def call() -> None:
+        results["value"] = aten.mse_loss(pred, target)
+        results["gradient"] = aten.mse_loss_backward(one, pred, target, 1)
+
+    return Prepared(call, lambda: shown(results))
+
+
+def dropout(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    x = own(v)["x"]
+    results: dict[str, Tensor] = {}
+
+    def call() -> None:
+        results["y"], results["mask"] = torch.native_dropout(x, P, True)
+
+    return Prepared(call, lambda: dropout_results(v["x"], results["y"].numpy()))
+
+
+def dropout_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    t = own(v)
+    dy, mask = t["dy"], torch.native_dropout(t["x"], P, True)[1]
+    results: dict[str, Tensor] = {}
+
+    def call() -> None:
+        results["dx"] = aten.native_dropout_backward(dy, mask, 1 / (1 - P))
+
+    return Prepared(call, lambda: dropout_results(v["dy"], results["dx"].numpy()))
+
+
+def network(v: Arrays, sizes: Mapping[str, Any]) -> torch.nn.Sequential:
+    """The case's network with its initial weights."""
     layers: list[torch.nn.Module] = []
-    for fan_in, fan_out in pairwise(WIDTHS[:-1]):
-        layers += [
-            torch.nn.Linear(fan_in, fan_out, bias=False),
-            torch.nn.BatchNorm1d(fan_out),
-            torch.nn.ReLU(),
-        ]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(WIDTHS[-2], WIDTHS[-1]))
+    batch_norm = sizes["batch_norm"]
+    for fan_in, fan_out in pairwise(sizes["widths"][:-1]):
+        layers.append(torch.nn.Linear(fan_in, fan_out, bias=not batch_norm))
+        layers += [torch.nn.BatchNorm1d(fan_out), torch.nn.ReLU()] if batch_norm else [torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(*sizes["widths"][-2:]))
+    linear = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
     with torch.no_grad():
-        for p, initial in zip((p for p in model.parameters() if p.ndim == 2), weights_of(v), strict=True):
-            p.copy_(torch.from_numpy(initial).T)
-        model[-1].bias.zero_()
+        for layer, initial in zip(linear, weights_of(v), strict=True):
+            layer.weight.copy_(torch.from_numpy(initial).T)
+            if layer.bias is not None:
+                layer.bias.zero_()
+    return model
+
+
+def train_step(
+    v: Arrays, sizes: Mapping[str, Any], lr: float, compiled: Any = lambda function: function
+) -> Prepared:
+    """`compiled`: what the function from a batch to its loss goes through."""
+    t = own({key: v[key] for key in ("X", "Y", "order")})
+    model = network(v, sizes)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    x = torch.empty((BATCH, WIDTHS[0]))
+    loss_of = compiled(lambda x, y: torch.nn.functional.cross_entropy(model(x), y))
+    x = torch.empty((sizes["batch"], t["X"].shape[1]))
     values: list[float] = []
 
     def call() -> None:
         rows = t["order"][len(values) % len(t["order"])]
         torch.index_select(t["X"], 0, rows, out=x)
-        loss = torch.nn.functional.cross_entropy(model(x), t["Y"][rows])
+        loss = loss_of(x, t["Y"][rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -145,14 +291,4 @@ def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(call, lambda: {"losses": np.array(values)})
 
 
-SETUPS: dict[str, Setup] = {
-    "gemm": gemm,
-    "batch_norm": batch_norm,
-    "batch_norm_backward": batch_norm_backward,
-    "batch_norm_both": batch_norm_both,
-    "adam": adam,
-    "rmsprop": rmsprop,
-    "momentum": momentum,
-    "train_step": train_step,
-}
-COMMANDS: dict[str, Any] = {}
+swept_step = train_step
