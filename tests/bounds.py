@@ -220,7 +220,8 @@ def elementwise_loss_bounds(name, pred, target, sample_weight=None, **numbers):
     value, dpred = getattr(ref, name)(pred, target, sample_weight, **numbers)
     own, slope = 4.0 * value, 2.0 * np.abs(dpred)
     if name == "sigmoid_cross_entropy":
-        sigmoid = np.exp(-np.logaddexp(0.0, -ref.f64(pred)))
+        with np.errstate(invalid="ignore"):
+            sigmoid = np.exp(-np.logaddexp(0.0, -ref.f64(pred)))
         _, slope = ref.elementwise_loss(
             sigmoid, 4.0 * sigmoid + 2.0 * ref.f64(target), sample_weight, mean=True
         )

@@ -9,6 +9,7 @@ import numpy as np
 import reference as ref
 from draws import Example
 from fastnn import ops
+from reference_dropout import dropout_mask
 
 ROWS = {}  # name in fastnn.ops -> function of a Source that returns an Example
 
@@ -81,30 +82,54 @@ def linear_backward(s):
 # ---- activation --------------------------------------------------------------------------------------------
 
 
-ACTIVATIONS = {"relu": (lambda x: exact(ref.relu(x)), lambda dy, x: exact(ref.relu_backward(dy, x)))}
-
-
 @row
 def activation(s):
-    shape, kind = s.shape(), s.choose(*ACTIVATIONS)
+    shape, kind = s.shape(), s.choose(*ref.ACTIVATIONS)
     outputs = {"out": s.output(shape)} if s.flag() else {}
+
+    def want(x, out=None):
+        y = ref.activation(x, kind)
+        return [(y, bounds.activation_bound(kind, x, y))]
+
     return Example(
-        {"x": s.input(shape)},
-        outputs,
-        lambda x, out=None: [ops.activation(x, kind, out=out)],
-        lambda x, out=None: [ACTIVATIONS[kind][0](x)],
+        {"x": s.input(shape)}, outputs, lambda x, out=None: [ops.activation(x, kind, out=out)], want
     )
 
 
 @row
 def activation_backward(s):
-    shape, kind = s.shape(), s.choose(*ACTIVATIONS)
+    shape, kind = s.shape(), s.choose(*ref.ACTIVATIONS)
     outputs = {"out": s.output(shape)} if s.flag() else {}
+
+    def want(dy, x, out=None):
+        if kind == "relu":
+            return [exact(ref.relu_backward(dy, x))]  # a mask: where x <= 0 no NaN of dy passes
+        return [(ref.activation_backward(dy, x, kind), bounds.activation_backward_bound(dy, kind))]
+
     return Example(
         {"dy": s.input(shape), "x": s.input(shape)},
         outputs,
         lambda dy, x, out=None: [ops.activation_backward(dy, x, kind, out=out)],
-        lambda dy, x, out=None: [ACTIVATIONS[kind][1](dy, x)],
+        want,
+    )
+
+
+@row
+def dropout(s):
+    shape, p, seed, step = s.shape(), s.choose(0.0, 0.2, 0.5, 1.0), s.integer(0, 99), s.integer(0, 99)
+    outputs = {"out": s.output(shape)} if s.flag() else {}
+
+    def want(x, out=None):
+        mask = dropout_mask(shape, p, seed, step)
+        kept = ref.f64(x) * ref.coefficient(1.0 / (1.0 - p)) if p < 1.0 else 0.0
+        y = np.where(mask, kept, 0.0)
+        return [(y, bounds.EPS * np.abs(y))]
+
+    return Example(
+        {"x": s.input(shape)},
+        outputs,
+        lambda x, out=None: [ops.dropout(x, p, seed=seed, step=step, out=out)],
+        want,
     )
 
 
@@ -232,6 +257,46 @@ def softmax_cross_entropy(s):
     return Example(inputs, {}, call, want, quiet=("sample_weight",))
 
 
+def elementwise_loss(s, name, **numbers):
+    shape = (s.size(1, 70), s.size(1, 9))[: s.integer(1, 2)]
+    kinds = ("positive",) if name == "sigmoid_cross_entropy" else ("normal", "integer", "offset")
+    inputs = {"pred": s.input(shape), "target": s.input(shape, *kinds)}
+    if s.flag():
+        inputs["sample_weight"] = s.input(shape[0], "positive")
+
+    def call(pred, target, sample_weight=None):
+        value, dpred = getattr(ops, name)(pred, target, sample_weight=sample_weight, **numbers)
+        return [np.array(value, np.float32), dpred]
+
+    def want(pred, target, sample_weight=None):
+        arrays = pred, target, sample_weight
+        value, dpred = getattr(ref, name)(*arrays, **numbers)
+        value_bound, bound = bounds.elementwise_loss_bounds(name, *arrays, **numbers)
+        return [(np.array(value), value_bound + bounds.EPS * abs(value)), (dpred, bound)]
+
+    return Example(inputs, {}, call, want, quiet=("sample_weight",))
+
+
+@row
+def sigmoid_cross_entropy(s):
+    return elementwise_loss(s, "sigmoid_cross_entropy")
+
+
+@row
+def mse(s):
+    return elementwise_loss(s, "mse")
+
+
+@row
+def quadratic_cost(s):
+    return elementwise_loss(s, "quadratic_cost")
+
+
+@row
+def huber(s):
+    return elementwise_loss(s, "huber", delta=s.choose(1.0, 0.3))
+
+
 # ---- updates -----------------------------------------------------------------------------------------------
 
 
@@ -282,6 +347,11 @@ def rmsprop_(s):
     return update(
         s, "rmsprop", {"square_avg": SQUARE}, lr=1e-2, rho=s.choose(0.9, 0.99), eps=s.choose(1e-8, 1e-3)
     )
+
+
+@row
+def adagrad_(s):
+    return update(s, "adagrad", {"square_sum": SQUARE}, lr=1e-2, eps=s.choose(1e-10, 1e-3))
 
 
 @row

@@ -1,6 +1,7 @@
-"""Every row of bad_input.py and bad_input_losses.py raises what it says and changes no array."""
+"""Every row of the bad_input tables raises what it says and changes no array."""
 
 import bad_input
+import bad_input_activation
 import bad_input_losses
 import layouts
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from bad_input import F32, array, good
 from fastnn import ops
 
-ROWS = [*bad_input.ROWS, *bad_input_losses.ROWS]
+ROWS = [*bad_input.ROWS, *bad_input_activation.ROWS, *bad_input_losses.ROWS]
 
 
 def snapshot(value):

@@ -7,10 +7,10 @@ import guard
 import layouts
 import numpy as np
 import pytest
-import reference as ref
 import shapes
 from bounds import assert_bits
 from fastnn import ops
+from reference_dropout import dropout_bits, dropout_mask
 
 BLOCK = 16384  # elements that share one key
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-30, 3e38, -3e38], np.float32)
@@ -20,7 +20,7 @@ def assert_dropped(got, x, p, seed, step):
     """got is x times float32(1 / (1 - p)), rounded once, where the reference keeps, and +0 elsewhere."""
     scale = np.float32(1.0 / (1.0 - p)) if p < 1 else np.float32(0)
     with np.errstate(all="ignore"):
-        assert_bits(got, np.where(ref.dropout_mask(x.shape, p, seed, step), x * scale, np.float32(0)))
+        assert_bits(got, np.where(dropout_mask(x.shape, p, seed, step), x * scale, np.float32(0)))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.75, 0.999, 1.0])
@@ -57,7 +57,7 @@ def test_bits_are_a_permutation_of_the_starts_of_a_key():
     """So an element's chance to be kept is exact; here on every 2^16th start."""
     starts = np.arange(2**16, dtype=np.uint32) << np.uint32(16)
     for middle in (0, 0x12345678, 0xFFFFFFFF):
-        bits = ref.dropout_bits(starts, np.uint32(middle))
+        bits = dropout_bits(starts, np.uint32(middle))
         assert len(np.unique(bits)) == len(starts)
 
 
@@ -73,7 +73,7 @@ def test_special_values(isa):
         x = np.concatenate([np.ones(shift, np.float32), SPECIAL, SPECIAL, SPECIAL])
         for p in (0.0, 0.5, 1.0):
             y = ops.dropout(x, p, seed=shift, step=1)
-            keep = ref.dropout_mask(x.shape, p, shift, 1)
+            keep = dropout_mask(x.shape, p, shift, 1)
             assert not y[~keep].view(np.uint32).any()
             with np.errstate(all="ignore"):
                 want = x[keep] * np.float32(1.0 / (1.0 - p) if p < 1 else 1)

@@ -5,6 +5,7 @@ import pytest
 import reference as ref
 from custom import Scale, Square
 from fastnn import losses, nn
+from reference_dropout import dropout_mask
 
 # float32 rounding through a few layers; a wrong term or factor is off by far more
 RELATIVE = 2e-5
@@ -52,7 +53,7 @@ def renamed(parameters, prefix):
 def masks_of(model):
     """What every Dropout kept in its last training forward."""
     return {
-        f"{name}.": ref.dropout_mask(layer._saved[0], layer.p, layer.seed, layer._saved[1])
+        f"{name}.": dropout_mask(layer._saved[0], layer.p, layer.seed, layer._saved[1])
         for name, layer in model.named_modules()
         if isinstance(layer, nn.Dropout)
     }
