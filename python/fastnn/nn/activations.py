@@ -173,7 +173,7 @@ class Softplus(Activation):
     >>> import numpy as np
     >>> from fastnn import nn
     >>> nn.Softplus()(np.array([-200.0, 0.0, 200.0])).round(4)
-    array([  0.    ,   0.6932, 200.    ], dtype=float32)
+    array([  0.    ,   0.6931, 200.    ], dtype=float32)
     """
 
     kind = "softplus"
