@@ -64,8 +64,8 @@ take, a wrong shape, partial overlap or an ``out`` that cannot be written in pla
 >>> ops.activation_backward(dy, x, "relu")
 array([0., 0., 1.], dtype=float32)
 >>> y = ops.activation(x, "tanh")
->>> ops.activation_backward(dy, x, "tanh", y=y)
-array([0.41997433, 1.        , 0.07065082], dtype=float32)
+>>> ops.activation_backward(dy, x, "tanh", y=y).round(3)
+array([0.42 , 1.   , 0.071], dtype=float32)
 )";
 
 // The alpha of the kinds that have one.

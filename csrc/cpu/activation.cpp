@@ -18,12 +18,18 @@ FASTNN_INLINE void each_vec(const Tile& t, F f) {
     }
 }
 
+// The tile is copied: stores through vector types may alias it, and its pointers would be read every time.
 template <class F>
-FASTNN_INLINE void forward(const ActivationTile& tile, F formula) {
+FASTNN_INLINE void forward_vectors(const ActivationTile& tile, F formula) {
     const ActivationTile t = tile;
     each_vec(t, [&](Index r, Index j, int lanes) FASTNN_BODY {
-        vstore(t.y + r * t.y_row + j, lanewise(formula, vload(t.x + r * t.x_row + j, lanes)), lanes);
+        vstore(t.y + r * t.y_row + j, formula(vload(t.x + r * t.x_row + j, lanes)), lanes);
     });
+}
+
+template <class F>
+FASTNN_INLINE void forward(const ActivationTile& t, F formula) {
+    forward_vectors(t, [&](const Vec& x) FASTNN_BODY { return lanewise(formula, x); });
 }
 
 template <class F>
@@ -73,9 +79,7 @@ FASTNN_FLAT void activate(Activation kind, float alpha, const ActivationTile& t)
             return;
         case Activation::relu:
             // On vectors, whose maximum flushes a denormal; the compiler may choose one float by a mask.
-            return each_vec(t, [&](Index r, Index j, int lanes) FASTNN_BODY {
-                vstore(t.y + r * t.y_row + j, relu(vload(t.x + r * t.x_row + j, lanes)), lanes);
-            });
+            return forward_vectors(t, [](const Vec& x) FASTNN_BODY { return relu(x); });
         case Activation::leaky_relu:
             return forward(t,
                            [=](auto x) FASTNN_BODY { return leaky_relu(x, constant<decltype(x)>(alpha)); });
