@@ -79,7 +79,8 @@ def sum_factor(terms, *, random):
 # ---- activations -------------------------------------------------------------------------------------------
 
 MAX_ULP = 4.0
-SIGMOID_ENDS = -87.336  # below it sigmoid(x) is denormal, so zero
+# kind -> (x below which the bound is absolute, its share of |x|); sigmoid(-87.336) is the last normal one
+ABSOLUTE = {"gelu": (-1.0, 1e-7), "gelu_tanh": (-1.0, 1e-7), "silu": (-87.336, TINY)}
 
 
 def ulp_of(want):
@@ -90,21 +91,23 @@ def ulp_of(want):
 
 
 def activation_bound(kind, x, want):
-    """(largest error allowed, whether it is counted in ULP): 4 ULP where the truth is a normal number.
+    """The largest error allowed: 4 ULP; absolute for gelu below -1 and where the sigmoid of silu is denormal.
 
-    A denormal truth may be zero, and so may what is proportional to a denormal input; gelu below -1 and silu
-    where its sigmoid is denormal have absolute bounds.
+    A denormal truth may be zero, and so may what is proportional to a denormal input.
     """
-    size = np.abs(ref.f64(x))
+    size, magnitude = np.abs(ref.f64(x)), np.abs(want)
     bound = MAX_ULP * ulp_of(want)
-    in_ulp = (np.abs(want) >= TINY) & (np.abs(want) <= np.finfo(np.float32).max) & (size >= TINY)
-    if kind in ("gelu", "gelu_tanh"):
-        below = x < -1.0
-        bound, in_ulp = np.where(below, 1e-7 * size, bound), in_ulp & ~below
-    elif kind == "silu":
-        below = x < SIGMOID_ENDS
-        bound, in_ulp = np.where(below, TINY * size, bound), in_ulp & ~below
-    return bound + np.where(in_ulp, 0.0, 2.0 * TINY), in_ulp
+    if kind in ABSOLUTE:
+        below, factor = ABSOLUTE[kind]
+        bound = np.where(x < below, factor * size, bound)
+    return bound + np.where(np.minimum(size, magnitude) < TINY, 2.0 * TINY, 0.0)
+
+
+def counted_in_ulp(kind, x, want):
+    """Where an error says something in ULP: the truth is a normal number, x is none that counts as zero."""
+    x, magnitude = ref.f64(x), np.abs(want)
+    counted = (magnitude >= TINY) & (magnitude <= float(np.finfo(np.float32).max)) & (np.abs(x) >= TINY)
+    return counted & (x >= ABSOLUTE[kind][0]) if kind in ABSOLUTE else counted
 
 
 # Errors of the derivatives, absolute: they have zeros, or are formed from a rounded y.

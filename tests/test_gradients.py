@@ -53,20 +53,20 @@ LAYERS = {
     "relu": lambda: (nn.Linear(4, 3), nn.ReLU()),
     "fused relu": lambda: (nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),
     **{
-        f"{activation!r}": lambda activation=activation: (nn.Linear(4, 3), activation, nn.Linear(3, 2))
-        for activation in (
-            nn.LeakyReLU(0.2),
-            nn.Sigmoid(),
-            nn.Tanh(),
-            nn.GELU(),
-            nn.GELU("tanh"),
-            nn.SiLU(),
-            nn.ELU(),
-            nn.ELU(0.6),
-            nn.SELU(),
-            nn.Softplus(),
-            nn.Identity(),
-        )
+        name: lambda activation=activation: (nn.Linear(4, 3), activation(), nn.Linear(3, 2))
+        for name, activation in {
+            "leaky relu": lambda: nn.LeakyReLU(0.2),
+            "sigmoid": nn.Sigmoid,
+            "tanh": nn.Tanh,
+            "gelu": nn.GELU,
+            "gelu tanh": lambda: nn.GELU("tanh"),
+            "silu": nn.SiLU,
+            "elu": nn.ELU,
+            "elu of 0.6": lambda: nn.ELU(0.6),
+            "selu": nn.SELU,
+            "softplus": nn.Softplus,
+            "identity": nn.Identity,
+        }.items()
     },
     "batch norm": lambda: (nn.BatchNorm1d(4, eps=1e-2),),
     "fused batch norm": lambda: (nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)),

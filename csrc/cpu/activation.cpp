@@ -72,7 +72,10 @@ FASTNN_FLAT void activate(Activation kind, float alpha, const ActivationTile& t)
         case Activation::none:
             return;
         case Activation::relu:
-            return forward(t, [](auto x) FASTNN_BODY { return relu(x); });
+            // On vectors, whose maximum flushes a denormal; the compiler may choose one float by a mask.
+            return each_vec(t, [&](Index r, Index j, int lanes) FASTNN_BODY {
+                vstore(t.y + r * t.y_row + j, relu(vload(t.x + r * t.x_row + j, lanes)), lanes);
+            });
         case Activation::leaky_relu:
             return forward(t,
                            [=](auto x) FASTNN_BODY { return leaky_relu(x, constant<decltype(x)>(alpha)); });
