@@ -76,6 +76,58 @@ def sum_factor(terms, *, random):
     return min(terms, 2.0 * np.sqrt(terms)) * EPS if random else terms * EPS
 
 
+# ---- activations -------------------------------------------------------------------------------------------
+
+MAX_ULP = 4.0
+SIGMOID_ENDS = -87.336  # below it sigmoid(x) is denormal, so zero
+
+
+def ulp_of(want):
+    """The distance from |want|, rounded to float32, to the next float32; of normal numbers at least."""
+    with np.errstate(over="ignore"):
+        nearest = np.abs(want).astype(np.float32)
+    return np.spacing(np.clip(nearest, np.float32(TINY), np.float32(2.0**127))).astype(np.float64)
+
+
+def activation_bound(kind, x, want):
+    """(largest error allowed, whether it is counted in ULP): 4 ULP where the truth is a normal number.
+
+    A denormal truth may be zero, and so may what is proportional to a denormal input; gelu below -1 and silu
+    where its sigmoid is denormal have absolute bounds.
+    """
+    size = np.abs(ref.f64(x))
+    bound = MAX_ULP * ulp_of(want)
+    in_ulp = (np.abs(want) >= TINY) & (np.abs(want) <= np.finfo(np.float32).max) & (size >= TINY)
+    if kind in ("gelu", "gelu_tanh"):
+        below = x < -1.0
+        bound, in_ulp = np.where(below, 1e-7 * size, bound), in_ulp & ~below
+    elif kind == "silu":
+        below = x < SIGMOID_ENDS
+        bound, in_ulp = np.where(below, TINY * size, bound), in_ulp & ~below
+    return bound + np.where(in_ulp, 0.0, 2.0 * TINY), in_ulp
+
+
+# |f'| beside this is an absolute error: the derivatives have zeros, or are formed from a rounded y
+SLOPE_ERROR = {
+    "relu": 0.0,
+    "leaky_relu": EPS,
+    "sigmoid": 1e-7,
+    "tanh": 5e-7,
+    "gelu": 6e-7,
+    "gelu_tanh": 6e-7,
+    "silu": 4e-7,
+    "elu": 2e-7,
+    "selu": 4e-7,
+    "softplus": 3e-7,
+}
+
+
+def activation_backward_bound(dy, kind, alpha=None):
+    """|dy| times the error of the derivative; elu's grows with alpha."""
+    scale = max(1.0, alpha or 1.0) if kind == "elu" else 1.0
+    return scale * SLOPE_ERROR[kind] * np.abs(ref.f64(dy))
+
+
 # ---- batch normalization -----------------------------------------------------------------------------------
 
 
@@ -121,7 +173,7 @@ def batch_norm_backward_bounds(dy, x, gamma, mean, rstd, *, y=None):
 # ---- loss --------------------------------------------------------------------------------------------------
 
 
-def softmax_bounds(logits, labels, sample_weight=None):
+def softmax_bounds(logits, labels, sample_weight=None, *, label_smoothing=0.0, ignore_index=None):
     """(bound of the value, bounds of dlogits).
 
     z = logit - max of the row is rounded once, which moves exp(z) by |z| eps / 2; the polynomial and the
@@ -131,8 +183,15 @@ def softmax_bounds(logits, labels, sample_weight=None):
     """
     logits = ref.f64(logits)
     rows, classes = logits.shape
-    target = np.eye(classes)[labels] if np.asarray(labels).ndim == 1 else np.abs(ref.f64(labels))
     weight = np.ones(rows) if sample_weight is None else ref.f64(sample_weight)
+    if ignore_index is not None:
+        kept = np.flatnonzero(labels != ignore_index)
+        dlogits = np.zeros((rows, classes))
+        value, dlogits[kept] = softmax_bounds(
+            logits[kept], labels[kept], weight[kept], label_smoothing=label_smoothing
+        )
+        return value, dlogits
+    target = np.abs(ref.softmax_targets(labels, classes, label_smoothing=label_smoothing))
     z = logits - logits.max(1, keepdims=True)
     total = np.exp(z).sum(1, keepdims=True)
     p = np.exp(z) / total
@@ -144,6 +203,24 @@ def softmax_bounds(logits, labels, sample_weight=None):
         target == 0.0, 0.0, target * EPS * (4.0 + 2.0 * np.abs(z) + np.log(total) + np.sqrt(classes))
     ).sum(1)
     return float((weight * row).sum() / weight.sum()), dlogits
+
+
+def elementwise_loss_bounds(name, pred, target, sample_weight=None, **numbers):
+    """(bound of the value, bounds of dpred).
+
+    A difference of two float32 is rounded once and then scaled: dpred errs by 2 eps of itself. Losses are at
+    least 0, so their sum errs by their own errors, 4 eps, and as a sum of 64 + 16 + 4 terms. The sigmoid and
+    log(1 + exp(-|x|)) have the error of exp and of the logarithm, 4 eps of themselves; sigmoid - t is rounded
+    once more.
+    """
+    value, dpred = getattr(ref, name)(pred, target, sample_weight, **numbers)
+    own, slope = 4.0 * value, 2.0 * np.abs(dpred)
+    if name == "sigmoid_cross_entropy":
+        sigmoid = np.exp(-np.logaddexp(0.0, -ref.f64(pred)))
+        _, slope = ref.elementwise_loss(
+            sigmoid, 4.0 * sigmoid + 2.0 * ref.f64(target), sample_weight, mean=True
+        )
+    return EPS * (own + 2.0 * np.sqrt(84.0) * value), EPS * slope
 
 
 # ---- updates -----------------------------------------------------------------------------------------------
@@ -191,6 +268,14 @@ def rmsprop_bounds(param, grad, square_avg, *, lr, rho=0.9, eps=1e-8):
     param, grad, square_avg = ref.f64(param, grad, square_avg)
     square = (1.0 - rho) * grad**2
     slot = _sum(rho * square_avg, square) + 0.5 * EPS * square
+    update = np.abs(lr * grad) / (np.sqrt(new) + eps)
+    return _sum(param, update) + update * (_root_error(new, slot) + 2.0 * EPS), slot
+
+
+def adagrad_bounds(param, grad, square_sum, *, lr, eps=1e-10):
+    new = ref.adagrad(param, grad, square_sum, lr=lr, eps=eps)[1]
+    param, grad, square_sum = ref.f64(param, grad, square_sum)
+    slot = _sum(square_sum, grad**2)
     update = np.abs(lr * grad) / (np.sqrt(new) + eps)
     return _sum(param, update) + update * (_root_error(new, slot) + 2.0 * EPS), slot
 

@@ -1,9 +1,11 @@
-"""What every operation means: float64 NumPy, slow and obvious. Imports nothing but NumPy.
+"""What every operation means: float64 NumPy, slow and obvious. Imports NumPy and math, nothing else.
 
 Results are float64, computed from the exact values of the float32 inputs: a test compares a kernel with the
 truth, not with another rounding of it. The last part differs: `gemm_bits` gives the float32 *bits* that
 docs/numerics.md promises, one correctly rounded operation after another.
 """
+
+import math
 
 import numpy as np
 
@@ -15,6 +17,11 @@ def f64(*arrays):
     """Exact float64 copies; None stays None."""
     copies = tuple(None if a is None else np.array(a, dtype=F64) for a in arrays)
     return copies[0] if len(copies) == 1 else copies
+
+
+def coefficient(x):
+    """A number of the rule as kernels use it: formed in float64, rounded to float32 once."""
+    return F64(np.float32(x))
 
 
 # ---- matrix product ----------------------------------------------------------------------------------------
@@ -45,7 +52,7 @@ def gemm(
         c = c + beta * out
     if bias is not None:
         c = c + bias
-    return c if activation is None or absolute else np.where(c < 0.0, 0.0, c)
+    return c if activation is None or absolute else ACTIVATIONS[activation][0](c)
 
 
 def linear_backward(dy, x, w):
@@ -69,6 +76,121 @@ def relu_backward(dy, x):
     return np.where(x <= 0.0, 0.0, dy)
 
 
+def erfc(x):
+    """1 - erf(x) without cancellation."""
+    x = np.clip(f64(x), -7.0, 28.0)  # where it is 2 and 0 in float64; NaN stays
+    return np.vectorize(math.erfc, otypes=[F64])(x)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def times_gate(x, gate):
+    """x * gate, where a gate of 0 closes even at -infinity."""
+    return np.where(gate == 0.0, 0.0, x * gate)
+
+
+def normal_cdf(x):
+    return 0.5 * erfc(-x / math.sqrt(2.0))
+
+
+def normal_pdf(x):
+    return np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+
+
+GELU_TANH = 2.0 * math.sqrt(2.0 / math.pi)
+
+
+def tanh_gate(x):
+    """(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as a sigmoid."""
+    return sigmoid(GELU_TANH * (x + 0.044715 * x**3))
+
+
+def gated_slope(x, gate, log_odds_slope):
+    """d/dx (x gate(x)) where gate' = gate (1 - gate) log_odds_slope."""
+    return gate + times_gate(x * log_odds_slope, gate * (1.0 - gate))
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+# kind -> (f, f') on float64 arrays; kinks belong to the negative side, NaN to the positive one
+ACTIVATIONS = {
+    "relu": (relu, lambda x: np.where(x <= 0.0, 0.0, 1.0)),
+    "leaky_relu": (
+        lambda x, alpha=0.01: np.where(x <= 0.0, alpha * x, x),
+        lambda x, alpha=0.01: np.where(x <= 0.0, alpha, 1.0),
+    ),
+    "sigmoid": (sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
+    "tanh": (np.tanh, lambda x: 4.0 * sigmoid(2.0 * x) * sigmoid(-2.0 * x)),
+    "gelu": (
+        lambda x: times_gate(x, normal_cdf(x)),
+        lambda x: normal_cdf(x) + times_gate(x, normal_pdf(x)),
+    ),
+    "gelu_tanh": (
+        lambda x: times_gate(x, tanh_gate(x)),
+        lambda x: gated_slope(x, tanh_gate(x), GELU_TANH * (1.0 + 3.0 * 0.044715 * x * x)),
+    ),
+    "silu": (lambda x: times_gate(x, sigmoid(x)), lambda x: gated_slope(x, sigmoid(x), 1.0)),
+    "elu": (
+        lambda x, alpha=1.0: np.where(x <= 0.0, alpha * np.expm1(x), x),
+        lambda x, alpha=1.0: np.where(x <= 0.0, alpha * np.exp(x), 1.0),
+    ),
+    "selu": (
+        lambda x: SELU_SCALE * np.where(x <= 0.0, SELU_ALPHA * np.expm1(x), x),
+        lambda x: SELU_SCALE * np.where(x <= 0.0, SELU_ALPHA * np.exp(x), 1.0),
+    ),
+    "softplus": (lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))), sigmoid),
+}
+
+
+def activation(x, kind, alpha=None):
+    """f(x); alpha as the kernel has it, rounded to float32."""
+    given = () if alpha is None else (F64(np.float32(alpha)),)
+    with np.errstate(all="ignore"):
+        return ACTIVATIONS[kind][0](f64(x), *given)
+
+
+def activation_backward(dy, x, kind, alpha=None):
+    """dy * f'(x)."""
+    given = () if alpha is None else (F64(np.float32(alpha)),)
+    with np.errstate(all="ignore"):
+        return f64(dy) * ACTIVATIONS[kind][1](f64(x), *given)
+
+
+# ---- dropout -----------------------------------------------------------------------------------------------
+
+
+def mix64(z):
+    """The finalizer of SplitMix64, on a Python integer."""
+    z = (z + 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def dropout_bits(counter, middle):
+    """32 random bits for each counter; uint32 arithmetic wraps around."""
+    x = counter ^ (counter >> np.uint32(16))
+    x = x * np.uint32(0x7FEB352D)
+    x = x ^ (x >> np.uint32(15)) ^ middle
+    return x * np.uint32(0x846CA68B)
+
+
+def dropout_mask(shape, p, seed, step):
+    """True for the elements that are kept: blocks of 16384 in C order, each with a key of its own."""
+    n, block = int(np.prod(shape)), 16384
+    bits = []
+    for b in range(-(-n // block)):
+        key = mix64(mix64(mix64(int(seed)) ^ int(step)) ^ b)
+        place = np.arange(min(block, n - b * block), dtype=np.uint32)
+        counter = np.array([key % 2**32], np.uint32) + place * np.uint32(0x9E3779B9)
+        bits.append(dropout_bits(counter, np.array([key >> 32], np.uint32)))
+    signed = np.concatenate([np.zeros(0, np.uint32), *bits]).view(np.int32).astype(np.int64)
+    return (signed >= int(np.floor(p * 2**32 + 0.5)) - 2**31).reshape(shape)
+
+
 # ---- batch normalization -----------------------------------------------------------------------------------
 
 
@@ -81,7 +203,7 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, mean=None, var=None, activation=None
     var = ((rows - mean) ** 2).mean(0) if var is None else f64(var)
     xhat = (x - mean) / np.sqrt(var + eps)
     y = gamma * xhat + beta
-    return (y if activation is None else relu(y)), mean, var, xhat
+    return (y if activation is None else ACTIVATIONS[activation][0](y)), mean, var, xhat
 
 
 def running(old, batch, momentum):
@@ -110,26 +232,73 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, y=None):
 # ---- loss --------------------------------------------------------------------------------------------------
 
 
-def softmax_cross_entropy(logits, labels, sample_weight=None):
+def row_weights(rows, sample_weight=None):
+    """Weights of the rows, as shares that sum to 1."""
+    weight = np.ones(rows) if sample_weight is None else f64(sample_weight)
+    return weight / weight.sum()
+
+
+def softmax_targets(labels, classes, *, label_smoothing=0.0):
+    """(rows, classes): one-hot rows of ids, or the probabilities, smoothed."""
+    target = np.eye(classes)[labels] if np.asarray(labels).ndim == 1 else f64(labels)
+    return coefficient(1.0 - label_smoothing) * target + coefficient(label_smoothing / classes)
+
+
+def softmax_cross_entropy(logits, labels, sample_weight=None, *, label_smoothing=0.0, ignore_index=None):
     """(value, dlogits): the weighted mean over rows of -sum_c t_c log softmax(logits)_c."""
     logits = f64(logits)
     rows, classes = logits.shape
-    target = np.eye(classes)[labels] if np.asarray(labels).ndim == 1 else f64(labels)
-    weight = np.ones(rows) if sample_weight is None else f64(sample_weight)
+    if ignore_index is not None:
+        kept = np.flatnonzero(np.asarray(labels) != ignore_index)
+        weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
+        dlogits = np.zeros((rows, classes))
+        value, dlogits[kept] = softmax_cross_entropy(
+            logits[kept], np.asarray(labels)[kept], weight, label_smoothing=label_smoothing
+        )
+        return value, dlogits
+    target = softmax_targets(labels, classes, label_smoothing=label_smoothing)
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     row_loss = -np.where(target == 0.0, 0.0, target * log_p).sum(1)
-    scale = (weight / weight.sum())[:, None]
-    value = float((weight * row_loss).sum() / weight.sum())
-    return value, scale * (np.exp(log_p) * target.sum(1, keepdims=True) - target)
+    weight = row_weights(rows, sample_weight)
+    dlogits = weight[:, None] * (np.exp(log_p) * target.sum(1, keepdims=True) - target)
+    return float((weight * row_loss).sum()), dlogits
+
+
+def elementwise_loss(loss, slope, sample_weight, *, mean):
+    """(value, dpred) from the loss of each output and its derivative; `mean` over outputs, or their sum."""
+    rows = len(loss)
+    weight = row_weights(rows, sample_weight).reshape(rows, *[1] * (loss.ndim - 1))
+    if mean:
+        weight = weight / (loss.size / rows)
+    return float((weight * loss).sum()), weight * slope
+
+
+def mse(pred, target, sample_weight=None):
+    gap = f64(pred) - f64(target)
+    return elementwise_loss(gap**2, 2.0 * gap, sample_weight, mean=True)
+
+
+def quadratic_cost(pred, target, sample_weight=None):
+    gap = f64(pred) - f64(target)
+    return elementwise_loss(0.5 * gap**2, gap, sample_weight, mean=False)
+
+
+def huber(pred, target, sample_weight=None, *, delta=1.0):
+    gap, delta = f64(pred) - f64(target), coefficient(delta)
+    far = np.abs(gap) > delta
+    loss = np.where(far, delta * (np.abs(gap) - 0.5 * delta), 0.5 * gap**2)
+    return elementwise_loss(loss, np.where(far, delta * np.sign(gap), gap), sample_weight, mean=True)
+
+
+def sigmoid_cross_entropy(logits, targets, sample_weight=None):
+    x, t = f64(logits, targets)
+    loss = np.maximum(x, 0.0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    sigmoid = np.where(x < 0.0, np.exp(-np.abs(x)), 1.0) / (1.0 + np.exp(-np.abs(x)))
+    return elementwise_loss(loss, sigmoid - t, sample_weight, mean=True)
 
 
 # ---- updates: the new values of all arrays but the gradient ------------------------------------------------
-
-
-def coefficient(x):
-    """A number of the rule as kernels use it: formed in float64, rounded to float32 once."""
-    return F64(np.float32(x))
 
 
 def sgd(param, grad, *, lr):
@@ -151,6 +320,12 @@ def rmsprop(param, grad, square_avg, *, lr, rho=0.9, eps=1e-8):
     param, grad, square_avg = f64(param, grad, square_avg)
     square_avg = coefficient(rho) * square_avg + coefficient(1.0 - rho) * grad**2
     return param - coefficient(lr) * grad / (np.sqrt(square_avg) + coefficient(eps)), square_avg
+
+
+def adagrad(param, grad, square_sum, *, lr, eps=1e-10):
+    param, grad, square_sum = f64(param, grad, square_sum)
+    square_sum = square_sum + grad**2
+    return param - coefficient(lr) * grad / (np.sqrt(square_sum) + coefficient(eps)), square_sum
 
 
 def adam(

@@ -43,12 +43,13 @@ PYTHON_ROOMS = {
     "datasets": set(),
     "_parameter": {"_arrays"},
     "nn": {"_arrays", "_parameter", "ops", "init"},
-    "losses": {"_arrays", "ops", "init"},
+    "_scores": {"_arrays"},
+    "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
     "_optimizer": {"_arrays", "_parameter"},
     "optim": {"_arrays", "_optimizer", "_parameter", "ops", "init"},
     "history": {"_arrays"},
-    "trainer": {"_arrays", "_core", "nn", "optim", "losses", "schedulers", "data", "history"},
+    "trainer": {"_arrays", "_scores", "_core", "nn", "optim", "losses", "schedulers", "data", "history"},
     "__init__": {"*"},
     "__main__": {"*", "fastnn"},
 }

@@ -5,7 +5,7 @@ from itertools import product
 VECTORS = (8, 16)  # floats of an AVX2 and of an AVX-512 register
 TILES = ((6, 64), (8, 48), (12, 32), (14, 16), (6, 16), (12, 8))  # rows x columns: AVX-512, then AVX2
 K_BLOCK = 512  # terms of one chain of fused multiply-adds
-STATISTICS_ROWS = 48  # rows of one chunk of column sums and batch-norm statistics
+STATISTICS_ROWS = 192  # rows of one chunk of column sums and batch-norm statistics
 ELEMENTWISE = 16384  # elements of one chunk of activations and updates
 
 EDGES = (
@@ -61,7 +61,7 @@ BATCHES = tuple(
         {(r, 5) for r in (2, 3, 7, 8, 9, *around(STATISTICS_ROWS, 2 * STATISTICS_ROWS), 1000)}
         | {(50, c) for c in EDGES}
         | {(2, c) for c in (1, 16, 17)}
-        | {(512, 33), (129, 200)}
+        | {(512, 33), (129, 200), (200, 513), (385, 2049)}
     )
 )
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fastnn import init, losses, nn
+from fastnn import init, nn
 
 
 def x(*shape, dtype=np.float32):
@@ -22,10 +22,6 @@ def parameter():
     return nn.Parameter(x(2, 3), name="w")
 
 
-def entropy(*arguments):
-    return losses.CrossEntropyLoss()(*arguments)
-
-
 def shared_layer():
     layer = nn.ReLU()
     return nn.Sequential(linear(), layer, nn.Linear(2, 2), layer)
@@ -35,6 +31,11 @@ def shared_weight():
     one, other = nn.Linear(2, 2), nn.Linear(2, 2)
     other.weight = one.weight
     return nn.Sequential(one, nn.ReLU(), other)
+
+
+def shared_shortcut():
+    layer = linear()
+    return nn.Residual(nn.Sequential(layer), layer)
 
 
 masked = np.ma.masked_array(np.ones((4, 3)), mask=False)
@@ -83,6 +84,24 @@ ROWS = [
     (shared_layer, ValueError, r"layers 1 and 3 are or share the same ReLU; make a new one"),
     (shared_weight, ValueError, r"layers 0 and 2 are or share the same Parameter"),
     (lambda: nn.Module(), TypeError, r"abstract"),
+    (lambda: nn.Dropout(-0.1), ValueError, r"Dropout: p must be in \[0, 1\], got -0\.1"),
+    (lambda: nn.Dropout(1.5), ValueError, r"Dropout: p must be in \[0, 1\], got 1\.5"),
+    (lambda: nn.Dropout(nan), ValueError, r"Dropout: p must be in \[0, 1\], got nan"),
+    (lambda: nn.Dropout("half"), TypeError, r"Dropout: p must be a number, got 'half'"),
+    (lambda: nn.Dropout(None), TypeError, r"Dropout: p must be a number, got None"),
+    (lambda: nn.Dropout(keep=2), ValueError, r"Dropout: keep must be in \[0, 1\], got 2"),
+    (lambda: nn.Dropout(keep="most"), TypeError, r"Dropout: keep must be a number, got 'most'"),
+    (
+        lambda: nn.Dropout(0.5, keep=0.5),
+        ValueError,
+        r"Dropout: got p=0\.5 and keep=0\.5; pass one of them",
+    ),
+    (lambda: nn.Dropout(0.5, rng=1.5), TypeError, r"Dropout: rng must be a whole number"),
+    (lambda: nn.Residual(np.tanh), TypeError, r"Residual: block must be a Module, got <ufunc"),
+    (lambda: nn.Residual(nn.ReLU), TypeError, r"Residual: block must be a Module, .*with \(\)"),
+    (lambda: nn.Residual(None), TypeError, r"Residual: block must be a Module, got None"),
+    (lambda: nn.Residual(linear(), "x"), TypeError, r"Residual: shortcut must be a Module, got 'x'"),
+    (shared_shortcut, ValueError, r"Residual: layers block and shortcut are or share the same Linear"),
     # ---- layers: input
     (
         lambda: linear()([[1.0, 2.0, 3.0]]),
@@ -105,10 +124,14 @@ ROWS = [
     (
         lambda: linear()(x(3)),
         ValueError,
-        r"Linear: x must have shape \(n, 3\), got \(3,\); pass x\.reshape\(-1, 3\)",
+        r"shape \(\.\.\., 3\) and at least two axes, got \(3,\); pass x\.reshape\(-1, 3\)",
     ),
-    (lambda: linear()(x(4, 2)), ValueError, r"Linear: x must have shape \(n, 3\), got \(4, 2\)"),
-    (lambda: linear()(x(2, 4, 3)), ValueError, r"Linear: x must have shape \(n, 3\), got \(2, 4, 3\)"),
+    (lambda: linear()(x(4, 2)), ValueError, r"Linear: x must have shape \(\.\.\., 3\) .*, got \(4, 2\)"),
+    (
+        lambda: linear()(x(2, 4, 2)),
+        ValueError,
+        r"Linear: x must have shape \(\.\.\., 3\) .*, got \(2, 4, 2\)",
+    ),
     (
         lambda: nn.BatchNorm1d(3)(x(4, 2)),
         ValueError,
@@ -119,6 +142,30 @@ ROWS = [
     (lambda: nn.BatchNorm1d(3)("x"), TypeError, r"BatchNorm1d: x must be a NumPy array, got str"),
     (lambda: nn.ReLU()(3.0), TypeError, r"ReLU: x must be a NumPy array, got float"),
     (lambda: nn.ReLU()(x(3, dtype=complex)), TypeError, r"ReLU: x must hold real numbers"),
+    (lambda: nn.Dropout()(1.0), TypeError, r"Dropout: x must be a NumPy array, got float"),
+    (lambda: nn.Dropout()(x(3, dtype=complex)), TypeError, r"Dropout: x must hold real numbers"),
+    (
+        lambda: nn.Flatten()(x(3)),
+        ValueError,
+        r"Flatten: x must have shape \(n, \.\.\.\), got \(3,\); pass x\[",
+    ),
+    (lambda: nn.Flatten()([[1]]), TypeError, r"Flatten: x must be a NumPy array, got list"),
+    (
+        lambda: nn.Residual(linear())(x(4, 3)),
+        ValueError,
+        r"Residual: block gives shape \(4, 2\), x has \(4, 3\); pass a shortcut=",
+    ),
+    (
+        lambda: nn.Residual(linear(), nn.Linear(3, 4))(x(4, 3)),
+        ValueError,
+        r"Residual: block gives shape \(4, 2\), shortcut has \(4, 4\)$",
+    ),
+    (
+        lambda: nn.Residual(nn.Linear(3, 1))(x(4, 3)),
+        ValueError,
+        r"block gives shape \(4, 1\), x has \(4, 3\)",
+    ),
+    (lambda: nn.Residual(nn.ReLU())(None), TypeError, r"Residual: x must be a NumPy array"),
     # ---- layers: backward
     (lambda: linear().backward(x(4, 2)), RuntimeError, r"Linear\.backward: no training-mode forward"),
     (lambda: nn.BatchNorm1d(3).backward(x(4, 3)), RuntimeError, r"BatchNorm1d\.backward: no training-mode"),
@@ -142,6 +189,33 @@ ROWS = [
         lambda: after_forward(nn.ReLU(), 4, 3).backward(x(4)),
         ValueError,
         r"ReLU\.backward: dy must have shape \(4, 3\)",
+    ),
+    (lambda: nn.Dropout().backward(x(4, 3)), RuntimeError, r"Dropout\.backward: no training-mode forward"),
+    (lambda: nn.Flatten().backward(x(4, 3)), RuntimeError, r"Flatten\.backward: no training-mode forward"),
+    (
+        lambda: nn.Residual(nn.ReLU()).backward(x(4, 3)),
+        RuntimeError,
+        r"Residual\.backward: no training-mode forward",
+    ),
+    (
+        lambda: after_forward(nn.Dropout(), 4, 3).backward(x(3, 4)),
+        ValueError,
+        r"Dropout\.backward: dy must have shape \(4, 3\), got \(3, 4\)",
+    ),
+    (
+        lambda: after_forward(nn.Flatten(), 4, 3, 2).backward(x(4, 3, 2)),
+        ValueError,
+        r"Flatten\.backward: dy must have shape \(4, 6\), got \(4, 3, 2\)",
+    ),
+    (
+        lambda: after_forward(nn.Residual(nn.ReLU()), 4, 3).backward(x(3)),
+        ValueError,
+        r"Residual\.backward: dy must have shape \(4, 3\), got \(3,\)",
+    ),
+    (
+        lambda: after_forward(linear(), 2, 4, 3).backward(x(8, 2)),
+        ValueError,
+        r"dy must have shape \(2, 4, 2\), got \(8, 2\)",
     ),
     # ---- parameters
     (lambda: nn.Parameter([1.0]), TypeError, r"Parameter: value must be a NumPy array, got list"),
@@ -173,50 +247,16 @@ ROWS = [
         r"Linear\.load_state_dict: expected a mapping .*, got list",
     ),
     (lambda: linear().load_state_dict({}), ValueError, r"missing 'bias'; missing 'weight'"),
-    # ---- losses
-    (lambda: entropy([[1.0]], ids), TypeError, r"CrossEntropyLoss: pred must be a NumPy array, got list"),
     (
-        lambda: entropy(x(4), ids),
+        lambda: linear().load_state_dict({}, layout="torch"),
         ValueError,
-        r"CrossEntropyLoss: pred must have shape \(n, classes\), got \(4,\)",
+        r"layout must be \"fastnn\" or \"pytorch\", got 'torch'",
     ),
-    (lambda: entropy(x(4, 3, dtype=complex), ids), TypeError, r"pred must hold real numbers"),
-    (
-        lambda: entropy(x(4, 3), [0, 1, 2, 0]),
-        TypeError,
-        r"CrossEntropyLoss: target must be a NumPy array, got list",
-    ),
-    (
-        lambda: entropy(x(4, 3), ids[:3]),
-        ValueError,
-        r"class ids of shape \(4,\) .* got int64 of shape \(3,\)",
-    ),
-    (lambda: entropy(x(4, 3), ids[:, None]), ValueError, r"pass target\.ravel\(\)"),
-    (
-        lambda: entropy(x(4, 3), x(4, 3, dtype=int)),
-        ValueError,
-        r"for one-hot rows target\.astype\(np\.float32\)",
-    ),
-    (lambda: entropy(x(4, 3), x(4)), TypeError, r"for class ids pass target\.astype\(np\.int64\)"),
-    (
-        lambda: entropy(x(4, 3), x(4, 2)),
-        ValueError,
-        r"float probabilities of shape \(4, 3\), got float32 of shape \(4, 2\)",
-    ),
-    (lambda: entropy(x(4, 3), x(4, dtype=bool)), TypeError, r"target must hold integer class ids"),
-    (lambda: entropy(x(4, 3), np.full(4, "a")), TypeError, r"target must hold integer class ids"),
-    (lambda: entropy(x(4, 3), ids + 3), ValueError, r"labels\[0\] is 3"),
-    (lambda: entropy(x(4, 3), ids - 1), ValueError, r"labels\[0\] is -1"),
-    (lambda: entropy(x(0, 3), ids[:0]), ValueError, r"softmax_cross_entropy\(\)"),
-    (lambda: entropy(x(4, 3), ids, x(3)), ValueError, r"sample_weight"),
-    (
-        lambda: entropy(x(4, 3), ids, [1, 1, 1, 1]),
-        TypeError,
-        r"CrossEntropyLoss: sample_weight must be a NumPy array",
-    ),
-    (lambda: entropy(x(4, 3), ids, -x(4)), ValueError, r"sample_weight"),
-    (lambda: entropy(x(4, 3), ids, 0 * x(4)), ValueError, r"sample_weight"),
-    (lambda: entropy(x(4, 3), ids, nan * x(4)), ValueError, r"sample_weight"),
+    (lambda: linear().load_state_dict(linear()), TypeError, r"got Linear; pass its state_dict\(\)"),
+    (lambda: linear().load_state_dict({1: x(1)}, layout="pytorch"), ValueError, r"unexpected 1"),
+    (lambda: linear().to("gpu"), ValueError, r"Linear\.to: device must be \"cpu\" or \"cuda\", got 'gpu'"),
+    (lambda: linear().to(None), ValueError, r"Linear\.to: device must be"),
+    (lambda: linear().to("cuda"), RuntimeError, r"Linear\.to: this build of fastnn has no CUDA kernels"),
 ]
 
 

@@ -113,6 +113,19 @@ ROWS = [
         r"Adam: weight_decay must be at least 0",
     ),
     (
+        lambda: optim.Adam([parameter()], decay="biases"),
+        ValueError,
+        r"""decay must be "weights" or "all", got""",
+    ),
+    (
+        lambda: optim.AdamW([parameter()], weight_decay=nan),
+        ValueError,
+        r"AdamW: weight_decay must be at least 0",
+    ),
+    (lambda: optim.AdamW([parameter()], betas=(2, 0)), ValueError, r"AdamW: betas\[0\] must be in"),
+    (lambda: optim.AdaGrad([parameter()], eps=-1), ValueError, r"AdaGrad: eps must be at least 0"),
+    (lambda: optim.AdaGrad([parameter()], lr="0.1"), TypeError, r"AdaGrad: lr must be a number, got '0\.1'"),
+    (
         lambda: optim.Adam([parameter()]).load_state_dict([]),
         TypeError,
         r"Adam\.load_state_dict: expected a dict",
@@ -149,6 +162,19 @@ ROWS = [
     (lambda: make_trainer(precision="tf32"), ValueError, r"""precision must be "float32" .*, got 'tf32'"""),
     (lambda: make_trainer(seed=-1), ValueError, r"Trainer: seed must be at least 0"),
     (lambda: make_trainer(seed=0.5), TypeError, r"Trainer: seed must be a whole number"),
+    (
+        lambda: make_trainer(metrics=[len]),
+        TypeError,
+        r"Trainer: metrics must be a dict of name -> f\(pred, tar",
+    ),
+    (
+        lambda: make_trainer(metrics={"a": 1}),
+        TypeError,
+        r"metrics must be name -> f\(pred, target\), got 'a'",
+    ),
+    (lambda: make_trainer(metrics={1: len}), TypeError, r"metrics must be name -> f\(pred, target\), got 1"),
+    (lambda: make_trainer(metrics={"loss": max}), ValueError, r"metrics: the name 'loss' is taken"),
+    (lambda: make_trainer(metrics={"val_x": max}), ValueError, r"metrics: the name 'val_x' is taken"),
     (
         lambda: trainer().step([[1, 2, 3]], ids),
         TypeError,

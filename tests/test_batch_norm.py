@@ -53,6 +53,17 @@ def test_training(isa, rng, offset):
         check_forward(x, gamma, beta, ops.batch_norm(x, gamma, beta))
 
 
+@pytest.mark.parametrize("period", [2, 3, 12, 48, 192, 1000])
+def test_rows_that_lie_far_from_the_others(isa, rng, period):
+    """A block's sums are taken about the mean of some rows: outliers among them must not cost accuracy."""
+    for rows in (17, 100, 192, 700):
+        x, gamma, beta = draw(rng, (rows, 33))
+        for first in {0, period // 2, min(7, period - 1)}:
+            far = x.copy()
+            far[first::period] += 1e4
+            check_forward(far, gamma, beta, ops.batch_norm(far, gamma, beta))
+
+
 @pytest.mark.parametrize("offset", OFFSETS)
 def test_backward(isa, rng, offset):
     for shape in SHAPES:

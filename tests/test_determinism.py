@@ -40,6 +40,11 @@ def activation(rng):
     return [ops.activation(x, "relu"), ops.activation_backward(dy, x, "relu")]
 
 
+def dropout(rng):
+    x = rng.standard_normal(120_001, np.float32)
+    return [ops.dropout(x, p, seed=seed, step=seed + 3) for seed, p in enumerate((0.0, 0.2, 0.5, 1.0))]
+
+
 def batch_norm(rng, rows, channels):
     x, dy = rng.standard_normal((2, rows, channels), np.float32) + np.float32(3.0)
     gamma, beta = rng.standard_normal((2, channels), np.float32)
@@ -54,7 +59,20 @@ def softmax(rng, classes):
     logits = 5 * rng.standard_normal((900, classes), np.float32)
     weight = rng.random(900, np.float32)
     ids = ops.softmax_cross_entropy(logits, rng.integers(0, classes, 900), sample_weight=weight)
-    return [*ids, *ops.softmax_cross_entropy(logits, rng.random((900, classes), np.float32))]
+    odd = {"label_smoothing": 0.1, "ignore_index": 3}
+    smooth = ops.softmax_cross_entropy(logits, rng.integers(0, classes, 900), **odd)
+    return [*ids, *smooth, *ops.softmax_cross_entropy(logits, rng.random((900, classes), np.float32))]
+
+
+def elementwise_losses(rng, shape):
+    pred, target = rng.standard_normal((2, *shape), np.float32)
+    weight = rng.random(len(pred), np.float32)
+    return [
+        result
+        for loss in (ops.mse, ops.quadratic_cost, ops.huber, ops.sigmoid_cross_entropy)
+        for given in (None, weight)
+        for result in loss(pred, target, sample_weight=given)
+    ]
 
 
 def updates(rng):
@@ -69,6 +87,7 @@ def updates(rng):
             for style in ("buffer", "velocity")
         ),
         ("rmsprop_", 1, {"lr": 0.01}),
+        ("adagrad_", 1, {"lr": 0.01}),
         ("adam_", 2, {"step": 3}),
         ("adam_", 2, {"step": 3, "weight_decay": 0.1}),
         ("adam_", 2, {"step": 3, "weight_decay": 0.1, "decoupled": True}),
@@ -108,10 +127,13 @@ KERNELS = {
     "gemm alpha beta": lambda rng: gemm(rng, alpha=0.3, beta=-1.7),
     "linear_backward": linear_backward,
     "activation": activation,
+    "dropout": dropout,
     "batch_norm few rows": lambda rng: batch_norm(rng, 130, 300),
     "batch_norm many rows": lambda rng: batch_norm(rng, 5000, 19),
     "softmax 10": lambda rng: softmax(rng, 10),
     "softmax 100": lambda rng: softmax(rng, 100),
+    "losses of columns": lambda rng: elementwise_losses(rng, (70_001, 1)),
+    "losses of rows": lambda rng: elementwise_losses(rng, (3000, 21)),
     "updates": updates,
     "special values": special_values,
 }
@@ -195,6 +217,10 @@ def test_softmax_and_evaluation_rows_have_the_same_bits_in_any_batch(isa, rng):
         for target in (labels, probabilities):
             _, alone = ops.softmax_cross_entropy(x[rows], target[rows])
             _, whole = ops.softmax_cross_entropy(x, target, sample_weight=weight)
+            assert_bits(alone, whole[rows])
+        for loss in (ops.mse, ops.quadratic_cost, ops.huber, ops.sigmoid_cross_entropy):
+            _, alone = loss(x[rows], probabilities[rows])
+            _, whole = loss(x, probabilities, sample_weight=weight)
             assert_bits(alone, whole[rows])
 
 

@@ -60,13 +60,21 @@ def calls():
         "linear_backward": lambda: ops.linear_backward(x, y, x[:200].T @ x[:200]),
         "activation": lambda: ops.activation(x, "relu"),
         "activation_backward": lambda: ops.activation_backward(x, y, "relu"),
+        "dropout": lambda: ops.dropout(x, 0.5, seed=0, step=0),
         "batch_norm": lambda: ops.batch_norm(x, gamma, gamma, *statistics),
         "batch_norm evaluation": lambda: ops.batch_norm(x, gamma, gamma, *statistics, training=False),
         "batch_norm_backward": lambda: ops.batch_norm_backward(x, y, gamma, *statistics),
         "softmax_cross_entropy": lambda: ops.softmax_cross_entropy(x, labels),
+        "mse": lambda: ops.mse(x, y),
+        "quadratic_cost": lambda: ops.quadratic_cost(
+            x, y, sample_weight=gamma[0] ** 2 + np.zeros(300, np.float32)
+        ),
+        "sigmoid_cross_entropy": lambda: ops.sigmoid_cross_entropy(x, y),
+        "huber": lambda: ops.huber(x, y),
         "sgd_": lambda: ops.sgd_(*state[:2], lr=0.1),
         "momentum_": lambda: ops.momentum_(*state[:3], lr=0.1),
         "rmsprop_": lambda: ops.rmsprop_(*state[:3], lr=0.1),
+        "adagrad_": lambda: ops.adagrad_(*state[:3], lr=0.1),
         "adam_": lambda: ops.adam_(*state, step=1),
         "refused": lambda: refused(x, y),
     }
@@ -136,7 +144,8 @@ def test_denormals_give_the_same_bits_everywhere(restore_runtime, isas, rng):
         normed = ops.batch_norm(x, gamma, gamma, eps=1e-30)
         back = ops.batch_norm_backward(y.T, x, gamma, *normed[1:])
         loss = ops.softmax_cross_entropy(x * np.float32(1e30), np.arange(300) % 200)[1]
-        return [ops.gemm(x, y), ops.activation(x, "relu"), *arrays, *normed, *back, loss]
+        point = [loss(x, y.T)[1] for loss in (ops.mse, ops.huber, ops.sigmoid_cross_entropy)]
+        return [ops.gemm(x, y), *point, ops.activation(x, "relu"), *arrays, *normed, *back, loss]
 
     results = []
     for isa in isas:

@@ -13,7 +13,7 @@ from bounds import assert_bits, assert_within, gemm_bound, sum_factor
 from fastnn import ops
 
 SHAPES = [
-    *((n, i, o) for n in (0, 1, 2, 47, 48, 49, 97) for i, o in ((5, 7), (17, 33))),
+    *((n, i, o) for n in (0, 1, 2, 49, 191, 192, 193, 385) for i, o in ((5, 7), (17, 33))),
     *((50, 9, o) for o in shapes.EDGES),
     *((20, i, 11) for i in shapes.EDGES),
     *((128, 60, 10), (300, 64, 130), (7, 300, 200), (513, 30, 40)),

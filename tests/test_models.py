@@ -3,11 +3,13 @@
 import copy
 import pickle
 
+import fastnn
 import numpy as np
 import pytest
 from bounds import assert_bits
-from fastnn import init, nn
-from small import assert_state, network
+from custom import Block, Nested, Scale, Square
+from fastnn import init, losses, nn, optim
+from small import assert_state, labelled_rows, layers, network
 
 # ---- drawing
 
@@ -52,6 +54,20 @@ def test_reset_parameters_with_initializers_by_name():
         model.reset_parameters(4, init={"9.weight": init.Zeros()})
 
 
+def test_reset_parameters_that_raises_changes_nothing():
+    model = network(3)
+    model(np.random.default_rng(0).standard_normal((20, 5)))
+    before = model.state_dict()
+    for chosen in (
+        {"9.weight": init.Zeros()},
+        {"5.weight": lambda shape, **_: np.zeros(3)},
+        {"5.weight": lambda shape, **_: "zeros"},
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            model.reset_parameters(4, init=chosen)
+        assert_state(model, before)
+
+
 def test_a_lone_layer_draws_from_rng():
     assert_bits(nn.Linear(4, 3, rng=5).weight.data, nn.Linear(4, 3, rng=5).weight.data)
     generator = np.random.default_rng(5)
@@ -64,38 +80,6 @@ def test_a_lone_layer_draws_from_rng():
 
 
 # ---- custom modules
-
-
-class Scale(nn.Module):
-    def __init__(self, columns):
-        self.factor = nn.Parameter(np.ones(columns), init=init.Normal(1.0, 0.5))
-
-    def forward(self, x):
-        self._saved = x
-        return x * self.factor.data
-
-    def backward(self, dy, *, accumulate=False, input_grad=True):
-        grad = (dy * self._saved).sum(axis=0)
-        self.factor.grad = self.factor.grad + grad if accumulate else grad
-        return dy * self.factor.data if input_grad else None
-
-
-class Block(nn.Module):
-    """Inner layers as an attribute and in a list."""
-
-    def __init__(self):
-        self.first = nn.Linear(4, 4)
-        self.rest = [nn.ReLU(), Scale(4)]
-
-    def forward(self, x):
-        for layer in [self.first, *self.rest]:
-            x = layer(x)
-        return x
-
-    def backward(self, dy, *, accumulate=False, input_grad=True):
-        for layer in reversed(self.rest):
-            dy = layer.backward(dy, accumulate=accumulate)
-        return self.first.backward(dy, accumulate=accumulate, input_grad=input_grad)
 
 
 def test_custom_modules_in_sequential(rng):
@@ -115,6 +99,39 @@ def test_custom_modules_in_sequential(rng):
     assert len(model.modules()) == 8
 
 
+def test_custom_modules_in_the_plain_loop():
+    """With and without parameters, nested: the gradients let a network learn, and only that."""
+    X, Y = labelled_rows()
+    model = nn.Sequential(nn.Linear(6, 4), Nested(), Square(), Scale(4), nn.Linear(4, 3), seed=0)
+    names = ["1.inner.first.weight", "1.inner.first.bias", "1.inner.rest.1.factor", "3.factor"]
+    assert [p.name for p in model.parameters()][2:6] == names
+    assert list(model.state_dict()) == [p.name for p in model.parameters()]
+    optimizer, loss = optim.Adam(model.parameters(), lr=0.02), losses.CrossEntropyLoss()
+    before = model.state_dict()
+    values = []
+    for _ in range(60):
+        value, grad = loss(model(X), Y)
+        model.backward(grad, input_grad=False)
+        optimizer.step()
+        values.append(value)
+    assert values[-1] < 0.5 * values[0]
+    assert all(np.any(array != before[name]) for name, array in model.state_dict().items())
+    with pytest.raises(RuntimeError, match=r"Square\.backward: no training-mode forward"):
+        Square().backward(X)
+
+
+def test_a_frozen_parameter_keeps_its_value():
+    X, Y = labelled_rows()
+    model = layers(batch_norm=False)
+    model[0].weight.trainable = False
+    before = model.state_dict()
+    for one in (optim.SGD, optim.Adam):
+        fastnn.Trainer(model, losses.CrossEntropyLoss(), one(model.parameters(), lr=0.1)).step(X, Y)
+    changed = [name for name, array in model.state_dict().items() if np.any(array != before[name])]
+    assert changed == ["0.bias", "2.weight", "2.bias"]
+    assert model[0].weight.grad.any()
+
+
 def test_a_parameter_under_two_names_is_one_parameter():
     scale = Scale(4)
     scale.alias = scale.factor
@@ -125,8 +142,12 @@ def test_a_parameter_under_two_names_is_one_parameter():
 def test_a_lone_custom_module_names_its_parameters():
     block = Block()
     assert block.rest[1].factor.name == ""
-    block.parameters()
-    assert block.rest[1].factor.name == "rest.1.factor"
+    names = [p.name for p in block.parameters()]
+    assert names == ["first.weight", "first.bias", "rest.1.factor"]
+    assert [p.name for p in block.first.parameters()] == names[:2]
+    model = nn.Sequential(nn.ReLU(), block)
+    assert [p.name for p in block.parameters()] == [f"1.{name}" for name in names]
+    assert list(model.state_dict()) == [f"1.{name}" for name in names]
 
 
 # ---- modes
@@ -139,6 +160,15 @@ def test_train_and_eval_reach_every_layer():
     assert not any(m.training for m in model.modules())
     assert model.train() is model
     assert all(m.training for m in model.modules())
+
+
+def test_to_keeps_the_parameters():
+    model = network()
+    parameters = model.parameters()
+    assert model.to("cpu") is model
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    with pytest.raises(RuntimeError, match=r"Sequential\.to: this build of fastnn has no CUDA"):
+        model.to("cuda")
 
 
 # ---- saving, copies

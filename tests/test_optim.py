@@ -17,8 +17,10 @@ RULES = {
         "momentum_",
     ),
     "rmsprop": (optim.RMSProp, "rmsprop_"),
+    "adagrad": (optim.AdaGrad, "adagrad_"),
     "adam": (optim.Adam, "adam_"),
     "adam with decay": (lambda p, **k: optim.Adam(p, **{"weight_decay": 0.1, **k}), "adam_"),
+    "adamw": (lambda p, **k: optim.AdamW(p, **{"weight_decay": 0.1, **k}), "adam_"),
 }
 
 
@@ -64,8 +66,9 @@ def run(ps, opt, steps, seed=5):
     [
         (lambda p: optim.Adam(p, lr=0.1, eps=1e-2), 0.972525158594558),
         (lambda p: optim.RMSProp(p, lr=0.1, rho=0.9, eps=1e-2), 0.980929811920582),
+        (lambda p: optim.AdaGrad(p, lr=0.1, eps=1e-2), 0.982596429),
     ],
-    ids=["adam", "rmsprop"],
+    ids=["adam", "rmsprop", "adagrad"],
 )
 def test_golden_values_of_pytorch(make_one, want, isa):
     p = nn.Parameter(np.ones(1))
@@ -120,11 +123,38 @@ def test_weight_decay_leaves_out_what_does_not_decay():
     assert np.all(bias.data < 1)
 
 
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+def test_decay_of_all(kind):
+    weight, bias = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3), decay=False)
+    opt = kind([weight, bias], lr=0.1, weight_decay=0.5, decay="all")
+    opt.step()
+    assert_bits(weight.data, bias.data)
+    assert weight.data[0] < 1
+    opt.param_groups[0]["decay"] = "weights"
+    before = bias.data.copy()
+    opt.step()
+    assert weight.data[0] < bias.data[0]
+    if kind is optim.AdamW:
+        assert_bits(bias.data, before)
+
+
+def test_adamw_decays_the_parameter_and_adam_the_gradient():
+    """Source golden values: 2 -> 1.998 decoupled, 1.99 coupled (lr 0.01, decay 0.1, no gradient)."""
+    found = {}
+    for kind in (optim.Adam, optim.AdamW):
+        p = nn.Parameter(np.full(1, 2.0))
+        kind([p], lr=0.01, weight_decay=0.1).step()
+        found[kind] = p.data.item()
+    assert found[optim.AdamW] == pytest.approx(1.998, rel=1e-6)
+    assert found[optim.Adam] == pytest.approx(1.99, rel=1e-6)
+    assert optim.AdamW([p]).param_groups[0]["weight_decay"] == 0.01
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_finds_the_lowest_point_of_a_parabola(rule):
     p = nn.Parameter(np.array([1.5, -2.0]))
-    opt = RULES[rule][0]([p], **({"weight_decay": 0.0} if "decay" in rule else {}))
-    opt.lr = schedulers.CosineAnnealingDecay(0.1, 300)
+    opt = RULES[rule][0]([p], **({"weight_decay": 0.0} if rule in ("adam with decay", "adamw") else {}))
+    opt.lr = schedulers.CosineAnnealingDecay(1.0 if rule == "adagrad" else 0.1, 300)
     for _ in range(300):
         p.grad = np.array([1.0, 3.0]) * p.data
         opt.step()
@@ -134,7 +164,7 @@ def test_every_rule_finds_the_lowest_point_of_a_parabola(rule):
 # ---- one native call a group
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "rmsprop", "adam"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "rmsprop", "adagrad", "adam"])
 def test_a_step_is_one_native_call_per_group(rule, rng, monkeypatch):
     make, name = RULES[rule]
     calls, kernel = [], getattr(ops, name)

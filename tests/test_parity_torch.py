@@ -92,6 +92,79 @@ def test_softmax_cross_entropy(isa, rng):
         assert_within(dlogits, t.grad, 2.0 * bound, "dlogits")
 
 
+def rows_mean(loss, weight):
+    """PyTorch's losses of elements, averaged over outputs, then over rows by weight."""
+    rows = loss.reshape(len(loss), -1).mean(1)
+    return rows.mean() if weight is None else (rows * tensor(weight)).sum() / float(weight.sum())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("ignore", [None, -100, 2])
+def test_cross_entropy_options(isa, rng, weighted, smoothing, ignore):
+    logits, labels = 3 * normal(rng, 60, 17), rng.integers(0, 17, 60)
+    if ignore is not None:
+        labels[::4] = ignore
+    weight = rng.random(60, np.float32) if weighted else None
+    t = tensor(logits, grad=True)
+    options = {"label_smoothing": smoothing, "ignore_index": -100 if ignore is None else ignore}
+    if weighted:
+        # PyTorch has no weights of rows: sum of w l over sum of w, ignored rows in neither.
+        kept = tensor(weight) * tensor(labels != options["ignore_index"])
+        want = (F.cross_entropy(t, tensor(labels), reduction="none", **options) * kept).sum() / kept.sum()
+    else:
+        want = F.cross_entropy(t, tensor(labels), **options)
+    want.backward()
+    loss = losses.CrossEntropyLoss(label_smoothing=smoothing, ignore_index=ignore)
+    value, dlogits = loss(logits, labels, weight)
+    limits = {"label_smoothing": smoothing, "ignore_index": ignore}
+    value_bound, bound = bounds.softmax_bounds(logits, labels, weight, **limits)
+    assert_within(value, want.item(), 2.0 * value_bound, "value")
+    assert_within(dlogits, t.grad, 2.0 * bound, "dlogits")
+    if not weighted and ignore is None:
+        mixed = rng.random((60, 17), np.float32)
+        want = F.cross_entropy(tensor(logits), tensor(mixed), label_smoothing=smoothing)
+        value_bound, _ = bounds.softmax_bounds(logits, mixed, label_smoothing=smoothing)
+        assert_within(loss(logits, mixed)[0], want.item(), 2.0 * value_bound, "probabilities")
+
+
+LOSSES = {
+    "mse": (losses.MSELoss(), lambda p, t: F.mse_loss(p, t, reduction="none"), {}),
+    "huber": (losses.HuberLoss(), lambda p, t: F.huber_loss(p, t, reduction="none"), {}),
+    "huber 0.4": (
+        losses.HuberLoss(0.4),
+        lambda p, t: F.huber_loss(p, t, reduction="none", delta=0.4),
+        {"delta": 0.4},
+    ),
+    "quadratic_cost": (
+        losses.QuadraticCost(),
+        lambda p, t: p[0].numel() / 2 * F.mse_loss(p, t, reduction="none"),
+        {},
+    ),
+    "sigmoid_cross_entropy": (
+        losses.BCEWithLogitsLoss(),
+        lambda p, t: F.binary_cross_entropy_with_logits(p, t, reduction="none"),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(60,), (60, 1), (60, 17), (9, 3, 4)], ids=str)
+def test_elementwise_losses(isa, rng, name, weighted, shape):
+    loss, other, numbers = LOSSES[name]
+    pred, target = 3 * normal(rng, *shape), rng.random(shape, np.float32)
+    weight = rng.random(len(pred), np.float32) if weighted else None
+    t = tensor(pred, grad=True)
+    want = rows_mean(other(t, tensor(target)), weight)
+    want.backward()
+    value, dpred = loss(pred, target, weight)
+    value_bound, bound = bounds.elementwise_loss_bounds(name.split()[0], pred, target, weight, **numbers)
+    assert_within(value, want.item(), 2.0 * value_bound, "value")
+    assert_within(dpred, t.grad, 2.0 * bound, "dpred")
+
+
 # ---- optimizers --------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {
@@ -103,6 +176,27 @@ OPTIMIZERS = {
     "Nesterov": (
         lambda p: optim.Momentum(p, lr=0.05, nesterov=True),
         lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+    ),
+    "Nesterov of style velocity": (
+        lambda p: optim.Momentum(p, lr=0.05, nesterov=True, style="velocity"),
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+    ),
+    "Momentum of style velocity": (
+        lambda p: optim.Momentum(p, lr=0.05, momentum=0.8, style="velocity"),
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8),
+    ),
+    "AdaGrad": (lambda p: optim.AdaGrad(p), lambda p: torch.optim.Adagrad(p)),
+    "AdaGrad lr eps": (
+        lambda p: optim.AdaGrad(p, lr=0.3, eps=1e-3),
+        lambda p: torch.optim.Adagrad(p, lr=0.3, eps=1e-3),
+    ),
+    "AdamW": (
+        lambda p: optim.AdamW(p, decay="all"),
+        lambda p: torch.optim.AdamW(p),
+    ),
+    "Adam with decay": (
+        lambda p: optim.Adam(p, lr=1e-2, weight_decay=0.1, decay="all"),
+        lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1),
     ),
     "RMSProp": (
         lambda p: optim.RMSProp(p, lr=1e-3),
@@ -144,6 +238,8 @@ def test_the_comparison_of_optimizers_sees_another_formula(rng):
     assert largest_difference("Adam", rng, 200, eps=1e-5) > 1e-5
     assert largest_difference("RMSProp", rng, 200, alpha=0.91) > 1e-5
     assert largest_difference("Nesterov", rng, 200, nesterov=False) > 1e-5
+    assert largest_difference("AdamW", rng, 200, weight_decay=0.02) > 1e-5
+    assert largest_difference("AdaGrad lr eps", rng, 200, eps=1e-10) > 1e-5
 
 
 @pytest.mark.parametrize("decoupled", [False, True])

@@ -25,10 +25,10 @@ def probabilities(rng, rows, classes):
     return (t / t.sum(1, keepdims=True)).astype(np.float32)
 
 
-def check(logits, labels, sample_weight=None):
-    value, dlogits = got = ops.softmax_cross_entropy(logits, labels, sample_weight=sample_weight)
-    want_value, want = ref.softmax_cross_entropy(logits, labels, sample_weight)
-    value_bound, bound = softmax_bounds(logits, labels, sample_weight)
+def check(logits, labels, sample_weight=None, **options):
+    value, dlogits = got = ops.softmax_cross_entropy(logits, labels, sample_weight=sample_weight, **options)
+    want_value, want = ref.softmax_cross_entropy(logits, labels, sample_weight, **options)
+    value_bound, bound = softmax_bounds(logits, labels, sample_weight, **options)
     assert type(value) is float
     assert_within(dlogits, want, bound, f"dlogits {logits.shape}")
     assert_within(value, want_value, value_bound, f"value {logits.shape}")
@@ -131,6 +131,52 @@ def test_sample_weight(isa, rng):
     assert not full[1][~kept].any()
 
 
+@pytest.mark.parametrize("smoothing", [1e-3, 0.1, 1.0])
+def test_label_smoothing(isa, rng, smoothing):
+    for rows, classes in shapes.CLASSES:
+        logits, labels = draw(rng, rows, classes)
+        check(logits, labels, label_smoothing=smoothing)
+        check(logits, probabilities(rng, rows, classes), label_smoothing=smoothing)
+    logits, labels = draw(rng, 50, 10)
+    check(logits, labels, rng.random(50, np.float32), label_smoothing=smoothing)
+    none = ops.softmax_cross_entropy(logits, labels)
+    zero = ops.softmax_cross_entropy(logits, labels, label_smoothing=0)
+    assert zero[0] == none[0]
+    assert_bits(zero[1], none[1])
+
+
+@pytest.mark.parametrize("ignored", [-100, -1, 3, 255])
+def test_ignored_rows_are_as_if_they_were_not_there(isa, rng, ignored):
+    for rows, classes in [(60, 10), (17, 5), (40, 33), (9, 1025)]:
+        logits, labels = draw(rng, rows, classes)
+        labels[::3] = ignored
+        labels[1] = 1
+        logits[0] = np.nan
+        weight = rng.random(rows, np.float32)
+        kept = labels != ignored
+        for given in (None, weight):
+            part = None if given is None else given[kept]
+            want = ops.softmax_cross_entropy(logits[kept], labels[kept], sample_weight=part)
+            got = check(logits, labels, given, ignore_index=ignored)
+            assert got[0] == want[0]
+            assert_bits(got[1][kept], want[1])
+            assert_bits(got[1][~kept], np.zeros_like(got[1][~kept]))
+        check(logits, labels, weight, ignore_index=ignored, label_smoothing=0.2)
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_ignored_label_of_every_type(isa, rng, kind):
+    logits, labels = draw(rng, 20, 10)
+    ignored = 200 if kind.startswith("u") else -100
+    labels[4:7] = ignored
+    value, dlogits = check(logits, labels, ignore_index=ignored)
+    typed = ops.softmax_cross_entropy(logits, labels.astype(kind), ignore_index=np.int64(ignored))
+    assert typed[0] == value
+    assert_bits(typed[1], dlogits)
+    with pytest.raises(ValueError, match=r"labels\[4\]"):
+        ops.softmax_cross_entropy(logits, labels.astype(kind), ignore_index=ignored - 256)
+
+
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_input_layouts(isa, rng, layout):
     make = layouts.LAYOUTS[layout]
@@ -172,14 +218,18 @@ def test_every_number_of_threads(isa, threads, rng):
 
 
 def test_reference_gradient_by_central_differences(rng):
-    logits, labels = draw(rng, 4, 5)
+    logits, labels = draw(rng, 4, 5)[0], np.array([3, 1, 0, 1])
     weight = rng.random(4) + 0.1
     for target in (labels, rng.random((4, 5))):
-        _, dlogits = ref.softmax_cross_entropy(logits, target, weight)
-        numerical = ref.numerical_gradient(
-            lambda z, t=target: ref.softmax_cross_entropy(z, t, weight)[0], logits
-        )
-        assert np.abs(dlogits - numerical).max() <= 1e-8
+        for options in ({}, {"label_smoothing": 0.2}, {"ignore_index": 1}):
+            if "ignore_index" in options and target is not labels:
+                continue
+
+            def loss(z, target=target, options=options):
+                return ref.softmax_cross_entropy(z, target, weight, **options)
+
+            numerical = ref.numerical_gradient(lambda z, loss=loss: loss(z)[0], logits)
+            assert np.abs(loss(logits)[1] - numerical).max() <= 1e-8
 
 
 def guard_cases(isa):

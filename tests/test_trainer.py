@@ -269,6 +269,95 @@ def test_an_own_loss_function(rows):
             call(X)
 
 
+def test_metrics_of_ones_own(rows):
+    X, Y = rows
+    model = layers()
+    largest = lambda pred, target: np.abs(pred).max()  # noqa: E731
+    first = lambda pred, target: pred[:, 0].mean()  # noqa: E731
+    run = fastnn.Trainer(
+        *(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.0)),
+        metrics={"largest": largest, "first": first},
+    )
+    scores = run.evaluate(X, Y)
+    assert list(scores) == ["loss", "accuracy", "largest", "first"]
+    pred = run.predict(X)
+    assert (scores["largest"], scores["first"]) == (float(largest(pred, Y)), float(first(pred, Y)))
+    history = run.fit(X, Y, batch_size=16, epochs=1, shuffle=False, validation=(X, Y))
+    assert {"largest", "first", "val_largest", "val_first"} < set(history)
+    model.train()
+    sums = [(first(model(x), y), len(x)) for x, y in data.batches(X, Y, 16, shuffle=False)]
+    assert history["first"][0] == pytest.approx(sum(m * n for m, n in sums) / N, rel=1e-6)
+
+
+def test_metrics_of_an_epoch_are_those_of_its_rows(rows):
+    X = rows[0]
+    target = X[:, :2].astype(np.float64)
+    model = nn.Sequential(nn.Linear(COLUMNS, 2), seed=0)
+    run = fastnn.Trainer(model, losses.HuberLoss(), optim.SGD(model.parameters(), 0.0))
+    history = run.fit(X, target, batch_size=16, epochs=1)
+    for name, score in run.evaluate(X, target).items():
+        assert history[name][0] == pytest.approx(score, rel=1e-6)
+    assert set(run.evaluate(X, target)) == {"loss", "rmse", "mae", "r2"}
+
+
+def test_ignored_rows_do_not_count_in_the_epoch(rows):
+    X, Y = rows[0], rows[1].copy()
+    Y[::3] = -1
+    Y[:30] = -1
+    Y[:16:8] = 1
+    Y[16:32:8] = 2
+    model = nn.Sequential(nn.Linear(COLUMNS, CLASSES), seed=0)
+    loss = losses.CrossEntropyLoss(ignore_index=-1)
+    run = fastnn.Trainer(model, loss, optim.SGD(model.parameters(), 0.0))
+    history = run.fit(X, Y, batch_size=16, epochs=1, shuffle=False, drop_last=True)
+    kept = run.evaluate(X[:48], Y[:48])
+    assert history["loss"][0] == pytest.approx(kept["loss"], rel=1e-6)
+    assert history["accuracy"][0] == kept["accuracy"]
+
+
+@pytest.mark.parametrize("loss", [losses.MSELoss, losses.QuadraticCost, losses.HuberLoss])
+def test_regression_learns_and_has_no_classes(rows, loss):
+    X = rows[0]
+    target = X @ np.arange(COLUMNS) + 1.0  # (n,) float64 for an output of (n, 1)
+    model = nn.Sequential(nn.Linear(COLUMNS, 16), nn.ReLU(), nn.Linear(16, 1), seed=0)
+    run = fastnn.Trainer(model, loss(), optim.AdamW(model.parameters(), lr=0.02))
+    history = run.fit(X, target, batch_size=16, epochs=60, validation=(X, target))
+    assert history["val_r2"][-1] > 0.9 > history["val_r2"][0]
+    assert history["rmse"][-1] < 0.3 * history["rmse"][0]
+    for call in (run.predict_proba, run.predict_class):
+        with pytest.raises(ValueError, match=rf"needs a loss of classification .* got {loss.__name__}"):
+            call(X)
+
+
+def test_binary_classification(rows):
+    X = rows[0]
+    target = (X[:, 0] > 0).astype(np.int64)
+    model = nn.Sequential(nn.Linear(COLUMNS, 1), seed=0)
+    run = fastnn.Trainer(model, losses.BCEWithLogitsLoss(), optim.AdaGrad(model.parameters(), lr=0.3))
+    run.fit(X, target, batch_size=16, epochs=40)
+    scores = run.evaluate(X, target)
+    assert list(scores) == ["loss", "accuracy"]
+    assert scores["accuracy"] > 0.95
+    probability = run.predict_proba(X)
+    assert probability.shape == (N, 1)
+    classes = run.predict_class(X)
+    np.testing.assert_array_equal(classes, probability[:, 0] > 0.5)
+    assert np.mean(classes == target) == scores["accuracy"]
+
+
+def test_one_layer_with_binary_cross_entropy_is_a_logistic_regression(rows):
+    """The case of a single layer: the same coefficients as scikit-learn without regularization."""
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    X = rows[0][:, :3]
+    target = (X[:, 0] + 0.8 * np.random.default_rng(3).standard_normal(N) > 0).astype(np.int64)
+    model = nn.Sequential(nn.Linear(3, 1), seed=0)
+    run = fastnn.Trainer(model, losses.BCEWithLogitsLoss(), optim.Momentum(model.parameters(), lr=1.0))
+    run.fit(X, target, batch_size=N, epochs=600)
+    exact = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(X, target)
+    np.testing.assert_allclose(model[0].weight.data[:, 0], exact.coef_[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run.predict_proba(X)[:, 0], exact.predict_proba(X)[:, 1], atol=1e-5)
+
+
 def test_a_step_trains_in_training_mode(rows):
     run = trainer(layers().eval())
     run.step(*rows)

@@ -63,6 +63,8 @@ CASES = [
     ),
     Case("rmsprop", {"lr": 1e-2}, 1, (0,)),
     Case("rmsprop", {"lr": 1e-3, "rho": 0.99, "eps": 1e-3}, 1, (0,)),
+    Case("adagrad", {"lr": 1e-2}, 1, (0,)),
+    Case("adagrad", {"lr": 0.5, "eps": 1e-3}, 1, (0,)),
     Case("adam", {}, 2, (1,)),
     Case("adam", {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "eps": 1e-4}, 2, (1,)),
     Case("adam", {"beta1": 0.0, "beta2": 0.0}, 2, (1,)),

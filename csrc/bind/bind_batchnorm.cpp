@@ -18,8 +18,8 @@ statistics, if given, move in place: ``running = (1 - momentum) * running + mome
 variance. ``momentum`` is the weight of the new batch, as in PyTorch. In evaluation the running statistics are
 needed and used, and nothing but ``y`` is written.
 
-Shapes: ``x`` and ``out`` (..., c); ``gamma, beta, running_mean, running_var`` (c,). ``activation`` is None or
-"relu". ``out`` may share no memory with the inputs.
+Shapes: ``x`` and ``out`` (..., c); ``gamma, beta, running_mean, running_var`` (c,). ``activation`` is None or a
+kind of ``ops.activation``, with its default alpha. ``out`` may share no memory with the inputs.
 
 Returns ``(y, mean, rstd)``; ``mean`` and ``rstd`` (c,) are what ``batch_norm_backward`` needs.
 
@@ -45,7 +45,9 @@ constexpr const char* kBatchNormBackwardDoc =
 Gradients of batch normalization in training, with ``xhat = (x - mean) * rstd`` and n rows:
 ``dbeta = sum(dy)``, ``dgamma = sum(dy * xhat)``, ``dx = gamma * rstd * (dy - dbeta / n - xhat * dgamma / n)``.
 
-With ``activation="relu"``, ``dy`` counts only where the forward result ``y``, which is then needed, is positive.
+With an ``activation``, ``dy`` is first multiplied by its derivative, taken from the forward result ``y``, which is
+then needed: relu, leaky_relu, sigmoid, tanh, elu or selu. The derivative of the others is no function of y: pass
+``activation_backward(dy, pre, kind)`` as ``dy``, where ``pre`` is the result without activation.
 
 Shapes: ``dy, x, y, dx`` (..., c); ``gamma, mean, rstd, dgamma, dbeta`` (c,). ``out=(dx, dgamma, dbeta)`` gives
 memory for each of the three, None where a new array is wanted. ``accumulate=True`` adds into the given ``dgamma``
@@ -53,8 +55,8 @@ and ``dbeta``; ``dx`` is always overwritten.
 
 Returns ``(dx, dgamma, dbeta)``.
 
-Raises TypeError for anything but float32 arrays, ValueError for shapes that do not fit, a missing ``y``, overlap,
-outputs that cannot be written in place, and ``accumulate`` without memory to add into.
+Raises TypeError for anything but float32 arrays, ValueError for shapes that do not fit, a missing ``y``, an
+activation that cannot be fused, overlap, outputs that cannot be written in place, and ``accumulate`` without memory to add into.
 
 >>> import numpy as np
 >>> from fastnn import ops
@@ -91,12 +93,6 @@ Running running_statistics(Call& call, const Value& mean, const Value& var, bool
     check_apart_from(call, m, x, gamma, beta, y, v);
     check_apart_from(call, v, x, gamma, beta, y);
     return {m.data, v.data};
-}
-
-double in_unit_range(const Call& call, const Value& value) {
-    const double x = number(call, value);
-    if (!(x >= 0 && x <= 1)) call.value_error(value, "must be from 0 to 1, got " + repr_of(value.object));
-    return x;
 }
 
 PyObject* batch_norm(Call& call) {
@@ -152,6 +148,13 @@ PyObject* batch_norm_backward(Call& call) {
     enum { kDy, kX, kGamma, kMean, kRstd, kActivation, kY, kOut, kAccumulate };
     BatchNormBackwardArgs args{};
     args.activation = optional_activation(call, call[kActivation]);
+    if (!derivative_of_result(args.activation)) {
+        call.value_error(
+            call[kActivation],
+            "has a derivative that is no function of y, so it cannot be fused; apply the "
+            "activation separately: pass ops.activation_backward(dy, pre, kind) as dy, where pre "
+            "is the result of batch_norm without activation");
+    }
     args.accumulate = flag(call, call[kAccumulate]);
     const OutItems outs(call, call[kOut], 3);
     for (const int i : {1, 2}) {

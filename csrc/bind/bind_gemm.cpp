@@ -20,7 +20,7 @@ whatever it holds, NaN included.
 
 Shapes: ``op(a)`` (m, k), ``op(b)`` (k, n), ``bias`` (n,), ``out`` (m, n). With ``k == 0`` the product is zero.
 ``a`` and ``b`` may have any strides; ``out`` needs contiguous columns and may share no memory with the inputs.
-``activation`` is None or "relu"; ``out_dtype`` None or ``np.float32``; ``tf32`` exists on CUDA only.
+``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``out_dtype`` None or ``np.float32``; ``tf32`` exists on CUDA only.
 
 Returns ``out``, or a new float32 array. The same bits for any number of threads and any ISA.
 

@@ -1,8 +1,10 @@
 #include <cmath>
+#include <optional>
 
 #include "bind/arrays.h"
 #include "bind/bind.h"
 #include "bind/labels.h"
+#include "bind/loss_docs.h"
 #include "bind/run.h"
 #include "bind/scalars.h"
 #include "core/dispatch.h"
@@ -10,33 +12,10 @@
 namespace fastnn::bind {
 namespace {
 
-constexpr const char* kSoftmaxDoc = R"(softmax_cross_entropy(logits, labels, *, sample_weight=None)
---
+static_assert(sizeof(double) == 2 * sizeof(float) && sizeof(std::int64_t) == 2 * sizeof(float));
 
-Softmax and cross-entropy in one pass, with the gradient.
-
-With ``p = softmax(logits)`` by rows, targets ``t`` and weights ``w`` (1 without ``sample_weight``):
-``value = sum_i w_i l_i / sum(w)``, ``l_i = -sum_c t_ic log p_ic``, and
-``dlogits_i = w_i / sum(w) * (p_i * sum_c t_ic - t_i)``.
-
-Shapes: ``logits`` and ``dlogits`` (n, C); ``labels`` (n,) class ids of any integer dtype, or (n, C) float32
-probabilities; ``sample_weight`` (n,), finite, not negative, not all zero.
-
-Returns ``(value, dlogits)``: a float, and a new float32 array.
-
-Raises TypeError for another dtype, ValueError for shapes that do not fit, no rows or no classes, a class id
-outside ``0 .. C-1`` (naming its index and value), and bad weights.
-
->>> import numpy as np
->>> from fastnn import ops
->>> value, dlogits = ops.softmax_cross_entropy(np.zeros((1, 2), np.float32), np.array([1]))
->>> round(value, 4)
-0.6931
->>> dlogits
-array([[ 0.5, -0.5]], dtype=float32)
-)";
-
-double total_weight(const Call& call, const Value& value, const Input& weight) {
+// The sum of the weights; rows whose label is ignored do not count.
+double total_weight(const Call& call, const Value& value, const Input& weight, const std::int64_t* labels) {
     double total = 0;
     for (Index i = 0; i < weight.cols; ++i) {
         const double w = static_cast<double>(weight.data[i]);
@@ -45,24 +24,32 @@ double total_weight(const Call& call, const Value& value, const Input& weight) {
             item.index = i;
             call.value_error(item, "must be finite and at least 0, got " + repr_of(py::float_(w).ptr()));
         }
-        total += w;
+        if (labels == nullptr || labels[i] != kIgnoredLabel) total += w;
     }
-    if (!std::isfinite(static_cast<float>(1.0 / total))) {
-        call.value_error(value,
-                         "must not be all zero or vanish, got a sum of " + repr_of(py::float_(total).ptr()));
-    }
+    if (total == 0) call.value_error(value, "must not be all zero (on rows that are not ignored)");
     return total;
 }
 
-double weighted_mean(const double* row_loss, const float* weight, Index n, double total) {
+// What the gradients of the rows are multiplied by: factor * w / sum(w).
+void scale_weights(const Input& weight, double factor, float* out) {
+    for (Index i = 0; i < weight.cols; ++i)
+        out[i] = static_cast<float>(static_cast<double>(weight.data[i]) * factor);
+}
+
+// In the order of the rows, so that a row of weight 0 counts as if it were not there.
+double weighted_sum(const double* row_loss, const float* weight, Index n) {
     double sum = 0;
     for (Index i = 0; i < n; ++i)
         sum += weight == nullptr ? row_loss[i] : static_cast<double>(weight[i]) * row_loss[i];
-    return sum / total;
+    return sum;
+}
+
+PyObject* value_and_gradient(double value, Output& gradient) {
+    return py::make_tuple(value, std::move(gradient.object)).release().ptr();
 }
 
 PyObject* softmax_cross_entropy(Call& call) {
-    enum { kLogits, kLabels, kSampleWeight };
+    enum { kLogits, kLabels, kSampleWeight, kLabelSmoothing, kIgnoreIndex };
     const Input logits = read_matrix(call, call[kLogits], Layout::rows);
     const Index n = logits.rows;
     const Index classes = logits.cols;
@@ -70,48 +57,135 @@ PyObject* softmax_cross_entropy(Call& call) {
         call.value_error(call[kLogits],
                          "must have at least one row and one class, got shape " + text_of(logits.shape));
     }
+    const double smoothing = in_unit_range(call, call[kLabelSmoothing]);
+    std::optional<std::int64_t> ignored_label;
+    if (call[kIgnoreIndex].given()) ignored_label = integer(call, call[kIgnoreIndex]);
     const bool ids = are_class_ids(call, call[kLabels], n);
     Input probabilities;
     if (!ids) {
+        if (ignored_label) call.value_error(call[kIgnoreIndex], "needs class ids, got probabilities");
         probabilities = read_matrix(call, call[kLabels], Layout::rows);
         require_shape(call, call[kLabels], probabilities.shape, logits.shape);
     }
     Input weight;
-    double total = static_cast<double>(n);
-    if (call[kSampleWeight].given()) {
-        weight = read_vector(call, call[kSampleWeight], n);
-        total = total_weight(call, call[kSampleWeight], weight);
-    }
+    if (call[kSampleWeight].given()) weight = read_vector(call, call[kSampleWeight], n);
     Output dlogits = write_rows(call, Value{Py_None, "dlogits"}, logits.shape);
 
-    // Doubles first, then the ids: both of 8 bytes.
-    static_assert(sizeof(double) == 2 * sizeof(float) && sizeof(std::int64_t) == 2 * sizeof(float));
-    float* memory = workspace((ids ? 4 : 2) * n);
+    float* memory = workspace((ids ? 5 : 3) * n);
     auto* row_loss = reinterpret_cast<double*>(memory);
-    auto* labels = reinterpret_cast<std::int64_t*>(memory + 2 * n);
-    if (ids) read_class_ids(call, call[kLabels], n, classes, labels);
-
+    auto* labels = ids ? reinterpret_cast<std::int64_t*>(memory + 2 * n) : nullptr;
+    float* scaled_weight = memory + (ids ? 4 : 2) * n;
+    Index counted = n;
+    if (ids) counted -= read_class_ids(call, call[kLabels], n, classes, ignored_label, labels);
+    if (counted == 0) {
+        call.value_error(call[kLabels],
+                         "are all " + std::to_string(*ignored_label) +
+                             ", which is ignored, and no row is left to average; skip the batch");
+    }
+    double total = static_cast<double>(counted);
+    if (weight.data != nullptr) {
+        total = total_weight(call, call[kSampleWeight], weight, labels);
+        scale_weights(weight, 1.0 / total, scaled_weight);
+    }
     const SoftmaxArgs args{.logits = logits.data,
                            .logits_row = logits.row,
-                           .labels = ids ? labels : nullptr,
+                           .labels = labels,
                            .probabilities = probabilities.data,
                            .probabilities_row = probabilities.row,
-                           .weight = weight.data,
+                           .weight = weight.data != nullptr ? scaled_weight : nullptr,
                            .dlogits = dlogits.data,
-                           .dlogits_row = dlogits.row,
                            .row_loss = row_loss,
                            .rows = n,
                            .cols = classes,
-                           .scale = static_cast<float>(1.0 / total)};
+                           .scale = static_cast<float>(1.0 / total),
+                           .keep = static_cast<float>(1.0 - smoothing),
+                           .share = static_cast<float>(smoothing / static_cast<double>(classes))};
     Tasks tasks;
     tasks.add(kernels().softmax_cross_entropy, args);
-    tasks.run(stream_ns(4.0 * static_cast<double>(n) * static_cast<double>(classes)));
-    const double value = weighted_mean(row_loss, weight.data, n, total);
-    return py::make_tuple(value, std::move(dlogits.object)).release().ptr();
+    tasks.run(softmax_ns(n, classes));
+    return value_and_gradient(weighted_sum(row_loss, weight.data, n) / total, dlogits);
+}
+
+// An elementwise loss of arguments 0 (pred) and 1 (target): factor / sum(w) * sum of w l over all outputs,
+// where `mean` divides the factor by the number of outputs.
+PyObject* point_loss(Call& call, PointLossArgs args, int sample_weight, double factor, bool mean) {
+    const Input pred = read_flat(call, call[0]);
+    if (pred.shape.nd == 0 || pred.cols == 0) {
+        call.value_error(call[0],
+                         "must have at least one row and one output, got shape " + text_of(pred.shape));
+    }
+    const Input target = read_flat(call, call[1]);
+    require_shape(call, call[1], target.shape, pred.shape);
+    args.pred = pred.data;
+    args.target = target.data;
+    args.rows = pred.shape.dims[0];
+    args.cols = pred.cols / args.rows;
+    Input weight;
+    double total = static_cast<double>(args.rows);
+    if (call[sample_weight].given()) {
+        weight = read_vector(call, call[sample_weight], args.rows);
+        total = total_weight(call, call[sample_weight], weight, nullptr);
+        args.weight = weight.data;  // decides about the chunks
+    }
+    const double scale = factor / (mean ? total * static_cast<double>(args.cols) : total);
+    args.scale = static_cast<float>(scale);
+    Output dpred = write_flat(call, Value{Py_None, "dpred"}, pred.shape);
+    args.dpred = dpred.data;
+
+    const Kernel<PointLossArgs>& kernel = kernels().point_loss;
+    const int chunks = kernel.chunks(args);
+    float* memory = workspace(2 * Index{chunks} + args.rows);
+    args.sums = reinterpret_cast<double*>(memory);
+    if (weight.data != nullptr) {
+        scale_weights(weight, scale, memory + 2 * chunks);
+        args.weight = memory + 2 * chunks;
+    }
+    Tasks tasks;
+    tasks.add(kernel, args);
+    const double cost = args.kind == PointLoss::logistic ? 7.0 : 3.0;  // of exp and two quotients: measured
+    tasks.run(stream_ns(cost * static_cast<double>(pred.cols)));
+    double sum = 0;
+    for (int i = 0; i < chunks; ++i) sum += args.sums[i];
+    return value_and_gradient(weight.data != nullptr ? sum : sum * scale, dpred);
+}
+
+PyObject* mse(Call& call) {
+    enum { kPred, kTarget, kSampleWeight };
+    PointLossArgs args{};
+    args.kind = PointLoss::squared;
+    return point_loss(call, args, kSampleWeight, 2.0, true);
+}
+
+PyObject* quadratic_cost(Call& call) {
+    enum { kPred, kTarget, kSampleWeight };
+    PointLossArgs args{};
+    args.kind = PointLoss::squared;
+    return point_loss(call, args, kSampleWeight, 1.0, false);
+}
+
+PyObject* huber(Call& call) {
+    enum { kPred, kTarget, kDelta, kSampleWeight };
+    PointLossArgs args{};
+    args.kind = PointLoss::huber;
+    args.delta = static_cast<float>(positive(call, call[kDelta]));
+    return point_loss(call, args, kSampleWeight, 1.0, true);
+}
+
+PyObject* sigmoid_cross_entropy(Call& call) {
+    enum { kLogits, kTargets, kSampleWeight };
+    PointLossArgs args{};
+    args.kind = PointLoss::logistic;
+    return point_loss(call, args, kSampleWeight, 1.0, true);
 }
 
 }  // namespace
 
-void bind_loss(py::module_& m) { add_function<softmax_cross_entropy>(m, kSoftmaxDoc); }
+void bind_loss(py::module_& m) {
+    add_function<softmax_cross_entropy>(m, kSoftmaxDoc);
+    add_function<sigmoid_cross_entropy>(m, kSigmoidDoc);
+    add_function<mse>(m, kMseDoc);
+    add_function<quadratic_cost>(m, kQuadraticDoc);
+    add_function<huber>(m, kHuberDoc);
+}
 
 }  // namespace fastnn::bind

@@ -71,6 +71,26 @@ array([1.], dtype=float32)
 array([0.], dtype=float32)
 )";
 
+constexpr const char* kAdagradDoc = R"(adagrad_(param, grad, square_sum, *, lr, eps=1e-10)
+--
+
+AdaGrad, in place on ``param`` and ``square_sum`` (which starts as zeros):
+``square_sum += grad**2``, ``param -= lr * grad / (sqrt(square_sum) + eps)``.
+
+``eps`` stands outside the root, as in PyTorch; Keras and Optax put it inside and start from 0.1. Arrays and
+errors as in ``sgd_``; ``eps`` is at least 0.
+
+>>> import numpy as np
+>>> from fastnn import ops
+>>> p, s = np.ones(1, dtype=np.float32), np.zeros(1, dtype=np.float32)
+>>> for g in (3, 4):
+...     ops.adagrad_(p, np.array([g], dtype=np.float32), s, lr=0.5)
+>>> s
+array([25.], dtype=float32)
+>>> p.round(6)
+array([0.1], dtype=float32)
+)";
+
 constexpr const char* kAdamDoc =
     R"(adam_(param, grad, m, v, *, step, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False)
 --
@@ -233,6 +253,16 @@ PyObject* rmsprop_(Call& call) {
     Py_RETURN_NONE;
 }
 
+PyObject* adagrad_(Call& call) {
+    enum { kParam, kGrad, kSquareSum, kLr, kEps };
+    UpdateArgs args{};
+    args.rule = Rule::adagrad;
+    args.lr = static_cast<float>(non_negative(call, call[kLr]));
+    args.eps = static_cast<float>(non_negative(call, call[kEps]));
+    Group(call, 3).update(args);
+    Py_RETURN_NONE;
+}
+
 PyObject* adam_(Call& call) {
     enum { kParam, kGrad, kM, kV, kStep, kLr, kBeta1, kBeta2, kEps, kWeightDecay, kDecoupled };
     const auto step = static_cast<double>(positive_integer(call, call[kStep]));
@@ -261,6 +291,7 @@ void bind_updates(py::module_& m) {
     add_function<sgd_>(m, kSgdDoc);
     add_function<momentum_>(m, kMomentumDoc);
     add_function<rmsprop_>(m, kRmspropDoc);
+    add_function<adagrad_>(m, kAdagradDoc);
     add_function<adam_>(m, kAdamDoc);
 }
 

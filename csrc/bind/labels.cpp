@@ -1,6 +1,7 @@
 #include "bind/labels.h"
 
 #include <cstring>
+#include <utility>
 
 #include "bind/scalars.h"
 
@@ -18,14 +19,21 @@ struct Ids {
     Bytes stride;
     Index n;
     Index classes;
+    std::optional<std::int64_t> ignored;
     std::int64_t* out;
 };
 
 template <class T>
-void copy_ids(const Call& call, const Value& value, const Ids& ids) {
+Index copy_ids(const Call& call, const Value& value, const Ids& ids) {
+    Index ignored = 0;
     for (Index i = 0; i < ids.n; ++i) {
         T id;
         std::memcpy(&id, ids.data + i * ids.stride, sizeof id);  // any alignment
+        if (ids.ignored && std::cmp_equal(id, *ids.ignored)) {
+            ids.out[i] = kIgnoredLabel;
+            ++ignored;
+            continue;
+        }
         if (id < T{0} || static_cast<std::uint64_t>(id) >= static_cast<std::uint64_t>(ids.classes)) {
             throw ArgumentError(PyExc_ValueError, call.function() + "(): " + value.label() + "[" +
                                                       std::to_string(i) + "] is " + std::to_string(id) +
@@ -33,6 +41,7 @@ void copy_ids(const Call& call, const Value& value, const Ids& ids) {
         }
         ids.out[i] = static_cast<std::int64_t>(id);
     }
+    return ignored;
 }
 
 }  // namespace
@@ -68,9 +77,10 @@ bool are_class_ids(const Call& call, const Value& value, Index n) {
     return true;
 }
 
-void read_class_ids(const Call& call, const Value& value, Index n, Index classes, std::int64_t* out) {
+Index read_class_ids(const Call& call, const Value& value, Index n, Index classes,
+                     std::optional<std::int64_t> ignored, std::int64_t* out) {
     const auto* a = reinterpret_cast<const ArrayStruct*>(value.object);
-    const Ids ids{a->data, a->strides[0], n, classes, out};
+    const Ids ids{a->data, a->strides[0], n, classes, ignored, out};
     switch (descr_of(a)->type_num) {
         case Npy::NPY_BYTE_:
             return copy_ids<signed char>(call, value, ids);

@@ -1,6 +1,8 @@
 // Class ids: the only integer arrays that kernels read.
 #pragma once
 
+#include <optional>
+
 #include "bind/arrays.h"
 
 namespace fastnn::bind {
@@ -9,8 +11,10 @@ namespace fastnn::bind {
 // dtype and so may be probabilities.
 bool are_class_ids(const Call& call, const Value& value, Index n);
 
-// Copies n checked ids to `out`. The kernel indexes with them, so it never reads memory that the caller, or
+// Copies n checked ids to `out`, those equal to `ignored` (if given) as kIgnoredLabel, and returns how many
+// of these there are. The kernel indexes with the copies, so it never reads memory that the caller, or
 // another thread, can change after the check.
-void read_class_ids(const Call& call, const Value& value, Index n, Index classes, std::int64_t* out);
+Index read_class_ids(const Call& call, const Value& value, Index n, Index classes,
+                     std::optional<std::int64_t> ignored, std::int64_t* out);
 
 }  // namespace fastnn::bind

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, m) {
     bind_runtime(m);
     bind_gemm(m);
     bind_activation(m);
+    bind_dropout(m);
     bind_batchnorm(m);
     bind_loss(m);
     bind_updates(m);

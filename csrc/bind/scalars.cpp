@@ -47,10 +47,24 @@ double non_negative(const Call& call, const Value& value) {
     return x;
 }
 
+double positive(const Call& call, const Value& value) {
+    const double x = number(call, value);
+    const float rounded = static_cast<float>(x);
+    if (!(rounded > 0) || !std::isfinite(rounded))
+        call.value_error(value, "must be finite and above 0, got " + repr_of(value.object));
+    return x;
+}
+
 double fraction(const Call& call, const Value& value) {
     const double x = number(call, value);
     if (!(x >= 0 && x < 1))
         call.value_error(value, "must be at least 0 and below 1, got " + repr_of(value.object));
+    return x;
+}
+
+double in_unit_range(const Call& call, const Value& value) {
+    const double x = number(call, value);
+    if (!(x >= 0 && x <= 1)) call.value_error(value, "must be from 0 to 1, got " + repr_of(value.object));
     return x;
 }
 
@@ -63,7 +77,7 @@ bool flag_of_object(const Call& call, const Value& value) {
     return truth == 1;
 }
 
-std::int64_t positive_integer(const Call& call, const Value& value) {
+std::int64_t integer(const Call& call, const Value& value, std::int64_t least) {
     const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.object));
     if (!index) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
@@ -72,8 +86,11 @@ std::int64_t positive_integer(const Call& call, const Value& value) {
     }
     int overflow = 0;
     const long long n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-    if (overflow != 0 || n < 1) {
-        call.value_error(value, "must be from 1 to 2**63 - 1, got " + repr_of(value.object));
+    if (overflow != 0 || n < least) {
+        call.value_error(
+            value, (least == kAnyInteger ? "must fit 64 bits, got "
+                                         : "must be from " + std::to_string(least) + " to 2**63 - 1, got ") +
+                       repr_of(value.object));
     }
     return n;
 }
@@ -92,8 +109,11 @@ int choice(const Call& call, const Value& value, std::initializer_list<const cha
 }
 
 Activation activation_kind(const Call& call, const Value& value, bool or_none) {
-    choice(call, value, {"relu"}, or_none);
-    return Activation::relu;
+    const int position = choice(
+        call, value,
+        {"relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "elu", "selu", "softplus"},
+        or_none);
+    return static_cast<Activation>(position + 1);  // in the order of the enum, behind none
 }
 
 }  // namespace fastnn::bind

@@ -22,18 +22,23 @@ inline bool flag(const Call& call, const Value& value) {
     return value.object == Py_True || flag_of_object(call, value);
 }
 
-double non_negative(const Call& call, const Value& value);  // finite as float32 and >= 0
-double fraction(const Call& call, const Value& value);      // in [0, 1)
-std::int64_t positive_integer(const Call& call, const Value& value);
+double non_negative(const Call& call, const Value& value);   // finite as float32 and >= 0
+double positive(const Call& call, const Value& value);       // finite as float32 and > 0
+double fraction(const Call& call, const Value& value);       // in [0, 1)
+double in_unit_range(const Call& call, const Value& value);  // in [0, 1]
+
+inline constexpr std::int64_t kAnyInteger = INT64_MIN;
+std::int64_t integer(const Call& call, const Value& value, std::int64_t least = kAnyInteger);
+inline std::int64_t positive_integer(const Call& call, const Value& value) { return integer(call, value, 1); }
 
 // The position of a string in `choices`; anything else raises, naming them all.
 // `or_none` only words the refusal: whoever allows None has asked for it before.
 int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices,
            bool or_none = false);
 
-Activation activation_kind(const Call& call, const Value& value, bool or_none = false);  // "relu"
+Activation activation_kind(const Call& call, const Value& value, bool or_none = false);
 
-inline Activation optional_activation(const Call& call, const Value& value) {  // None or "relu"
+inline Activation optional_activation(const Call& call, const Value& value) {
     return value.given() ? activation_kind(call, value, true) : Activation::none;
 }
 

@@ -31,9 +31,11 @@ struct Kernels {
     Kernel<ColumnSumArgs> column_sum[2];
     Kernel<ActivationArgs> activation;
     Kernel<ActivationBackwardArgs> activation_backward;
+    Kernel<DropoutArgs> dropout;
     Kernel<BatchNormArgs> batch_norm[3];
     Kernel<BatchNormBackwardArgs> batch_norm_backward[3];
     Kernel<SoftmaxArgs> softmax_cross_entropy;
+    Kernel<PointLossArgs> point_loss;
     Kernel<UpdateArgs> update;
     Kernel<LimitArgs> limit;
 };

@@ -2,13 +2,8 @@
 // where it is written, so both give the same bits. Coefficients are those of UpdateArgs.
 #pragma once
 
+#include "core/formula.h"
 #include "core/types.h"
-
-#if defined(__CUDACC__)
-#define FASTNN_RULE static __device__ __forceinline__
-#else
-#define FASTNN_RULE static inline __attribute__((always_inline))
-#endif
 
 namespace fastnn {
 
@@ -46,6 +41,13 @@ FASTNN_RULE void momentum_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c
 template <class F>
 FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c) {
     s.slot0 = fma(c.decay0, s.slot0, c.one_minus0 * (s.grad * s.grad));
+    s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);
+}
+
+// s = s + g^2; p -= lr g / (sqrt(s) + eps)
+template <class F>
+FASTNN_RULE void adagrad_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c) {
+    s.slot0 = fma(s.grad, s.grad, s.slot0);
     s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);
 }
 

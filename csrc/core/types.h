@@ -13,11 +13,36 @@ using Index = std::int64_t;
 inline constexpr Index kBlockK = 512;
 
 // Column statistics and column sums are formed over this many rows at a time, whatever the ISA.
-inline constexpr Index kStatRows = 48;
+inline constexpr Index kStatRows = 192;
 
-enum class Activation : int { none, relu };
+enum class Activation : int {
+    none,
+    relu,
+    leaky_relu,
+    sigmoid,
+    tanh,
+    gelu,
+    gelu_tanh,
+    silu,
+    elu,
+    selu,
+    softplus
+};
 
-enum class Rule : int { sgd, momentum, rmsprop, adam };
+// The slope of leaky_relu and the alpha of elu where the caller gives none, fused kernels included.
+[[gnu::always_inline]] constexpr float default_alpha(Activation kind) {
+    return kind == Activation::leaky_relu ? 0.01f : 1.0f;
+}
+
+// Whether the derivative can be had from y = f(x) alone, which is all that a fused backward pass has.
+[[gnu::always_inline]] constexpr bool derivative_of_result(Activation kind) {
+    return kind != Activation::gelu && kind != Activation::gelu_tanh && kind != Activation::silu &&
+           kind != Activation::softplus;
+}
+
+enum class Rule : int { sgd, momentum, rmsprop, adagrad, adam };
+
+enum class PointLoss : int { squared, huber, logistic };
 
 enum class MomentumStyle : int { buffer, velocity };
 
@@ -52,15 +77,29 @@ struct ActivationArgs {
     float* y;
     Index n;
     Activation kind;
+    float alpha;
 };
 
-// dx = dy * f'(x) over n contiguous elements; dx may be dy.
+// dx = dy * f'(x) over n contiguous elements; dx may be dy. y = f(x), if given, saves computing it again.
 struct ActivationBackwardArgs {
     const float* dy;
     const float* x;
+    const float* y;
     float* dx;
     Index n;
     Activation kind;
+    float alpha;
+};
+
+// y = x * scale for the elements that core/dropout.h keeps, else 0, over n contiguous elements; y may be x.
+struct DropoutArgs {
+    const float* x;
+    float* y;
+    Index n;
+    std::uint64_t seed, step;
+    std::int32_t threshold;  // kept: bits >= threshold, as signed numbers
+    bool drops_all;          // which no threshold says
+    float scale;
 };
 
 // y = activation((x - mean) * rstd * gamma + beta). In training mean and rstd are computed from x and the
@@ -80,8 +119,9 @@ struct BatchNormArgs {
     Activation activation;
 };
 
-// With dy' = dy where the activation passed (y > 0), xhat = (x - mean) * rstd:
-// dbeta = sum dy', dgamma = sum dy' * xhat, dx = gamma * rstd * (dy' - dbeta / rows - xhat * dgamma / rows).
+// With dy' = dy * activation'(y), which needs derivative_of_result and, but for ReLU, dx; xhat = (x - mean) *
+// rstd: dbeta = sum dy', dgamma = sum dy' * xhat, dx = gamma * rstd * (dy' - dbeta / rows - xhat * dgamma /
+// rows).
 struct BatchNormBackwardArgs {
     const float* dy;
     Index dy_row;
@@ -100,20 +140,36 @@ struct BatchNormBackwardArgs {
     Activation activation;
 };
 
-// Exactly one of labels and probabilities is given. row_loss[i] = -sum_c t_c log softmax(logits_i)_c,
-// unweighted; dlogits_i = scale * (weight ? weight[i] : 1) * (softmax(logits_i) * sum_c t_c - t_i).
+// Exactly one of labels and probabilities is given: t = keep * (onehot or probabilities) + share.
+// row_loss[i] = -sum_c t_c log softmax(logits_i)_c, unweighted; with w_i = weight ? weight[i] : scale,
+// dlogits_i = w_i * (softmax(logits_i) * sum_c t_c - t_i). Rows of kIgnoredLabel get zeros.
 struct SoftmaxArgs {
     const float* logits;
     Index logits_row;
     const std::int64_t* labels;
     const float* probabilities;
     Index probabilities_row;
-    const float* weight;
-    float* dlogits;
-    Index dlogits_row;
+    const float* weight;  // they sum to 1
+    float* dlogits;       // (rows, cols), contiguous
     double* row_loss;
     Index rows, cols;
     float scale;
+    float keep, share;  // label smoothing s: 1 - s and s / cols
+};
+
+inline constexpr std::int64_t kIgnoredLabel = -1;
+
+// l(pred, target) of every element and its derivative, times w_i = weight ? weight[i] : scale by row. All
+// arrays are contiguous. sums: a number for each chunk, together sum l, or sum w l where weights are given.
+struct PointLossArgs {
+    const float *pred, *target;
+    const float* weight;
+    float* dpred;
+    double* sums;
+    Index rows, cols;
+    PointLoss kind;
+    float scale;
+    float delta;  // huber
 };
 
 // One parameter array with its gradient and its optimizer slots (m and v for Adam; slot for the others).

@@ -1,24 +1,30 @@
 // Batch-norm forward: y = activation((x - mean) * (rstd * gamma) + beta) over the columns of x.
 //
-// A block of kStatRows rows is read twice while it lies in L1: for its mean, about its first row (no
-// cancellation for data far from zero), then for the sum of squares about that mean. One pass about the first
-// row is off by its distance from the mean squared: rstd by 3.3e-6 where it lies far out, against 3e-7.
-// Blocks are combined in order by Chan's formula in double. x - mean comes before the scaling. Evaluation is
-// the same last pass with the running statistics.
+// The statistics of a block of kStatRows rows are two sums, of d and of d^2, with d = x - shift and shift the
+// mean of sixteen of its rows: so near to the block's mean that the sums cancel little, for any data but
+// those where just these rows lie far from all others (docs/numerics.md). One row as the shift may be an
+// outlier: rstd was off by 3e-6. A first pass for the exact mean costs a third of the forward pass. Blocks
+// are combined in order in double. x - mean comes before the scaling. Evaluation is the same last pass with
+// the running statistics.
+#include "cpu/activate.h"
 #include "cpu/columns.h"
 #include "cpu/entries.h"
 
 namespace fastnn::FASTNN_NS {
 namespace {
 
-// Columns whose block of rows stays in L1 between the two passes.
-constexpr Index kL1Columns = 96;
+// One row of each twelve, at uneven distances: data with a period are sampled fairly (with a spike in every
+// twelfth row, and just those sampled, rstd was off by 5e-6).
+constexpr Index kShiftRows = 16;
+constexpr unsigned char kShiftRow[kShiftRows] = {7,   14,  34,  41,  49,  68,  75,  95,
+                                                 102, 110, 129, 136, 144, 163, 171, 190};
+static_assert(kStatRows == 12 * kShiftRows);
 
 // The partial statistics of one block of rows.
 struct Moments {
-    float* mean;     // rounded
-    float* rest;     // what rounding took from it
-    float* squares;  // sum of squares about mean + rest
+    float* shift;
+    float* sum;      // of x - shift
+    float* squares;  // of (x - shift)^2
 };
 
 Moments moments_of(const BatchNormArgs& a, const ColumnPlan& p, Index block) {
@@ -27,71 +33,79 @@ Moments moments_of(const BatchNormArgs& a, const ColumnPlan& p, Index block) {
     return {first, first + plane, first + 2 * plane};
 }
 
-FASTNN_FLAT void reduce_block(const BatchNormArgs& a, const Block& block, const Moments& out) {
-    const Vec inverse = splat(1.0f / static_cast<float>(block.rows.end - block.rows.begin));
-    const float* const shift = a.x + block.rows.begin * a.x_row;
-    float* const sum[] = {out.mean};
-    reduce_rows(block, sum, [&](Index r, Index j, int lanes, Vec(&s)[1]) FASTNN_BODY {
-        s[0] = s[0] + (vload(a.x + r * a.x_row + j, lanes) - vload(shift + j, lanes));
-    });
+// The mean of kShiftRows rows of the block, or of all if it has no more.
+FASTNN_FLAT void find_shift(const BatchNormArgs a, const Block block, float* shift) {
+    const Index rows = block.rows.end - block.rows.begin;
+    const Index count = least(rows, kShiftRows);
+    const Vec inverse = splat(1.0f / static_cast<float>(count));
     each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
-        vstore(out.mean + j, fma(vload(out.mean + j), inverse, vload(shift + j, lanes)));
-    });
-    float* const sums[] = {out.rest, out.squares};
-    reduce_rows(block, sums, [&](Index r, Index j, int lanes, Vec(&s)[2]) FASTNN_BODY {
-        const Vec d = vload(a.x + r * a.x_row + j, lanes) - vload(out.mean + j);
-        s[0] = s[0] + d;
-        s[1] = fma(d, d, s[1]);
-    });
-    each_vec(block.columns, [&](Index j, int) FASTNN_BODY {
-        const Vec s = vload(out.rest + j);
-        const Vec rest = s * inverse;
-        vstore(out.rest + j, rest);
-        vstore(out.squares + j, vload(out.squares + j) - s * rest);
+        Vec sum = splat(0.0f);
+        for (Index i = 0; i < count; ++i) {
+            const Index row = rows > kShiftRows ? kShiftRow[i] * rows / kStatRows : i;
+            sum = sum + vload(a.x + (block.rows.begin + row) * a.x_row + j, lanes);
+        }
+        vstore(shift + j, sum * inverse);
     });
 }
 
-void reduce(const BatchNormArgs& a, const ColumnPlan& p, const Block& block) {
-    each_stat_block(block, [&](const Block& part, Index index) FASTNN_BODY {
-        for (Index j = part.columns.begin; j < part.columns.end; j += kL1Columns)
-            reduce_block(a, {part.rows, {j, least(j + kL1Columns, part.columns.end)}},
-                         moments_of(a, p, index));
+FASTNN_FLAT void reduce(const BatchNormArgs a, const ColumnPlan p, const Block block) {
+    each_stat_block(block, [&](const Block& rows, Index index) FASTNN_BODY {
+        const Moments m = moments_of(a, p, index);
+        find_shift(a, rows, m.shift);
+        float* const partials[] = {m.sum, m.squares};
+        reduce_rows(rows, partials, [&](Index r, auto n, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
+            const Vec shift = vload(m.shift + j);
+            Vec d[n];
+            unroll<n>([&](auto i) FASTNN_BODY { d[i] = vload(a.x + (r + i) * a.x_row + j, lanes) - shift; });
+            const auto of = [&](int i) FASTNN_BODY { return d[i]; };
+            sums[0] = sums[0] + sum_of<n>(of);
+            sums[1] = sums[1] + sum_of_products<n>(of, of);
+        });
     });
 }
 
-// mean and rstd of the columns, and the running statistics.
+// mean and rstd of the columns, and the running statistics. With e = shift - reference, the sums of a block
+// of n rows about the reference are sum + n e and squares + e (2 sum + n e); the reference is the first
+// shift.
 void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
-    const double n = static_cast<double>(a.rows);
+    const double inverse = 1.0 / static_cast<double>(a.rows);
+    const double unbiased = 1.0 / (static_cast<double>(a.rows) - 1.0);
+    const double w = static_cast<double>(a.momentum);
     each_vec(columns, [&](Index j, int lanes) FASTNN_BODY {
-        Wide mean{};
-        Wide square{};
+        const float* const reference = moments_of(a, p, 0).shift + j;
+        Wide sum{};
+        Wide squares{};
         for (Index block = 0; block < p.blocks; ++block) {
-            const Index r0 = block * kStatRows;
-            const double before = static_cast<double>(r0);
-            const double after = static_cast<double>(r0 + kStatRows < a.rows ? r0 + kStatRows : a.rows);
-            const double weight = (after - before) / after;
-            const double spread = before * weight;
             const Moments m = moments_of(a, p, block);
+            const double rows = static_cast<double>(least(kStatRows, a.rows - block * kStatRows));
             for (int i = 0; i < kLanes; ++i) {
-                const double block_mean =
-                    static_cast<double>(m.mean[j + i]) + static_cast<double>(m.rest[j + i]);
-                const double delta = block_mean - mean.v[i];
-                mean.v[i] += delta * weight;
-                square.v[i] += static_cast<double>(m.squares[j + i]) + delta * delta * spread;
+                const double e = static_cast<double>(m.shift[j + i]) - static_cast<double>(reference[i]);
+                const double s = static_cast<double>(m.sum[j + i]);
+                const double ne = rows * e;
+                sum.v[i] += s + ne;
+                squares.v[i] += static_cast<double>(m.squares[j + i]) + e * (2.0 * s + ne);
             }
         }
-        for (int i = 0; i < lanes; ++i) {
-            // Rounding may leave a constant column a hair below zero.
-            const double sum = square.v[i] < 0.0 ? 0.0 : square.v[i];
-            a.mean[j + i] = static_cast<float>(mean.v[i]);
-            a.rstd[j + i] = static_cast<float>(1.0 / __builtin_sqrt(sum / n + static_cast<double>(a.eps)));
-            if (a.running_mean != nullptr) {
-                const double w = static_cast<double>(a.momentum);
-                float& rm = a.running_mean[j + i];
-                float& rv = a.running_var[j + i];
-                rm = static_cast<float>((1.0 - w) * static_cast<double>(rm) + w * mean.v[i]);
-                rv = static_cast<float>((1.0 - w) * static_cast<double>(rv) + w * (sum / (n - 1.0)));
+        Wide mean, variance, rstd;
+        for (int i = 0; i < kLanes; ++i) {
+            const double offset = sum.v[i] * inverse;
+            const double rest = squares.v[i] - sum.v[i] * offset;
+            // Rounding may leave a constant column a hair below zero; NaN stays.
+            variance.v[i] = rest < 0.0 ? 0.0 : rest;
+            mean.v[i] = static_cast<double>(reference[i]) + offset;
+            rstd.v[i] = 1.0 / __builtin_sqrt(variance.v[i] * inverse + static_cast<double>(a.eps));
+        }
+        store_wide(a.mean + j, mean, lanes);
+        store_wide(a.rstd + j, rstd, lanes);
+        if (a.running_mean != nullptr) {
+            Wide moved_mean = load_wide(a.running_mean + j, lanes);
+            Wide moved_var = load_wide(a.running_var + j, lanes);
+            for (int i = 0; i < kLanes; ++i) {
+                moved_mean.v[i] = (1.0 - w) * moved_mean.v[i] + w * mean.v[i];
+                moved_var.v[i] = (1.0 - w) * moved_var.v[i] + w * (variance.v[i] * unbiased);
             }
+            store_wide(a.running_mean + j, moved_mean, lanes);
+            store_wide(a.running_var + j, moved_var, lanes);
         }
     });
 }
@@ -104,9 +118,22 @@ void running_moments(const BatchNormArgs& a, Range columns) {
     }
 }
 
-FASTNN_FLAT void apply(const BatchNormArgs& a, const Block& block) {
+// An activation other than ReLU, in place, while the rows lie in L1.
+void activate_rows(const BatchNormArgs a, const Block block) {
+    float* const y = a.y + block.rows.begin * a.y_row + block.columns.begin;
+    activate(a.activation, default_alpha(a.activation),
+             {.x = y,
+              .x_row = a.y_row,
+              .y = y,
+              .y_row = a.y_row,
+              .rows = block.rows.end - block.rows.begin,
+              .cols = block.columns.end - block.columns.begin});
+}
+
+FASTNN_FLAT void apply(const BatchNormArgs a, const Block block) {
+    const bool other = a.activation != Activation::none && a.activation != Activation::relu;
     const auto over = [&](auto finish) FASTNN_BODY {
-        each_quad(block.rows, [&](Index r, auto n) FASTNN_BODY {
+        each_rows<4>(block.rows, [&](Index r, auto n) FASTNN_BODY {
             each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
                 const Vec mean = vload(a.mean + j, lanes);
                 const Vec scale = vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes);
@@ -116,6 +143,7 @@ FASTNN_FLAT void apply(const BatchNormArgs& a, const Block& block) {
                     vstore(a.y + (r + i) * a.y_row + j, finish(fma(x - mean, scale, beta)), lanes);
                 });
             });
+            if (other) activate_rows(a, {{r, r + n}, block.columns});
         });
     };
     if (a.activation == Activation::relu)
@@ -157,7 +185,7 @@ void batch_norm_combine(const BatchNormArgs& a, int chunk, Scratch&) {
 }
 
 void batch_norm_apply(const BatchNormArgs& a, int chunk, Scratch&) {
-    apply(a, group_of(column_plan(a.rows, a.cols), chunk));
+    apply(a, apply_block_of(column_plan(a.rows, a.cols), chunk));
 }
 
 }  // namespace fastnn::FASTNN_NS

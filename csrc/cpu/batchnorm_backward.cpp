@@ -1,5 +1,6 @@
 // Batch-norm backward. With dy' = dy where the activation passed and d = x - mean:
 //   dbeta = sum dy', dgamma = rstd * sum dy' d, dx = gamma rstd (dy' - dbeta / n - d rstd dgamma / n).
+#include "cpu/activate.h"
 #include "cpu/columns.h"
 #include "cpu/entries.h"
 
@@ -17,15 +18,26 @@ FASTNN_INLINE Vec passed(const BatchNormBackwardArgs& a, Index r, Index j, int l
 }
 
 template <bool kRelu>
-FASTNN_FLAT void reduce(const BatchNormBackwardArgs& a, const ColumnPlan& p, const Block& block) {
+FASTNN_FLAT void reduce(const BatchNormBackwardArgs a, const ColumnPlan p, const Block block) {
     each_stat_block(block, [&](const Block& rows, Index index) FASTNN_BODY {
         float* const products = a.partials + index * p.padded;
         float* const partials[] = {products, products + p.blocks * p.padded};
-        reduce_rows(rows, partials, [&](Index r, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
-            const Vec dy = passed<kRelu>(a, r, j, lanes);
-            const Vec d = vload(a.x + r * a.x_row + j, lanes) - vload(a.mean + j, lanes);
-            sums[0] = fma(dy, d, sums[0]);
-            sums[1] = sums[1] + dy;
+        reduce_rows(rows, partials, [&](Index r, auto n, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
+            const Vec mean = vload(a.mean + j, lanes);
+            const auto d = [&](int i)
+                               FASTNN_BODY { return vload(a.x + (r + i) * a.x_row + j, lanes) - mean; };
+            const auto dy = [&](int i) FASTNN_BODY { return passed<kRelu>(a, r + i, j, lanes); };
+            if constexpr (n == 1) {
+                const Vec one = dy(0);
+                sums[0] = sums[0] + one * d(0);
+                sums[1] = sums[1] + one;
+            } else {  // two rows at a time: four would not fit sixteen registers
+                const Vec dy0 = dy(0), dy1 = dy(1);
+                const Vec product01 = fma(dy1, d(1), dy0 * d(0)), plain01 = dy0 + dy1;
+                const Vec dy2 = dy(2), dy3 = dy(3);
+                sums[0] = sums[0] + (product01 + fma(dy3, d(3), dy2 * d(2)));
+                sums[1] = sums[1] + (plain01 + (dy2 + dy3));
+            }
         });
     });
 }
@@ -46,9 +58,9 @@ void combine(const BatchNormBackwardArgs& a, const ColumnPlan& p, Range columns)
 }
 
 template <bool kRelu>
-FASTNN_FLAT void apply(const BatchNormBackwardArgs& a, const Block& block) {
+FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
     const Vec inverse = splat(static_cast<float>(1.0 / static_cast<double>(a.rows)));
-    each_quad(block.rows, [&](Index r, auto n) FASTNN_BODY {
+    each_rows<2>(block.rows, [&](Index r, auto n) FASTNN_BODY {
         each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
             const Vec mean = vload(a.mean + j, lanes);
             const Vec rstd = vload(a.rstd + j, lanes);
@@ -78,14 +90,46 @@ int batch_norm_backward_apply_chunks(const BatchNormBackwardArgs& a) {
 
 namespace {
 
+// Activations other than ReLU: dy' goes to dx, which the reduction and the last pass then read in place of
+// dy.
+bool through_dx(const BatchNormBackwardArgs& a) {
+    return a.activation != Activation::none && a.activation != Activation::relu;
+}
+
+BatchNormBackwardArgs with_dx_as_dy(const BatchNormBackwardArgs& a) {
+    BatchNormBackwardArgs b = a;
+    b.dy = a.dx;
+    b.dy_row = a.dx_row;
+    b.activation = Activation::none;
+    return b;
+}
+
+void activation_to_dx(const BatchNormBackwardArgs& a, const Block& block) {
+    const Index r = block.rows.begin;
+    const Index j = block.columns.begin;
+    activate_backward(a.activation, default_alpha(a.activation),
+                      {.dy = a.dy + r * a.dy_row + j,
+                       .dy_row = a.dy_row,
+                       .from = a.y + r * a.y_row + j,
+                       .from_row = a.y_row,
+                       .dx = a.dx + r * a.dx_row + j,
+                       .dx_row = a.dx_row,
+                       .rows = block.rows.end - r,
+                       .cols = block.columns.end - j});
+}
+
 template <bool kRelu>
 void reduce_chunk(const BatchNormBackwardArgs& a, int chunk) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
+    const Block slab = p.slabs ? Block{{0, a.rows}, slab_of(p, chunk)} : group_of(p, chunk);
+    if (through_dx(a)) {
+        activation_to_dx(a, slab);
+        return reduce_chunk<false>(with_dx_as_dy(a), chunk);
+    }
     if (!p.slabs) {
-        reduce<kRelu>(a, p, group_of(p, chunk));
+        reduce<kRelu>(a, p, slab);
         return;
     }
-    const Block slab{{0, a.rows}, slab_of(p, chunk)};
     reduce<kRelu>(a, p, slab);
     combine(a, p, slab.columns);
     if (a.dx != nullptr) apply<kRelu>(a, slab);
@@ -106,11 +150,11 @@ void batch_norm_backward_combine(const BatchNormBackwardArgs& a, int chunk, Scra
 }
 
 void batch_norm_backward_apply(const BatchNormBackwardArgs& a, int chunk, Scratch&) {
-    const Block group = group_of(column_plan(a.rows, a.cols), chunk);
+    const Block block = apply_block_of(column_plan(a.rows, a.cols), chunk);
     if (a.activation == Activation::relu)
-        apply<true>(a, group);
+        apply<true>(a, block);
     else
-        apply<false>(a, group);
+        apply<false>(through_dx(a) ? with_dx_as_dy(a) : a, block);
 }
 
 }  // namespace fastnn::FASTNN_NS

@@ -8,8 +8,9 @@ namespace {
 FASTNN_FLAT void reduce(const ColumnSumArgs& a, const ColumnPlan& p, const Block& block) {
     each_stat_block(block, [&](const Block& rows, Index index) FASTNN_BODY {
         float* const partials[] = {a.partials + index * p.padded};
-        reduce_rows(rows, partials, [&](Index r, Index j, int lanes, Vec(&sums)[1]) FASTNN_BODY {
-            sums[0] = sums[0] + vload(a.x + r * a.x_row + j, lanes);
+        reduce_rows(rows, partials, [&](Index r, auto n, Index j, int lanes, Vec(&sums)[1]) FASTNN_BODY {
+            sums[0] = sums[0] +
+                      sum_of<n>([&](int i) FASTNN_BODY { return vload(a.x + (r + i) * a.x_row + j, lanes); });
         });
     });
 }

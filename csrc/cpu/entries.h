@@ -15,6 +15,7 @@ FASTNN_ENTRY(column_sum_reduce, ColumnSumArgs);
 FASTNN_ENTRY(column_sum_combine, ColumnSumArgs);
 FASTNN_ENTRY(activation, ActivationArgs);
 FASTNN_ENTRY(activation_backward, ActivationBackwardArgs);
+FASTNN_ENTRY(dropout, DropoutArgs);
 FASTNN_ENTRY(batch_norm_reduce, BatchNormArgs);
 FASTNN_ENTRY(batch_norm_combine, BatchNormArgs);
 FASTNN_ENTRY(batch_norm_apply, BatchNormArgs);
@@ -22,6 +23,7 @@ FASTNN_ENTRY(batch_norm_backward_reduce, BatchNormBackwardArgs);
 FASTNN_ENTRY(batch_norm_backward_combine, BatchNormBackwardArgs);
 FASTNN_ENTRY(batch_norm_backward_apply, BatchNormBackwardArgs);
 FASTNN_ENTRY(softmax_cross_entropy, SoftmaxArgs);
+FASTNN_ENTRY(point_loss, PointLossArgs);
 FASTNN_ENTRY(update, UpdateArgs);
 FASTNN_ENTRY(limit, LimitArgs);
 

@@ -6,6 +6,7 @@
 // panels of b stream from L2. Edges are the same tile with fewer rows, fewer registers, and a mask.
 #include <utility>
 
+#include "cpu/activate.h"
 #include "cpu/entries.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/index.h"
@@ -29,6 +30,7 @@ struct Tile {
     bool first, last;  // of the blocks of K
     bool plain;        // alpha 1, beta 0, first and last: nothing but bias and ReLU to do
     bool relu;
+    Activation other;  // an activation that is not ReLU
     int cols;
     int tail;  // of them in the last register
 };
@@ -50,7 +52,8 @@ FASTNN_INLINE void store_last(float* p, Reg r, int tail) {
 }
 
 // What is left to do with a tile of sums that lies in an L1 buffer (`width` floats a row) when it is more
-// than bias and ReLU: alpha, beta, or one of several blocks of K. The blocks are added up in c.
+// than bias and ReLU: alpha, beta, one of several blocks of K, or another activation. The blocks are added up
+// in c.
 __attribute__((noinline)) void finish_buffered(const Tile& t, const float* sums, int rows, int width) {
     const Vec alpha = splat(t.alpha);
     const Vec beta = splat(t.beta);
@@ -69,6 +72,10 @@ __attribute__((noinline)) void finish_buffered(const Tile& t, const float* sums,
             if (t.last && t.relu) r = max_(splat(0.0f), r);
             vstore(c + j, r, lanes);
         }
+    }
+    if (t.last && t.other != Activation::none) {
+        activate(t.other, default_alpha(t.other),
+                 {.x = t.c, .x_row = t.c_row, .y = t.c, .y_row = t.c_row, .rows = rows, .cols = t.cols});
     }
 }
 
@@ -230,7 +237,8 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
     t.alpha = g.alpha;
     t.beta = g.beta;
     t.relu = g.activation == Activation::relu;
-    t.plain = g.k <= kBlockK && g.alpha == 1.0f && g.beta == 0.0f;
+    t.other = t.relu ? Activation::none : g.activation;
+    t.plain = g.k <= kBlockK && g.alpha == 1.0f && g.beta == 0.0f && t.other == Activation::none;
     for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {
         t.k = least(kBlockK, g.k - k0);
         t.first = k0 == 0;

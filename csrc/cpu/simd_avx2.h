@@ -7,6 +7,7 @@ namespace fastnn::avx2 {
 
 struct Reg {
     static constexpr int kWidth = 8;
+    static constexpr bool kVector = true;
     __m256 v;
 };
 
@@ -30,12 +31,25 @@ FASTNN_INLINE Reg min_(Reg a, Reg b) { return {_mm256_min_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
     return {_mm256_and_ps(_mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ), a.v)};
 }
+FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
+    return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ))};
+}
+FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_or_ps(_mm256_and_ps(sign, x.v), _mm256_andnot_ps(sign, a.v))};
+}
 FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(first(n)))};
 }
 FASTNN_INLINE Reg exp2_biased(Reg s) {
     const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(s.v), 23);
     return {_mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(0x3f800000)))};
+}
+FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
+    const __m256i bits = _mm256_castps_si256(x.v);
+    const __m256i n = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3f3504f3)), 23);
+    exponent.v = _mm256_cvtepi32_ps(n);
+    return {_mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(n, 23)))};
 }
 FASTNN_INLINE void transpose(Reg (&r)[8]) {
     __m256 t[8];
@@ -54,6 +68,24 @@ FASTNN_INLINE void transpose(Reg (&r)[8]) {
         r[i].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
         r[i + 4].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
     }
+}
+
+// ---- eight 32-bit integers
+
+struct IntReg {
+    __m256i v;
+};
+
+FASTNN_INLINE IntReg iset1(std::uint32_t x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
+FASTNN_INLINE IntReg count_from(int first) {
+    return {_mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))};
+}
+FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) { return {_mm256_add_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm256_xor_si256(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator>>(IntReg a, int n) { return {_mm256_srli_epi32(a.v, n)}; }
+FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
+    return {_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(floor.v, bits.v)), a.v)};
 }
 
 }  // namespace fastnn::avx2

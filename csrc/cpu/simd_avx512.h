@@ -7,6 +7,7 @@ namespace fastnn::avx512 {
 
 struct Reg {
     static constexpr int kWidth = 16;
+    static constexpr bool kVector = true;
     __m512 v;
 };
 
@@ -28,10 +29,23 @@ FASTNN_INLINE Reg min_(Reg a, Reg b) { return {_mm512_min_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
     return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_NLE_UQ), a.v)};
 }
+FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
+    return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_NLE_UQ), a.v)};
+}
+FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
+    const __m512 sign = _mm512_set1_ps(-0.0f);
+    return {_mm512_or_ps(_mm512_and_ps(sign, x.v), _mm512_andnot_ps(sign, a.v))};
+}
 FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) { return {_mm512_mask_mov_ps(b.v, first(n), a.v)}; }
 FASTNN_INLINE Reg exp2_biased(Reg s) {
     const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(s.v), 23);
     return {_mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(0x3f800000)))};
+}
+FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
+    const __m512i bits = _mm512_castps_si512(x.v);
+    const __m512i n = _mm512_srai_epi32(_mm512_sub_epi32(bits, _mm512_set1_epi32(0x3f3504f3)), 23);
+    exponent.v = _mm512_cvtepi32_ps(n);
+    return {_mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)))};
 }
 FASTNN_INLINE void transpose(Reg (&r)[16]) {
     __m512 t[16];
@@ -57,6 +71,27 @@ FASTNN_INLINE void transpose(Reg (&r)[16]) {
         r[c + 8].v = _mm512_shuffle_f32x4(lo01, lo23, 0xdd);
         r[c + 12].v = _mm512_shuffle_f32x4(hi01, hi23, 0xdd);
     }
+}
+
+// ---- sixteen 32-bit integers
+
+struct IntReg {
+    __m512i v;
+};
+
+FASTNN_INLINE IntReg iset1(std::uint32_t x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+FASTNN_INLINE IntReg count_from(int first) {
+    return {_mm512_add_epi32(_mm512_set1_epi32(first),
+                             _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))};
+}
+FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) { return {_mm512_add_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm512_xor_si512(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator>>(IntReg a, int n) {
+    return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))};
+}
+FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
+    return {_mm512_mask_mov_ps(a.v, _mm512_cmpgt_epi32_mask(floor.v, bits.v), _mm512_setzero_ps())};
 }
 
 }  // namespace fastnn::avx512

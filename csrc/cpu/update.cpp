@@ -4,7 +4,6 @@
 #include "cpu/stream.h"
 
 namespace fastnn::FASTNN_NS {
-namespace {}  // namespace
 
 int update_chunks(const UpdateArgs& a) { return static_cast<int>(a.chunks); }
 
@@ -23,7 +22,7 @@ const UpdateTensor& tensor_of(const UpdateArgs& a, Index chunk) {
 
 template <int kSlots, class Rule>
 FASTNN_INLINE void each(const UpdateArgs& a, int chunk, Rule rule) {
-    const UpdateTensor& t = tensor_of(a, chunk);
+    const UpdateTensor t = tensor_of(a, chunk);  // a copy: through a reference each store reloads it
     const UpdateCoefficients<Vec> c{splat(a.lr),         splat(a.decay0),      splat(a.decay1),
                                     splat(a.one_minus0), splat(a.one_minus1),  splat(a.eps),
                                     splat(a.root_scale), splat(a.weight_decay)};
@@ -66,6 +65,9 @@ FASTNN_FLAT void update(const UpdateArgs& a, int chunk, Scratch&) {
             return;
         case Rule::rmsprop:
             each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { rmsprop_rule(s, c); });
+            return;
+        case Rule::adagrad:
+            each<1>(a, chunk, [](State& s, const Coefficients& c) FASTNN_BODY { adagrad_rule(s, c); });
             return;
         case Rule::adam:
             if (a.decoupled)

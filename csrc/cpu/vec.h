@@ -11,6 +11,8 @@ static constexpr int kRegs = kLanes / Reg::kWidth;
 
 struct Vec {
     Reg r[kRegs];
+
+    __attribute__((always_inline)) static Vec of(float x);  // for core/formula.h
 };
 
 template <class F>
@@ -23,6 +25,7 @@ FASTNN_INLINE Vec map(F f) {
 FASTNN_INLINE Vec splat(float x) {
     return map([=](int) FASTNN_BODY { return set1(x); });
 }
+inline Vec Vec::of(float x) { return splat(x); }
 FASTNN_INLINE Vec vload(const float* p) {
     return map([=](int i) FASTNN_BODY { return load(p + i * Reg::kWidth); });
 }
@@ -76,6 +79,12 @@ FASTNN_INLINE Vec min_(const Vec& a, const Vec& b) {
 FASTNN_INLINE Vec keep_positive(const Vec& x, const Vec& a) {
     return map([&](int i) FASTNN_BODY { return keep_positive(x.r[i], a.r[i]); });
 }
+FASTNN_INLINE Vec select_positive(const Vec& x, const Vec& a, const Vec& b) {
+    return map([&](int i) FASTNN_BODY { return select_positive(x.r[i], a.r[i], b.r[i]); });
+}
+FASTNN_INLINE Vec with_sign_of(const Vec& x, const Vec& a) {
+    return map([&](int i) FASTNN_BODY { return with_sign_of(x.r[i], a.r[i]); });
+}
 // The first n lanes of a, the others of b.
 FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
     return map([&](int i) FASTNN_BODY {
@@ -85,6 +94,24 @@ FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
 }
 FASTNN_INLINE Vec exp2_biased(const Vec& s) {
     return map([&](int i) FASTNN_BODY { return exp2_biased(s.r[i]); });
+}
+FASTNN_INLINE Vec mantissa(const Vec& x, Vec& exponent) {
+    return map([&](int i) FASTNN_BODY { return mantissa(x.r[i], exponent.r[i]); });
+}
+
+// f of every lane: of the vectors, or of one float after another where there are no vectors (sixteen copies
+// of each activation took 25 s to compile).
+template <class F, class... Vecs>
+FASTNN_INLINE Vec lanewise(F f, const Vecs&... vectors) {
+    if constexpr (Reg::kVector) {
+        return f(vectors...);
+    } else {
+        Vec result;
+        for (int i = 0; i < kLanes; ++i)
+            result.r[i / Reg::kWidth].v[i % Reg::kWidth] =
+                f(vectors.r[i / Reg::kWidth].v[i % Reg::kWidth]...);
+        return result;
+    }
 }
 
 // Lanes are folded in halves: 8, 4, 2, 1.
@@ -96,12 +123,63 @@ FASTNN_INLINE float fold(const Vec& a, F f) {
         for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
     return t[0];
 }
+// Sixteen folds at once: lane i of the result is the fold of v[i], in the same order. f: on registers.
+template <class F>
+FASTNN_INLINE Vec fold_each(const Vec (&v)[kLanes], F f) {
+    return map([&](int k) FASTNN_BODY {
+        Reg t[Reg::kWidth];
+        for (int i = 0; i < Reg::kWidth; ++i) {
+            const Vec& lanes = v[k * Reg::kWidth + i];
+            t[i] = kRegs == 1 ? lanes.r[0] : f(lanes.r[0], lanes.r[kRegs - 1]);
+        }
+        transpose(t);
+        for (int half = Reg::kWidth / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
+        return t[0];
+    });
+}
 FASTNN_INLINE float sum(const Vec& a) {
     return fold(a, [](float x, float y) FASTNN_BODY { return x + y; });
 }
-// NaN if any lane is NaN.
-FASTNN_INLINE float maximum(const Vec& a) {
-    return fold(a, [](float x, float y) FASTNN_BODY { return x > y || x != x ? x : y; });
+
+// ---- sixteen 32-bit integers
+
+struct IntVec {
+    IntReg r[kRegs];
+};
+
+template <class F>
+FASTNN_INLINE IntVec map_int(F f) {
+    IntVec v;
+    for (int i = 0; i < kRegs; ++i) v.r[i] = f(i);
+    return v;
+}
+
+FASTNN_INLINE IntVec isplat(std::uint32_t x) {
+    return map_int([=](int) FASTNN_BODY { return iset1(x); });
+}
+// 0, 1, ..., 15
+FASTNN_INLINE IntVec lane_numbers() {
+    return map_int([](int i) FASTNN_BODY { return count_from(i * Reg::kWidth); });
+}
+FASTNN_INLINE IntVec operator+(const IntVec& a, std::uint32_t b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] + iset1(b); });
+}
+FASTNN_INLINE IntVec operator*(const IntVec& a, std::uint32_t b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] * iset1(b); });
+}
+FASTNN_INLINE IntVec operator^(const IntVec& a, const IntVec& b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] ^ b.r[i]; });
+}
+FASTNN_INLINE IntVec operator^(const IntVec& a, std::uint32_t b) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] ^ iset1(b); });
+}
+FASTNN_INLINE IntVec operator>>(const IntVec& a, int n) {
+    return map_int([&](int i) FASTNN_BODY { return a.r[i] >> n; });
+}
+// bits >= least, both as signed numbers ? a : 0
+FASTNN_INLINE Vec keep_at_least(const IntVec& least, const IntVec& bits, const Vec& a) {
+    return map([&](int i) FASTNN_BODY { return keep_at_least(least.r[i], bits.r[i], a.r[i]); });
 }
 
 }  // namespace fastnn::FASTNN_NS

@@ -8,7 +8,18 @@ import numpy.typing as npt
 
 _F32: TypeAlias = npt.NDArray[np.float32]
 _Arrays: TypeAlias = _F32 | Sequence[_F32]
-_Kind: TypeAlias = Literal["relu"]
+_Kind: TypeAlias = Literal[
+    "relu",
+    "leaky_relu",
+    "sigmoid",
+    "tanh",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "elu",
+    "selu",
+    "softplus",
+]
 
 def gemm(
     a: _F32,
@@ -34,10 +45,19 @@ def linear_backward(
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
 ) -> tuple[_F32 | None, _F32, _F32 | None]: ...
-def activation(x: _F32, kind: _Kind, *, out: _F32 | None = None) -> _F32: ...
-def activation_backward(
-    dy: _F32, x: _F32, kind: _Kind, *, y: _F32 | None = None, out: _F32 | None = None
+def activation(
+    x: _F32, kind: _Kind, *, alpha: float | None = None, out: _F32 | None = None
 ) -> _F32: ...
+def activation_backward(
+    dy: _F32,
+    x: _F32,
+    kind: _Kind,
+    *,
+    alpha: float | None = None,
+    y: _F32 | None = None,
+    out: _F32 | None = None,
+) -> _F32: ...
+def dropout(x: _F32, p: float, *, seed: int, step: int, out: _F32 | None = None) -> _F32: ...
 def batch_norm(
     x: _F32,
     gamma: _F32,
@@ -64,7 +84,20 @@ def batch_norm_backward(
     accumulate: bool = False,
 ) -> tuple[_F32, _F32, _F32]: ...
 def softmax_cross_entropy(
-    logits: _F32, labels: npt.NDArray[Any], *, sample_weight: _F32 | None = None
+    logits: _F32,
+    labels: npt.NDArray[Any],
+    *,
+    sample_weight: _F32 | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+) -> tuple[float, _F32]: ...
+def sigmoid_cross_entropy(
+    logits: _F32, targets: _F32, *, sample_weight: _F32 | None = None
+) -> tuple[float, _F32]: ...
+def mse(pred: _F32, target: _F32, *, sample_weight: _F32 | None = None) -> tuple[float, _F32]: ...
+def quadratic_cost(pred: _F32, target: _F32, *, sample_weight: _F32 | None = None) -> tuple[float, _F32]: ...
+def huber(
+    pred: _F32, target: _F32, *, delta: float = 1.0, sample_weight: _F32 | None = None
 ) -> tuple[float, _F32]: ...
 def sgd_(param: _Arrays, grad: _Arrays, *, lr: float) -> None: ...
 def momentum_(
@@ -79,6 +112,9 @@ def momentum_(
 ) -> None: ...
 def rmsprop_(
     param: _Arrays, grad: _Arrays, square_avg: _Arrays, *, lr: float, rho: float = 0.9, eps: float = 1e-8
+) -> None: ...
+def adagrad_(
+    param: _Arrays, grad: _Arrays, square_sum: _Arrays, *, lr: float, eps: float = 1e-10
 ) -> None: ...
 def adam_(
     param: _Arrays,

@@ -89,7 +89,7 @@ class Optimizer(ABC):
 
     def _lists(self, index: int, group: Group) -> list[Lists]:
         """The native calls of a group: one, or two where weight decay must leave some parameters out."""
-        splits = bool(group.get("weight_decay"))
+        splits = bool(group.get("weight_decay")) and group["decay"] == "weights"
         key = splits, [(p.trainable, p.decay) for p in group["params"]]
         cached = self._cache.get(index)
         if cached is None or cached[0] != key:
@@ -106,7 +106,7 @@ class Optimizer(ABC):
                     [p.data for _, p in part],
                     [p.grad for _, p in part],
                     [[slot[i] for i, _ in part] for slot in self._slots.values()],
-                    splits and part[0][1].decay,
+                    not splits or part[0][1].decay,
                 )
                 for part in parts
                 if part

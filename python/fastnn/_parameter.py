@@ -74,7 +74,7 @@ class Parameter:
 
     @data.setter
     def data(self, value: Array) -> None:
-        self._copy(self._data, value, "data")
+        self._data[...] = self._checked(value, "data")
 
     @property
     def grad(self) -> FloatArray:
@@ -82,19 +82,22 @@ class Parameter:
 
     @grad.setter
     def grad(self, value: Array) -> None:
-        self._copy(self._grad, value, "grad")
+        self._grad[...] = self._checked(value, "grad")
 
-    def _copy(self, memory: FloatArray, value: Array, what: str) -> None:
+    def _checked(self, value: Array, what: str) -> FloatArray:
         what = f"Parameter {self.name!r}: {what}"
-        if isinstance(value, np.ndarray) and value.shape != memory.shape:
-            raise ValueError(f"{what} must have shape {memory.shape}, got {value.shape}")
-        memory[...] = as_float32(value, what)
+        if isinstance(value, np.ndarray) and value.shape != self._data.shape:
+            raise ValueError(f"{what} must have shape {self._data.shape}, got {value.shape}")
+        return as_float32(value, what)
 
-    def draw(self, rng: np.random.Generator, init: Initializer | None = None) -> None:
-        """Draw the values again from `init`, or from the parameter's own initializer when it has one."""
+    def draw(self, rng: np.random.Generator, init: Initializer | None = None) -> FloatArray:
+        """New values from `init` or the parameter's own initializer; the present ones without either."""
         init = init or self.init
-        if init is not None:
-            self.data = init(self._data.shape, rng=rng, fan_in=self.fan_in, fan_out=self.fan_out)
+        if init is None:
+            return self._data
+        return self._checked(
+            init(self._data.shape, rng=rng, fan_in=self.fan_in, fan_out=self.fan_out), "data"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy of the arrays alone would lose their alignment, and a default copy the slots.

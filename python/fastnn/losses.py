@@ -1,16 +1,74 @@
-"""Losses: `loss(pred, target, sample_weight=None) -> (value, dpred)`, value and gradient in one call."""
+"""Losses: `loss(pred, target, sample_weight=None) -> (value, dpred)`, value and gradient in one call.
+
+Every value is a mean over rows, with weights sum(w * l) / sum(w); `sample_weight` is (n,), at least 0 and not
+all 0. Arrays of other real dtypes are converted to float32, never rescaled, and nothing broadcasts.
+
+`scores()` begins the metrics that a `Trainer` reports: `add` a batch, another, then read `result`.
+
+>>> import numpy as np
+>>> from fastnn import losses
+>>> loss = losses.MSELoss()
+>>> loss(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
+(2.0, array([0., 2.], dtype=float32))
+>>> scores = loss.scores()
+>>> scores.add(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
+>>> scores.add(np.array([6.0]), np.array([6.0]))
+>>> {name: round(score, 3) for name, score in scores.result().items()}
+{'rmse': 1.155, 'mae': 0.667, 'r2': 0.76}
+"""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_float32
+from fastnn._arrays import Array, FloatArray, as_float32, check_int, check_number
+from fastnn._scores import Accuracy, RegressionScores, Scores
 
-__all__ = ["CrossEntropyLoss"]
+__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "MSELoss", "QuadraticCost"]
 
 
-class CrossEntropyLoss:
+class _Loss(ABC):
+    """What all losses share: how they are called and scored."""
+
+    @abstractmethod
+    def __call__(
+        self, pred: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[float, FloatArray]: ...
+
+    @abstractmethod
+    def scores(self) -> Scores:
+        """Begin the metrics of this loss: `.add(pred, target, sample_weight=None)`, `.result() -> dict`."""
+
+    def metrics(self, pred: Array, target: Array, sample_weight: Array | None = None) -> dict[str, float]:
+        """The scores of one batch.
+
+        >>> CrossEntropyLoss().metrics(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1, 0]))
+        {'accuracy': 0.5}
+        """
+        scores = self.scores()
+        scores.add(pred, target, sample_weight)
+        return scores.result()
+
+    def total_weight(self, target: Array, sample_weight: Array | None = None) -> float:
+        """What the mean over the rows of a batch divides by: how many they are, or the sum of their weights.
+
+        >>> CrossEntropyLoss(ignore_index=-1).total_weight(np.array([0, -1, 2]))
+        2.0
+        """
+        if sample_weight is None:
+            return float(len(target))
+        return float(np.sum(sample_weight, dtype=np.float64))
+
+    def _weight(self, sample_weight: Array | None) -> FloatArray | None:
+        if sample_weight is None:
+            return None
+        return as_float32(sample_weight, f"{type(self).__name__}: sample_weight")
+
+
+class CrossEntropyLoss(_Loss):
     """Softmax and cross-entropy of logits: the mean over rows of -sum_c t_c * log softmax(logits)_c.
 
     `loss(pred, target, sample_weight=None) -> (value, dpred)`
@@ -21,10 +79,15 @@ class CrossEntropyLoss:
     value : float, summed in float64
     dpred : (n, C) float32, w / sum(w) * (softmax * sum_c t_c - t)
 
-    Stable for logits of any size. As PyTorch's `CrossEntropyLoss`, except that sample weights are one per
-    row.
+    label_smoothing : s in [0, 1]; targets become (1 - s) * t + s / C
+    ignore_index : rows with this class id count neither in the sum nor in the mean, and their gradient is 0
 
-    Raises TypeError for a target that is neither, ValueError for other shapes and for an id outside 0..C-1.
+    Stable for logits of any size. As PyTorch's `CrossEntropyLoss`, except that sample weights are one per
+    row, that nothing is ignored unless asked for (there: -100), and that a batch of nothing but ignored rows
+    raises a ValueError (there: the value is NaN, which a training would only show later).
+
+    Raises TypeError for a target that is neither, ValueError for other shapes, for an id outside 0..C-1, and
+    for probabilities beside `ignore_index`.
 
     >>> import numpy as np
     >>> from fastnn import losses
@@ -32,7 +95,19 @@ class CrossEntropyLoss:
     >>> value, dpred = loss(np.zeros((1, 4), np.float32), np.array([2]))
     >>> round(value, 6), dpred.tolist()
     (1.386294, [[0.25, 0.25, -0.75, 0.25]])
+    >>> losses.CrossEntropyLoss(label_smoothing=0.5)(np.zeros((1, 4)), np.array([2]))[1].tolist()
+    [[0.125, 0.125, -0.375, 0.125]]
     """
+
+    def __init__(self, *, label_smoothing: float = 0.0, ignore_index: int | None = None) -> None:
+        self.label_smoothing = check_number(
+            label_smoothing, "CrossEntropyLoss: label_smoothing", 0, 1, closed=True
+        )
+        self.ignore_index = (
+            None
+            if ignore_index is None
+            else check_int(ignore_index, "CrossEntropyLoss: ignore_index", -(2**63))
+        )
 
     def __call__(
         self, pred: Array, target: Array, sample_weight: Array | None = None
@@ -40,10 +115,13 @@ class CrossEntropyLoss:
         logits = as_float32(pred, "CrossEntropyLoss: pred")
         if logits.ndim != 2:
             raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {logits.shape}")
-        weight = (
-            None if sample_weight is None else as_float32(sample_weight, "CrossEntropyLoss: sample_weight")
+        return ops.softmax_cross_entropy(
+            logits,
+            _labels(target, logits),
+            sample_weight=self._weight(sample_weight),
+            label_smoothing=self.label_smoothing,
+            ignore_index=self.ignore_index,
         )
-        return ops.softmax_cross_entropy(logits, _labels(target, logits), sample_weight=weight)
 
     def probabilities(self, pred: Array) -> FloatArray:
         """The softmax of each row of logits.
@@ -64,16 +142,188 @@ class CrossEntropyLoss:
         """
         return np.asarray(np.argmax(pred, axis=-1))
 
-    def metrics(self, pred: Array, target: Array, sample_weight: Array | None = None) -> dict[str, float]:
-        """`accuracy`: the share of rows (of weight, when given) whose largest logit is the target's class.
+    def scores(self) -> Scores:
+        """`accuracy`: the share of rows (of weight, when given) whose largest logit is the target's class."""
+        return Accuracy(self._hits)
 
-        >>> CrossEntropyLoss().metrics(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1, 0]))
-        {'accuracy': 0.5}
+    def total_weight(self, target: Array, sample_weight: Array | None = None) -> float:
+        return float(np.sum(self._row_weights(target, sample_weight), dtype=np.float64))
+
+    def _row_weights(self, target: Array, sample_weight: Array | None) -> Array:
+        weight = np.ones(len(target)) if sample_weight is None else sample_weight
+        return weight if self.ignore_index is None else weight * (target != self.ignore_index)
+
+    def _hits(self, pred: Array, target: Array, sample_weight: Array | None) -> tuple[Array, Array]:
+        true = target if target.ndim == 1 else np.argmax(target, axis=-1)
+        return np.argmax(pred, axis=-1) == true, self._row_weights(target, sample_weight)
+
+
+class _ElementwiseLoss(_Loss):
+    """A loss of every output by itself: `_value` is the native call."""
+
+    @abstractmethod
+    def _value(
+        self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
+    ) -> tuple[float, FloatArray]: ...
+
+    def __call__(
+        self, pred: Array, target: Array, sample_weight: Array | None = None
+    ) -> tuple[float, FloatArray]:
+        name = type(self).__name__
+        pred, target = as_float32(pred, f"{name}: pred"), as_float32(target, f"{name}: target")
+        if pred.ndim == 0:
+            raise ValueError(f"{name}: pred must have rows, got a single value")
+        return self._value(pred, _like(pred, target, name), self._weight(sample_weight))
+
+
+class _RegressionLoss(_ElementwiseLoss):
+    def scores(self) -> Scores:
+        """`rmse` and `mae` over rows and outputs; `r2`, the mean over outputs, as scikit-learn's."""
+        return RegressionScores()
+
+
+class MSELoss(_RegressionLoss):
+    """Mean squared error: the mean over rows and outputs of (pred - target)**2.
+
+    `loss(pred, target, sample_weight=None) -> (value, dpred)`
+
+    pred : (n,), (n, k), or more axes, of which the first counts rows
+    target : shaped like pred, or (n,) for a pred of (n, 1); nothing else broadcasts
+    sample_weight : (n,), at least 0, not all 0; the value is then sum(w * l) / sum(w), l the mean of a row
+    dpred : shaped like pred, float32, 2 * w / (k * sum(w)) * (pred - target)
+
+    As PyTorch's `MSELoss`, whose broadcast of (n,) against (n, 1) to (n, n) is no error there.
+
+    Raises TypeError for anything but arrays of real numbers, ValueError for other shapes and bad weights.
+
+    >>> import numpy as np
+    >>> from fastnn import losses
+    >>> value, dpred = losses.MSELoss()(np.array([[1.0], [4.0]]), np.array([0, 2]))
+    >>> value, dpred.tolist()
+    (2.5, [[1.0], [2.0]])
+    """
+
+    def _value(
+        self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
+    ) -> tuple[float, FloatArray]:
+        return ops.mse(pred, target, sample_weight=sample_weight)
+
+
+class QuadraticCost(_RegressionLoss):
+    """Quadratic cost, as the textbooks have it: 1 / (2n) times the sum over rows and outputs of
+    (pred - target)**2.
+
+    Arguments, shapes and errors as in `MSELoss`; dpred is w / sum(w) * (pred - target). For k outputs it is
+    k / 2 times the mean squared error. There is no such loss in PyTorch.
+
+    >>> import numpy as np
+    >>> from fastnn import losses
+    >>> value, dpred = losses.QuadraticCost()(np.array([[1.0], [4.0]]), np.array([0, 2]))
+    >>> value, dpred.tolist()
+    (1.25, [[0.5], [1.0]])
+    """
+
+    def _value(
+        self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
+    ) -> tuple[float, FloatArray]:
+        return ops.quadratic_cost(pred, target, sample_weight=sample_weight)
+
+
+class HuberLoss(_RegressionLoss):
+    """Huber loss: the mean over rows and outputs of d**2 / 2 where |d| <= delta, else
+    delta * (|d| - delta / 2), with d = pred - target: outliers pull with a force of at most delta.
+
+    Arguments, shapes and errors as in `MSELoss`; dpred is w / (k * sum(w)) * clip(d, -delta, delta).
+    As PyTorch's `HuberLoss` (not its `SmoothL1Loss`, which divides by its beta).
+
+    >>> import numpy as np
+    >>> from fastnn import losses
+    >>> value, dpred = losses.HuberLoss()(np.array([0.5, 3.0]), np.zeros(2))
+    >>> value, dpred.tolist()
+    (1.3125, [0.25, 0.5])
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = check_number(delta, "HuberLoss: delta", 0)
+        if self.delta == 0.0:
+            raise ValueError("HuberLoss: delta must be above 0, got 0")
+
+    def _value(
+        self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
+    ) -> tuple[float, FloatArray]:
+        return ops.huber(pred, target, delta=self.delta, sample_weight=sample_weight)
+
+
+class BCEWithLogitsLoss(_ElementwiseLoss):
+    """Sigmoid and binary cross-entropy of logits: the mean over rows and outputs of
+    -(t * log p + (1 - t) * log(1 - p)) with p = sigmoid(pred).
+
+    `loss(pred, target, sample_weight=None) -> (value, dpred)`
+
+    pred : logits, never probabilities: (n,), (n, k), or more axes, of which the first counts rows
+    target : probabilities of class 1 (0 and 1, or between), shaped like pred, or (n,) for a pred of (n, 1);
+        nothing else broadcasts. Values outside 0..1 are not looked for.
+    sample_weight : (n,), at least 0, not all 0; the value is then sum(w * l) / sum(w), l the mean of a row
+    dpred : shaped like pred, float32, w / (k * sum(w)) * (p - target)
+
+    Computed as max(x, 0) * (1 - t) + max(-x, 0) * t + log(1 + exp(-|x|)), so that nothing saturates or
+    cancels: a logit of 20 costs 20 where the target is 0, not the 100 of a clipped logarithm. As PyTorch's
+    `BCEWithLogitsLoss`, except that weights are one per row.
+
+    Raises TypeError for anything but arrays of real numbers, ValueError for other shapes and bad weights.
+
+    >>> import numpy as np
+    >>> from fastnn import losses
+    >>> value, dpred = losses.BCEWithLogitsLoss()(np.array([[20.0], [0.0]]), np.array([0, 1]))
+    >>> round(value, 4), dpred.round(4).tolist()
+    (10.3466, [[0.5], [-0.25]])
+    """
+
+    def _value(
+        self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
+    ) -> tuple[float, FloatArray]:
+        return ops.sigmoid_cross_entropy(pred, target, sample_weight=sample_weight)
+
+    def probabilities(self, pred: Array) -> FloatArray:
+        """The sigmoid of each logit: the probability of class 1, shaped like pred.
+
+        >>> BCEWithLogitsLoss().probabilities(np.zeros((1, 2), np.float32)).tolist()
+        [[0.5, 0.5]]
         """
-        hits = np.argmax(pred, axis=-1) == (target if target.ndim == 1 else np.argmax(target, axis=-1))
-        if sample_weight is None:
-            return {"accuracy": float(np.count_nonzero(hits) / len(hits))}
-        return {"accuracy": float(np.average(hits, weights=sample_weight))}
+        logits = as_float32(pred, "BCEWithLogitsLoss.probabilities: pred")
+        return ops.activation(logits, "sigmoid")
+
+    def classes(self, pred: Array) -> Array:
+        """1 where the logit is above 0, else 0 (int64): (n,) for a pred of (n, 1), else shaped like pred.
+
+        >>> BCEWithLogitsLoss().classes(np.array([[0.5], [-2.0]])).tolist()
+        [1, 0]
+        """
+        pred = pred[:, 0] if pred.ndim == 2 and pred.shape[1] == 1 else pred
+        return np.asarray(pred > 0, np.int64)
+
+    def scores(self) -> Scores:
+        """`accuracy`: the share of outputs (by the weight of their rows) on the target's side of 1/2."""
+        return Accuracy(self._hits)
+
+    def _hits(self, pred: Array, target: Array, sample_weight: Array | None) -> tuple[Array, Array]:
+        hits = (pred > 0) == (_like(pred, target, type(self).__name__) > 0.5)
+        weight = np.ones(len(pred)) if sample_weight is None else sample_weight
+        return hits.reshape(len(pred), -1).mean(1), weight
+
+
+def _like(pred: FloatArray, target: FloatArray, name: str) -> FloatArray:
+    """`target` in the shape of pred: (n,) becomes (n, 1), every other difference is an error."""
+    if target.shape == pred.shape:
+        return target
+    column = pred.ndim == 2 and pred.shape[1] == 1
+    if column and target.shape == pred.shape[:1]:
+        return target.reshape(pred.shape)
+    also = f" or {pred.shape[:1]}" if column else ""
+    raise ValueError(
+        f"{name}: target must have the shape of pred, {pred.shape}{also}, got {target.shape}; "
+        "nothing broadcasts"
+    )
 
 
 def _labels(target: Array, logits: FloatArray) -> Array:

@@ -17,7 +17,7 @@ Updates read the gradients that `backward` left in `Parameter.grad`; nothing has
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from fastnn._arrays import check_number
 from fastnn._optimizer import Group, Lists, Optimizer, Rate
 from fastnn._parameter import Parameter
 
-__all__ = ["SGD", "Adam", "Momentum", "Optimizer", "RMSProp"]
+__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Optimizer", "RMSProp"]
 
 
 class SGD(Optimizer):
@@ -133,6 +133,38 @@ class RMSProp(Optimizer):
         ops.rmsprop_(lists.data, lists.grad, lists.slots[0], lr=lr, rho=group["rho"], eps=group["eps"])
 
 
+class AdaGrad(Optimizer):
+    """s = s + g**2; p -= lr * g / (sqrt(s) + eps), with s starting at 0.
+
+    eps stands outside the root, as in the source documents and PyTorch; Keras and Optax put it inside and
+    start s at 0.1. The rate of each number only ever falls. eps >= 0.
+
+    >>> import numpy as np
+    >>> from fastnn import nn, optim
+    >>> p = nn.Parameter(np.ones(1))
+    >>> opt = optim.AdaGrad([p], lr=0.5)
+    >>> for g in (3.0, 4.0):
+    ...     p.grad = np.array([g])
+    ...     opt.step()
+    >>> round(p.data.item(), 6)
+    0.1
+    """
+
+    slot_names = ("square_sum",)
+
+    def __init__(
+        self, params: Iterable[Parameter] | Iterable[Group], lr: Rate = 1e-2, eps: float = 1e-10
+    ) -> None:
+        super().__init__(params, lr=lr, eps=eps)
+
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        check_number(group["eps"], "AdaGrad: eps", 0)
+
+    def _update(self, lists: Lists, group: Group, lr: float) -> None:
+        ops.adagrad_(lists.data, lists.grad, lists.slots[0], lr=lr, eps=group["eps"])
+
+
 class Adam(Optimizer):
     """Adam with bias correction, as in the paper and in PyTorch.
 
@@ -140,8 +172,9 @@ class Adam(Optimizer):
     p -= lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps), with t = 1 at the first step.
 
     betas = (b1, b2), each 0 <= b < 1; eps >= 0 (Keras and scikit-learn add it to the uncorrected root). A
-    `weight_decay` > 0 first adds weight_decay * p to g (L2, not AdamW), only where `Parameter.decay` is True,
-    not to biases, gamma and beta (PyTorch decays all)
+    `weight_decay` > 0 first adds weight_decay * p to g (L2; `AdamW` is the decoupled form).
+    `decay="weights"` leaves biases, gamma and beta alone (those whose `Parameter.decay` is False), "all"
+    decays every parameter, as PyTorch does.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim
@@ -153,6 +186,7 @@ class Adam(Optimizer):
     """
 
     slot_names = ("m", "v")
+    _decoupled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -162,18 +196,21 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         *,
         weight_decay: float = 0.0,
+        decay: Literal["weights", "all"] = "weights",
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decay=decay)
 
     def _check(self, group: Group) -> None:
         super()._check(group)
-        betas = group["betas"]
+        name, betas = type(self).__name__, group["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"Adam: betas must be two numbers (b1, b2), got {betas!r}")
+            raise TypeError(f"{name}: betas must be two numbers (b1, b2), got {betas!r}")
         for i, beta in enumerate(betas):
-            check_number(beta, f"Adam: betas[{i}]", 0, 1)
-        check_number(group["eps"], "Adam: eps", 0)
-        check_number(group["weight_decay"], "Adam: weight_decay", 0)
+            check_number(beta, f"{name}: betas[{i}]", 0, 1)
+        check_number(group["eps"], f"{name}: eps", 0)
+        check_number(group["weight_decay"], f"{name}: weight_decay", 0)
+        if group["decay"] not in ("weights", "all"):
+            raise ValueError(f'{name}: decay must be "weights" or "all", got {group["decay"]!r}')
 
     def _update(self, lists: Lists, group: Group, lr: float) -> None:
         beta1, beta2 = group["betas"]
@@ -187,4 +224,36 @@ class Adam(Optimizer):
             beta2=beta2,
             eps=group["eps"],
             weight_decay=group["weight_decay"] if lists.decays else 0.0,
+            decoupled=self._decoupled,
         )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter): p is multiplied by 1 - lr * weight_decay,
+    then updated as by `Adam`, whose averages never see the decay.
+
+    `decay="weights"` leaves biases, gamma and beta alone (those whose `Parameter.decay` is False); "all"
+    decays every parameter, as PyTorch's `AdamW` does. The other arguments are those of `Adam`.
+
+    >>> import numpy as np
+    >>> from fastnn import nn, optim
+    >>> p = nn.Parameter(np.full(2, 2.0))
+    >>> p.grad = np.array([0.5, 0.0])
+    >>> optim.AdamW([p], lr=0.25, weight_decay=0.5).step()
+    >>> p.data.round(6).tolist()
+    [1.5, 1.75]
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Parameter] | Iterable[Group],
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 1e-2,
+        decay: Literal["weights", "all"] = "weights",
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay=weight_decay, decay=decay)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 
@@ -13,12 +13,18 @@ import numpy as np
 
 from fastnn import data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
+from fastnn._scores import Scores
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.optim import Optimizer
 from fastnn.schedulers import Schedule
 
 Loss = Callable[..., tuple[float, FloatArray]]
+Metric = Callable[[FloatArray, Array], float]
+
+
+# Columns of the history that metrics of one's own may not replace.
+_TAKEN = {"epoch", "step", "lr", "loss", "seconds", "samples_per_second", "accuracy", "rmse", "mae", "r2"}
 
 
 class Trainer:
@@ -32,6 +38,8 @@ class Trainer:
     optimizer : one of `fastnn.optim`, made from the model's parameters
     precision, device : "float32" and "cpu" are what this build has
     seed : the order of the rows in `fit` depends on (seed, epoch) only
+    metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
+        `evaluate` calls f once with all rows, `fit` with each batch and takes the mean over rows
 
     The parameters of the model are the trained arrays. `step` in a loop over `data.batches` and `fit` give
     the same parameters bit for bit, and so do fits of 5 + 5 and of 10 epochs.
@@ -61,6 +69,7 @@ class Trainer:
         precision: str = "float32",
         device: str = "cpu",
         seed: int = 0,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"Trainer: model must be an nn.Module, got {type(model).__name__}")
@@ -85,6 +94,7 @@ class Trainer:
         self.loss = loss
         self.optimizer = optimizer
         self.seed = check_int(seed, "Trainer: seed", 0)
+        self.metrics = _metrics(metrics)
         self._epochs_done = 0
 
     # ---- training
@@ -176,8 +186,9 @@ class Trainer:
         self, batches: list[Array], X: FloatArray, Y: Array, weight: Array | None, shown: Progress
     ) -> dict[str, float]:
         """Train on these batches (their row numbers); returns what the history keeps of the epoch."""
-        metrics = getattr(self.loss, "metrics", None)
-        sums: dict[str, float] = {}
+        scores = self._scores()
+        weight_of = getattr(self.loss, "total_weight", None)
+        sums = dict.fromkeys(("loss", *self.metrics), 0.0)
         total = rate = 0.0
         start = time.perf_counter()
         with _whole_steps() as interrupted:
@@ -186,16 +197,22 @@ class Trainer:
                 w = None if weight is None else data.take(weight, rows)
                 rate = self.optimizer.lr
                 value, pred = self._step(x, y, w)
-                share = len(rows) if w is None else float(w.sum(dtype=np.float64))
+                if weight_of is not None:
+                    share = weight_of(y, w)
+                else:
+                    share = len(rows) if w is None else float(w.sum(dtype=np.float64))
                 total += share
-                scores = {"loss": value, **(metrics(pred, y, w) if metrics else {})}
-                for name, score in scores.items():
-                    sums[name] = sums.get(name, 0.0) + share * score
+                for name, mean in {"loss": value, **self._own_metrics(pred, y)}.items():
+                    sums[name] += share * mean
+                if scores is not None:
+                    scores.add(pred, y, w)
                 shown.step()
                 if interrupted():
                     break
         seconds = time.perf_counter() - start
         means = {name: value / total for name, value in sums.items()}
+        if scores is not None:
+            means = {"loss": means.pop("loss"), **scores.result(), **means}
         speed = sum(map(len, batches)) / seconds
         return {"lr": rate, **means, "seconds": seconds, "samples_per_second": speed}
 
@@ -204,24 +221,44 @@ class Trainer:
     def evaluate(
         self, X: Array, Y: Array, *, sample_weight: Array | None = None, batch_size: int = 1024
     ) -> dict[str, float]:
-        """`loss` on these rows in evaluation mode, and the loss's metrics (`accuracy` for cross-entropy)."""
+        """The loss on these rows in evaluation mode, and metrics, by name.
+
+        `loss`; `accuracy` (cross-entropy, BCE) or `rmse`, `mae`, `r2` (MSE, Huber, quadratic cost), weighted
+        as the loss is; then the trainer's own `metrics`, which see no weights.
+        """
         X, Y, weight = _rows("Trainer.evaluate", X, Y, sample_weight)
         pred = self._predict("Trainer.evaluate", X, batch_size)
-        metrics = getattr(self.loss, "metrics", None)
         value, _ = self._loss(pred, Y, weight)
-        return {"loss": value, **(metrics(pred, Y, weight) if metrics else {})}
+        scores = self._scores()
+        if scores is not None:
+            scores.add(pred, Y, weight)
+        return {"loss": value, **(scores.result() if scores else {}), **self._own_metrics(pred, Y)}
+
+    def _scores(self) -> Scores | None:
+        begin: Callable[[], Scores] | None = getattr(self.loss, "scores", None)
+        return None if begin is None else begin()
+
+    def _own_metrics(self, pred: FloatArray, target: Array) -> dict[str, float]:
+        return {name: float(metric(pred, target)) for name, metric in self.metrics.items()}
 
     def predict(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
         """The raw outputs (logits, for cross-entropy) in evaluation mode, `batch_size` rows at a time."""
         return self._predict("Trainer.predict", X, batch_size)
 
     def predict_proba(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
-        """The probability of each class, a row for each of X; ValueError unless the loss classifies."""
+        """The probability of each class, a row for each of X; ValueError unless the loss classifies.
+
+        For `CrossEntropyLoss` (n, C), rows that sum to 1; for `BCEWithLogitsLoss` the probability of 1 for
+        each output.
+        """
         probabilities = self._classifier("predict_proba", "probabilities")
         return np.asarray(probabilities(self._predict("Trainer.predict_proba", X, batch_size)), np.float32)
 
     def predict_class(self, X: Array, *, batch_size: int = 1024) -> Array:
-        """The most probable class id of each row of X; ValueError unless the loss classifies."""
+        """The most probable class id of each row of X; ValueError unless the loss classifies.
+
+        For `BCEWithLogitsLoss` 0 or 1: (n,) for a single output, else one for each output.
+        """
         classes = self._classifier("predict_class", "classes")
         return np.asarray(classes(self._predict("Trainer.predict_class", X, batch_size)))
 
@@ -243,6 +280,21 @@ class Trainer:
             for i in range(0, max(len(X), 1), batch_size):
                 parts.append(self.model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _metrics(given: Mapping[str, Metric] | None) -> dict[str, Metric]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"Trainer: metrics must be a dict of name -> f(pred, target), got {type(given).__name__}"
+        )
+    for name, metric in given.items():
+        if not isinstance(name, str) or isinstance(metric, type) or not callable(metric):
+            raise TypeError(f"Trainer: metrics must be name -> f(pred, target), got {name!r} -> {metric!r}")
+        if name in _TAKEN or name.startswith("val_"):
+            raise ValueError(f"Trainer: metrics: the name {name!r} is taken; choose another")
+    return dict(given)
 
 
 def _rows(where: str, X: Array, Y: Array, weight: Array | None) -> tuple[Array, Array, FloatArray | None]:

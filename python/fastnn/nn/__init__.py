@@ -17,8 +17,21 @@ from __future__ import annotations
 from fastnn._parameter import Parameter
 from fastnn.nn.activations import ReLU
 from fastnn.nn.batchnorm import BatchNorm1d
+from fastnn.nn.dropout import Dropout
+from fastnn.nn.flatten import Flatten
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
+from fastnn.nn.residual import Residual
 from fastnn.nn.sequential import Sequential
 
-__all__ = ["BatchNorm1d", "Linear", "Module", "Parameter", "ReLU", "Sequential"]
+__all__ = [
+    "BatchNorm1d",
+    "Dropout",
+    "Flatten",
+    "Linear",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+]

@@ -97,6 +97,9 @@ class BatchNorm1d(Fusable):
         )
         return dx if input_grad else None
 
+    def _as_pytorch(self, name: str, array: FloatArray) -> tuple[str, FloatArray]:
+        return {"gamma": "weight", "beta": "bias"}.get(name, name), array
+
     def _arguments(self) -> str:
         eps = "" if self.eps == 1e-5 else f", eps={self.eps:g}"
         return f"{self.num_features}{eps}" + ("" if self.momentum == 0.1 else f", momentum={self.momentum:g}")

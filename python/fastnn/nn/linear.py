@@ -14,7 +14,7 @@ from fastnn.nn.module import Fusable
 
 
 class Linear(Fusable):
-    """y = x @ weight + bias, for x of shape (n, in_features) and y of shape (n, out_features).
+    """y = x @ weight + bias, for x of shape (..., in_features) and y of shape (..., out_features).
 
     Parameters
     ----------
@@ -26,10 +26,12 @@ class Linear(Fusable):
     rng : NumPy generator or integer seed to draw from; None takes fresh entropy (`Sequential(seed=...)` draws
         all layers again)
 
-    Gradients: dW = x' dy, db = the column sums of dy, dx = dy W'. The weight is (in, out), as in Keras and
-    PaddlePaddle; PyTorch stores the transpose and draws weight and bias from U(-1/sqrt(in), 1/sqrt(in)).
+    All axes but the last are rows. Gradients: dW = x' dy, db = the column sums of dy, dx = dy W'. The weight
+    is (in, out), as in Keras and PaddlePaddle; PyTorch stores the transpose and draws weight and bias from
+    U(-1/sqrt(in), 1/sqrt(in)).
 
-    Raises TypeError or ValueError for a wrong argument, and ValueError for an x of another shape.
+    Raises TypeError or ValueError for a wrong argument, and ValueError for an x of another shape, also for a
+    single row of shape (in_features,), which PyTorch takes: it may as well be a column.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -71,25 +73,28 @@ class Linear(Fusable):
 
     def forward_activated(self, x: Array, activation: Any) -> FloatArray:
         x = as_float32(x, "Linear: x")
-        if x.ndim != 2 or x.shape[1] != self.in_features:
+        if x.ndim < 2 or x.shape[-1] != self.in_features:
             raise ValueError(
-                f"Linear: x must have shape (n, {self.in_features}), got {x.shape}; "
+                f"Linear: x must have shape (..., {self.in_features}) and at least two axes, got {x.shape}; "
                 f"pass x.reshape(-1, {self.in_features}) if its rows hold that many values"
             )
         self._saved = None
         bias = None if self.bias is None else self.bias.data
-        y = ops.gemm(x, self.weight.data, bias=bias, activation=activation)
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        y = ops.gemm(rows, self.weight.data, bias=bias, activation=activation)
         if self.training:
-            self._saved = (x, activation, y if activation else None)
-        return y
+            self._saved = (rows, x.shape, activation, y if activation else None)
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
-        x, activation, y = self._take_saved()
+        x, shape, activation, y = self._take_saved()
         dy = as_float32(dy, "Linear.backward: dy")
-        if dy.shape != (len(x), self.out_features):
+        if dy.shape != (*shape[:-1], self.out_features):
             raise ValueError(
-                f"Linear.backward: dy must have shape {(len(x), self.out_features)}, got {dy.shape}"
+                f"Linear.backward: dy must have shape {(*shape[:-1], self.out_features)}, got {dy.shape}"
             )
+        if dy.ndim != 2:
+            dy = dy.reshape(-1, self.out_features)
         if activation:
             dy = ops.activation_backward(dy, y, activation, y=y)
         bias = self.bias
@@ -102,7 +107,10 @@ class Linear(Fusable):
             out=(None, self.weight.grad, None if bias is None else bias.grad),
             accumulate=accumulate,
         )
-        return dx
+        return dx if dx is None or dx.shape == shape else dx.reshape(shape)
+
+    def _as_pytorch(self, name: str, array: FloatArray) -> tuple[str, FloatArray]:
+        return name, array.T if name == "weight" else array
 
     def _arguments(self) -> str:
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias else ", bias=False")

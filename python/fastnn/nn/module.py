@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,9 @@ class Module(ABC):
     A subclass writes `forward` and `backward`; parameters and inner modules are its attributes (or stand in
     lists and tuples among them). Rules that every layer keeps: `forward` never changes x, `backward` never
     changes dy, and no array once returned is written again. A layer keeps x by reference until its next
-    `forward`, so leave x as it is until `backward` is done. What `backward` needs belongs into `self._saved`:
-    copies leave it out.
+    `forward`, so leave x as it is until `backward` is done. What `backward` needs belongs into `self._saved`
+    (None in evaluation); `self._take_saved()` gives it back or raises, and copies leave it out.
+    docs/models.md has a complete example.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -32,11 +33,11 @@ class Module(ABC):
     ...         self.factor = nn.Parameter(np.ones(columns))
     ...
     ...     def forward(self, x):
-    ...         self._saved = x
+    ...         self._saved = x if self.training else None
     ...         return x * self.factor.data
     ...
     ...     def backward(self, dy, *, accumulate=False, input_grad=True):
-    ...         grad = (dy * self._saved).sum(axis=0)
+    ...         grad = (dy * self._take_saved()).sum(axis=0)
     ...         self.factor.grad = self.factor.grad + grad if accumulate else grad
     ...         return dy * self.factor.data if input_grad else None
     >>> model = nn.Sequential(nn.Linear(3, 2), Scale(2), seed=0)
@@ -46,6 +47,7 @@ class Module(ABC):
 
     training: bool = True
     buffers: ClassVar[Mapping[str, float]] = {}  # names of arrays saved but not trained -> first value
+    passes_on: bool = False  # whether `forward` may return x itself or a view of it, in training too
     _saved: Any = None
 
     @abstractmethod
@@ -93,16 +95,31 @@ class Module(ABC):
                     yield (f"{prefix}.{name}" if prefix else name), parameter
 
     def parameters(self) -> list[Parameter]:
-        """Every parameter once, in layer order: what an optimizer takes. One without a name gets it here."""
+        """Every parameter once, in layer order: what an optimizer takes.
+
+        Names become those of the outermost module asked: "weight" of a lone layer, "block.weight" here.
+        """
         found = []
         for name, parameter in self.named_parameters():
-            parameter.name = parameter.name or name
+            if name.endswith(parameter.name):
+                parameter.name = name
             found.append(parameter)
         return found
 
     def modules(self) -> list[Module]:
         """This module and all below it."""
         return [module for _, module in self.named_modules()]
+
+    def _check_unshared(self) -> None:
+        """Refuse a layer or parameter in two places: one backward would overwrite what the other left."""
+        places: dict[int, str] = {}
+        for name, layer in self.named_children():
+            for part in [*layer.modules(), *(parameter for _, parameter in layer.named_parameters())]:
+                if places.setdefault(id(part), name) != name:
+                    raise ValueError(
+                        f"{type(self).__name__}: layers {places[id(part)]} and {name} are or share the same "
+                        f"{type(part).__name__}; make a new one for each place"
+                    )
 
     # ---- mode
 
@@ -126,46 +143,91 @@ class Module(ABC):
         `init` maps names of parameters ("0.weight") to initializers to use instead of the layers' own. A
         parameter of your own layer without an initializer keeps its value. Unknown names raise ValueError.
         """
-        rng = as_generator(seed, f"{type(self).__name__}.reset_parameters: seed")
-        chosen = dict(init or {})
-        for name, parameter in self.named_parameters():
-            parameter.draw(rng, chosen.pop(name, None))
-        if chosen:
+        where = f"{type(self).__name__}.reset_parameters"
+        rng = as_generator(seed, f"{where}: seed")
+        own, chosen = dict(self.named_parameters()), dict(init or {})
+        if unknown := sorted(chosen.keys() - own.keys()):
             raise ValueError(
-                f"{type(self).__name__}.reset_parameters: init names no parameter: {', '.join(chosen)}; "
-                f"the names are {', '.join(name for name, _ in self.named_parameters())}"
+                f"{where}: init names no parameter: {', '.join(unknown)}; the names are {', '.join(own)}"
             )
+        drawn = [parameter.draw(rng, chosen.get(name)) for name, parameter in own.items()]
+        for parameter, values in zip(own.values(), drawn, strict=True):
+            parameter.data[...] = values
         for module in self.modules():
-            for name, value in module.buffers.items():
-                getattr(module, name)[...] = value
+            module._reset(rng)
 
-    def _state(self) -> dict[str, FloatArray]:
-        state = {name: parameter.data for name, parameter in self.named_parameters()}
+    def _reset(self, rng: np.random.Generator) -> None:
+        """Begin again with what is no parameter; `reset_parameters` calls it once all weights are drawn."""
+        for name, value in self.buffers.items():
+            getattr(self, name)[...] = value
+
+    def _as_pytorch(self, name: str, array: FloatArray) -> tuple[str, FloatArray]:
+        """What PyTorch's layer of this kind calls an array of this module, and a view as it stores it."""
+        return name, array
+
+    def _state(self, layout: str = "fastnn") -> dict[str, FloatArray]:
+        """Name -> the array itself, or a view: all parameters, each once, then all running statistics."""
+        parameters: dict[str, FloatArray] = {}
+        buffers: dict[str, FloatArray] = {}
+        seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name in module.buffers:
-                state[f"{prefix}.{name}" if prefix else name] = getattr(module, name)
-        return state
+            arrays = [(parameters, name, parameter.data) for name, parameter in module._members(Parameter)]
+            arrays += [(buffers, name, getattr(module, name)) for name in module.buffers]
+            for group, name, array in arrays:
+                if id(array) not in seen:
+                    seen.add(id(array))
+                    if layout == "pytorch":
+                        name, array = module._as_pytorch(name, array)
+                    group[f"{prefix}.{name}" if prefix else name] = array
+        return {**parameters, **buffers}
 
     def state_dict(self) -> dict[str, FloatArray]:
         """Name -> array, for all parameters and running statistics; copies, which further training leaves."""
         return {name: array.copy() for name, array in self._state().items()}
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+    def load_state_dict(
+        self, state: Mapping[str, Any], *, layout: Literal["fastnn", "pytorch"] = "fastnn"
+    ) -> None:
         """Copy the arrays of a `state_dict` in place: parameters stay where they are.
 
+        `layout="pytorch"` takes what `state_dict()` of a PyTorch model of the same structure returns,
+        tensors or arrays: weights of Linear are (out, in) there and transposed here, square ones too, gamma
+        and beta are called weight and bias, and `num_batches_tracked` is ignored.
+
         Strict: missing names, names too many, shapes and dtypes that do not fit are all listed in one
-        ValueError, and then nothing has been changed.
+        ValueError, and then nothing has been changed. Tensors without `layout="pytorch"` raise TypeError,
+        because nothing in them says which way round a square weight is.
         """
         where = f"{type(self).__name__}.load_state_dict"
+        if layout not in ("fastnn", "pytorch"):
+            raise ValueError(f'{where}: layout must be "fastnn" or "pytorch", got {layout!r}')
         if not isinstance(state, Mapping):
-            raise TypeError(f"{where}: expected a mapping of names to arrays, got {type(state).__name__}")
-        own = self._state()
+            hint = "; pass its state_dict()" if hasattr(state, "state_dict") else ""
+            raise TypeError(
+                f"{where}: expected a mapping of names to arrays, got {type(state).__name__}{hint}"
+            )
+        own = self._state(layout)
         problems = [f"missing {name!r}" for name in own if name not in state]
-        problems += [f"unexpected {name!r}" for name in state if name not in own]
-        values = {}
-        for name in own.keys() & state.keys():
+        values: dict[str, FloatArray] = {}
+        for name, value in state.items():
+            if layout == "pytorch" and str(name).rpartition(".")[2] == "num_batches_tracked":
+                continue
+            if hasattr(value, "detach"):
+                if layout != "pytorch":
+                    raise TypeError(
+                        f'{where}: {name!r} is a {type(value).__name__}; pass layout="pytorch" for the '
+                        "state_dict() of a PyTorch model, or NumPy arrays as fastnn stores them"
+                    )
+                try:
+                    value = np.asarray(value.detach())
+                except (TypeError, RuntimeError) as error:  # on a GPU, or bfloat16
+                    problems.append(f"{name!r}: {error}")
+                    continue
+            if name not in own:
+                problems.append(f"unexpected {name!r}")
+                continue
             try:
-                values[name] = as_float32(state[name], repr(name))
+                values[name] = as_float32(value, repr(name))
             except TypeError as error:
                 problems.append(str(error))
                 continue
@@ -175,6 +237,18 @@ class Module(ABC):
             raise ValueError(f"{where}: " + "; ".join(sorted(problems)))
         for name, value in values.items():
             own[name][...] = value
+
+    def to(self: Self, device: str) -> Self:
+        """Move the module to a device, keeping the Parameter objects; returns the module.
+
+        This build has the CPU only: "cpu" changes nothing, "cuda" raises RuntimeError.
+        """
+        where = f"{type(self).__name__}.to"
+        if device == "cuda":
+            raise RuntimeError(f'{where}: this build of fastnn has no CUDA kernels; stay on "cpu"')
+        if device != "cpu":
+            raise ValueError(f'{where}: device must be "cpu" or "cuda", got {device!r}')
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # The last batch is no part of a copy or a pickle.

@@ -45,6 +45,7 @@ class Sequential(Module):
                 hint = "; pass an object of it, with ()" if isinstance(layer, type) else ""
                 raise TypeError(f"Sequential: layer {i} must be a Module, got {layer!r}{hint}")
         self.layers = layers
+        self.passes_on = all(layer.passes_on for layer in layers)
         self._check_unshared()
         # One entry per kernel: the layer, and the kind of the activation behind it that its kernel applies.
         self._groups: list[tuple[Module, Any]] = []
@@ -60,21 +61,11 @@ class Sequential(Module):
         if seed is not None:
             self.reset_parameters(seed)
 
-    def _check_unshared(self) -> None:
-        """Refuse a layer or parameter in two places: one backward would overwrite what the other left."""
-        places: dict[int, str] = {}
-        for name, layer in self.named_children():
-            for part in [*layer.modules(), *layer.parameters()]:
-                if places.setdefault(id(part), name) != name:
-                    raise ValueError(
-                        f"Sequential: layers {places[id(part)]} and {name} are or share the same "
-                        f"{type(part).__name__}; make a new one for each place"
-                    )
-
     def _fuses(self, i: int) -> bool:
-        """Whether layer i applies the ReLU behind it; not the last one: its result the caller may change."""
+        """Whether layer i applies the ReLU behind it; not if its result leaves: the caller may change it."""
         return (
             0 <= i < len(self.layers) - 2
+            and not all(layer.passes_on for layer in self.layers[i + 2 :])
             and type(self.layers[i]) in (Linear, BatchNorm1d)
             and type(self.layers[i + 1]) is ReLU
         )

@@ -1,0 +1,81 @@
+"""Metrics of losses that are summed batch by batch, so that those of an epoch are exact."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from fastnn._arrays import Array
+
+# (what each row scored, its weight)
+Hits = Callable[[Array, Array, Array | None], tuple[Array, Array]]
+
+
+class Scores(ABC):
+    """Metrics of all rows added so far."""
+
+    @abstractmethod
+    def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
+        """Count the rows of another batch."""
+
+    @abstractmethod
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+
+
+class Accuracy(Scores):
+    """`accuracy`: the weighted share of hits."""
+
+    def __init__(self, hits: Hits) -> None:
+        self._hits = hits
+        self._sum = self._weight = 0.0
+
+    def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
+        hits, weight = self._hits(pred, target, sample_weight)
+        self._sum += float(np.dot(np.asarray(hits, np.float64), weight))
+        self._weight += float(np.sum(weight, dtype=np.float64))
+
+    def result(self) -> dict[str, float]:
+        return {"accuracy": self._sum / self._weight}
+
+
+class RegressionScores(Scores):
+    """`rmse` and `mae` over rows and outputs; `r2`, the mean over outputs of 1 - residual / total squares.
+
+    As in scikit-learn, an output whose targets are all the same has an r2 of 1 if it is met, else of 0.
+    """
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._residual: Array | float = 0.0  # by output, as the other three
+        self._absolute: Array | float = 0.0
+        self._mean: Array | float = 0.0
+        self._total: Array | float = 0.0  # squares of targets about their mean
+
+    def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
+        rows = len(pred)
+        truth = target.reshape(rows, -1).astype(np.float64)
+        gap = pred.reshape(rows, -1) - truth
+        weight = np.ones(rows) if sample_weight is None else sample_weight.astype(np.float64)
+        added = float(weight.sum())
+        if added == 0.0:
+            return
+        self._residual = self._residual + weight @ gap**2
+        self._absolute = self._absolute + weight @ np.abs(gap)
+        mean = weight @ truth / added
+        apart = mean - self._mean
+        whole = self._weight + added
+        self._total = self._total + weight @ (truth - mean) ** 2 + apart**2 * (self._weight * added / whole)
+        self._mean = self._mean + apart * (added / whole)
+        self._weight = whole
+
+    def result(self) -> dict[str, float]:
+        residual, total = np.asarray(self._residual), np.asarray(self._total)
+        unexplained = np.divide(residual, total, out=np.sign(residual), where=total != 0.0)
+        return {
+            "rmse": float(np.sqrt(np.mean(residual) / self._weight)),
+            "mae": float(np.mean(self._absolute) / self._weight),
+            "r2": float(np.mean(1.0 - unexplained)),
+        }

@@ -1,0 +1,65 @@
+"""Residual: a block and a way past it."""
+
+from __future__ import annotations
+
+from fastnn._arrays import Array, FloatArray, as_float32
+from fastnn.nn.module import Module
+
+
+class Residual(Module):
+    """y = block(x) + shortcut(x); without a shortcut y = block(x) + x. Backward sums both gradients.
+
+    Parameters
+    ----------
+    block : a module, such as a `Sequential`
+    shortcut : a module that gives x the block's shape where that is another one, such as a `Linear`
+
+    He et al. 2016. Names of parameters begin with "block." and "shortcut.".
+
+    Raises TypeError for what is no module, ValueError when both share a layer or their results differ in
+    shape (nothing broadcasts).
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> block = nn.Sequential(nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8))
+    >>> narrow = nn.Residual(nn.Linear(8, 4), shortcut=nn.Linear(8, 4))
+    >>> model = nn.Sequential(nn.Residual(block), narrow, seed=0)
+    >>> model(np.ones((2, 8))).shape
+    (2, 4)
+    >>> [p.name for p in model.parameters()][:3]
+    ['0.block.0.weight', '0.block.1.gamma', '0.block.1.beta']
+    """
+
+    def __init__(self, block: Module, shortcut: Module | None = None) -> None:
+        for name, module in (("block", block), ("shortcut", shortcut)):
+            if not isinstance(module, Module) and not (name == "shortcut" and module is None):
+                hint = "; pass an object of it, with ()" if isinstance(module, type) else ""
+                raise TypeError(f"Residual: {name} must be a Module, got {module!r}{hint}")
+        self.block = block
+        self.shortcut = shortcut
+        self._check_unshared()
+
+    def forward(self, x: Array) -> FloatArray:
+        x = as_float32(x, "Residual: x")
+        self._saved = None
+        past = x if self.shortcut is None else self.shortcut(x)
+        y = self.block(x)
+        if y.shape != past.shape:
+            other, cure = "shortcut", ""
+            if self.shortcut is None:
+                other, cure = "x", "; pass a shortcut= that gives x the block's shape"
+            raise ValueError(f"Residual: block gives shape {y.shape}, {other} has {past.shape}{cure}")
+        y = y + past
+        self._saved = y.shape if self.training else None
+        return y
+
+    def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
+        shape = self._take_saved()
+        dy = as_float32(dy, "Residual.backward: dy")
+        if dy.shape != shape:
+            raise ValueError(f"Residual.backward: dy must have shape {shape}, got {dy.shape}")
+        dx = self.block.backward(dy, accumulate=accumulate, input_grad=input_grad)
+        past: FloatArray | None = dy
+        if self.shortcut is not None:
+            past = self.shortcut.backward(dy, accumulate=accumulate, input_grad=input_grad)
+        return None if dx is None or past is None else dx + past
