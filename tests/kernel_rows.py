@@ -81,30 +81,56 @@ def linear_backward(s):
 # ---- activation --------------------------------------------------------------------------------------------
 
 
-ACTIVATIONS = {"relu": (lambda x: exact(ref.relu(x)), lambda dy, x: exact(ref.relu_backward(dy, x)))}
+def kind_and_alpha(s):
+    kind = s.choose(*ref.ACTIVATIONS)
+    return kind, {"alpha": s.choose(0.01, 0.5, 1.5)} if kind in ("leaky_relu", "elu") else {}
 
 
 @row
 def activation(s):
-    shape, kind = s.shape(), s.choose(*ACTIVATIONS)
+    shape, (kind, alpha) = s.shape(), kind_and_alpha(s)
     outputs = {"out": s.output(shape)} if s.flag() else {}
+
+    def want(x, out=None):
+        value = ref.activation(x, kind, **alpha)
+        return [(value, bounds.activation_bound(kind, x, value)[0])]
+
     return Example(
-        {"x": s.input(shape)},
-        outputs,
-        lambda x, out=None: [ops.activation(x, kind, out=out)],
-        lambda x, out=None: [ACTIVATIONS[kind][0](x)],
+        {"x": s.input(shape)}, outputs, lambda x, out=None: [ops.activation(x, kind, out=out, **alpha)], want
     )
 
 
 @row
 def activation_backward(s):
-    shape, kind = s.shape(), s.choose(*ACTIVATIONS)
+    shape, (kind, alpha) = s.shape(), kind_and_alpha(s)
     outputs = {"out": s.output(shape)} if s.flag() else {}
+
+    def want(dy, x, out=None):
+        if kind == "relu":  # chosen, not multiplied: 0 where x <= 0, a NaN in dy or not
+            return [exact(ref.relu_backward(dy, x))]
+        bound = bounds.activation_backward_bound(dy, kind, **alpha)
+        return [(ref.activation_backward(dy, x, kind, **alpha), bound)]
+
     return Example(
         {"dy": s.input(shape), "x": s.input(shape)},
         outputs,
-        lambda dy, x, out=None: [ops.activation_backward(dy, x, kind, out=out)],
-        lambda dy, x, out=None: [ACTIVATIONS[kind][1](dy, x)],
+        lambda dy, x, out=None: [ops.activation_backward(dy, x, kind, out=out, **alpha)],
+        want,
+    )
+
+
+@row
+def dropout(s):
+    shape, p = s.shape(), s.choose(0.0, 0.1, 0.5, 1.0)
+    numbers = {"seed": s.integer(0, 2**63 - 1), "step": s.integer(0, 2**63 - 1)}
+    outputs = {"out": s.output(shape)} if s.flag() else {}
+
+    def want(x, out=None):
+        scale = np.float32(1.0 / (1.0 - p)) if p < 1.0 else np.float32(0.0)
+        return [exact(np.where(ref.dropout_mask(shape, p, **numbers), x * scale, np.float32(0.0)))]
+
+    return Example(
+        {"x": s.input(shape)}, outputs, lambda x, out=None: [ops.dropout(x, p, out=out, **numbers)], want
     )
 
 
@@ -207,29 +233,77 @@ def batch_norm_backward(s):
 # ---- loss --------------------------------------------------------------------------------------------------
 
 
+def loss(inputs, function, want):
+    """A loss of `inputs`, whose call and reference give a number and a gradient."""
+
+    def call(**arrays):
+        value, gradient = function(**arrays)
+        return [np.array(value, np.float32), gradient]
+
+    def rounded(**arrays):
+        (value, gradient), (value_bound, bound) = want(**arrays)
+        return [(np.array(value), value_bound + bounds.EPS * abs(value)), (gradient, bound)]
+
+    return Example(inputs, {}, call, rounded, quiet=("sample_weight",))
+
+
 @row
 def softmax_cross_entropy(s):
     rows, classes = s.size(1, 70), s.size(1, 70)
-    labels = np.arange(rows) * s.integer(1, 7) % classes
     inputs = {"logits": s.input((rows, classes), "normal", "integer", "wide", "offset")}
+    numbers = {"label_smoothing": s.choose(0.0, 0.1)}
+    labels = {}
     if s.flag():
-        labels = labels.astype(s.choose(np.int64, np.int8, np.uint32))
+        ids = np.arange(rows) * s.integer(1, 7) % classes
+        labels["labels"] = ids.astype(s.choose(np.int64, np.int8, np.uint32))
+        if s.flag() and (ids != 1).any():
+            numbers["ignore_index"] = 1
     else:
-        inputs["probabilities"] = s.input((rows, classes), "positive")
+        inputs["labels"] = s.input((rows, classes), "positive")
     if s.flag():
         inputs["sample_weight"] = s.input(rows, "positive")
 
-    def call(logits, probabilities=labels, sample_weight=None):
-        value, dlogits = ops.softmax_cross_entropy(logits, probabilities, sample_weight=sample_weight)
-        return [np.array(value, np.float32), dlogits]
+    def want(**arrays):
+        given = {**labels, **arrays, **numbers}
+        return ref.softmax_cross_entropy(**given), bounds.softmax_bounds(**given)
 
-    def want(logits, probabilities=labels, sample_weight=None):
-        arrays = logits, probabilities, sample_weight
-        value, dlogits = ref.softmax_cross_entropy(*arrays)
-        value_bound, bound = bounds.softmax_bounds(*arrays)
-        return [(np.array(value), value_bound + bounds.EPS * abs(value)), (dlogits, bound)]
+    return loss(inputs, lambda **a: ops.softmax_cross_entropy(**labels, **a, **numbers), want)
 
-    return Example(inputs, {}, call, want, quiet=("sample_weight",))
+
+def elementwise_loss(s, name, second, *kinds, first="pred", **numbers):
+    shape = (s.size(1, 40), *(s.size(1, 20) for _ in range(s.integer(0, 2))))
+    inputs = {first: s.input(shape), second: s.input(shape, *kinds)}
+    if s.flag():
+        inputs["sample_weight"] = s.input(shape[0], "positive")
+
+    def want(sample_weight=None, **arrays):
+        pair = *arrays.values(), sample_weight
+        return getattr(ref, name)(*pair, **numbers), bounds.elementwise_loss_bounds(name, *pair, **numbers)
+
+    return loss(inputs, lambda **a: getattr(ops, name)(**a, **numbers), want)
+
+
+ANY = "normal", "integer", "wide", "constant"
+
+
+@row
+def mse(s):
+    return elementwise_loss(s, "mse", "target", *ANY)
+
+
+@row
+def quadratic_cost(s):
+    return elementwise_loss(s, "quadratic_cost", "target", *ANY)
+
+
+@row
+def huber(s):
+    return elementwise_loss(s, "huber", "target", *ANY, delta=s.choose(1.0, 0.1, 30.0))
+
+
+@row
+def sigmoid_cross_entropy(s):
+    return elementwise_loss(s, "sigmoid_cross_entropy", "targets", "share", first="logits")
 
 
 # ---- updates -----------------------------------------------------------------------------------------------
@@ -282,6 +356,11 @@ def rmsprop_(s):
     return update(
         s, "rmsprop", {"square_avg": SQUARE}, lr=1e-2, rho=s.choose(0.9, 0.99), eps=s.choose(1e-8, 1e-3)
     )
+
+
+@row
+def adagrad_(s):
+    return update(s, "adagrad", {"square_sum": SQUARE}, lr=0.1, eps=s.choose(1e-10, 1e-3))
 
 
 @row
