@@ -55,6 +55,8 @@ class Source:
             x = x * 10.0 ** rng.uniform(-6.0, 3.0, shape)
         elif kind == "positive":
             x = np.abs(x) + 1e-3
+        elif kind == "share":
+            x = rng.random(shape)
         elif kind == "offset":
             x = x + rng.choice([-1.0, 1.0]) * 10.0 ** rng.uniform(-2.0, 3.0)
         return np.asarray(x, np.float32)

@@ -63,7 +63,8 @@ def test_nan_reaches_what_it_should(name, data):
     if candidates:
         poisoned = arrays[source.choose(*candidates)].reshape(-1)
         poisoned[source.integer(0, poisoned.size - 1)] = np.nan
-    want = example.want(**copies(arrays))
+    with np.errstate(invalid="ignore"):
+        want = example.want(**copies(arrays))
     got = call_on(example, arrays, source.choose(*ISAS), source.integer(1, 3))
     for i, (g, (value, _)) in enumerate(zip(got, want, strict=True)):
         assert np.array_equal(np.isnan(g), np.isnan(value)), f"{name} result {i}"

@@ -34,6 +34,13 @@ class Hash {  // FNV-1a; the sign and payload of a NaN say nothing
     void add(const Floats& x) {
         for (const float v : x) add(std::isnan(v) ? 0x7fc00000U : std::bit_cast<std::uint32_t>(v));
     }
+    void add(const std::vector<double>& x) {
+        for (const double v : x) {
+            const auto bits = std::bit_cast<std::uint64_t>(v);
+            add(static_cast<std::uint32_t>(bits));
+            add(static_cast<std::uint32_t>(bits >> 32));
+        }
+    }
     void add(std::uint32_t bits) {
         for (int i = 0; i < 32; i += 8) value = (value ^ (bits >> i & 0xff)) * 1099511628211U;
     }
@@ -105,15 +112,79 @@ void column_sum(Hash& hash) {
 }
 
 void activation(Hash& hash) {
-    for (const Index n : {1, 15, 17, 33001}) {
+    for (int kind = static_cast<int>(Activation::relu); kind <= static_cast<int>(Activation::softplus);
+         ++kind) {
+        for (const Index n : {1, 15, 17, 33001}) {
+            Random r;
+            Floats x = r.floats(n);
+            for (float& v : x) v *= 20.0F;
+            for (std::size_t i = 3; i < x.size(); i += 7) x[i] *= 1e-40F;  // denormals count as zero
+            const Floats dy = r.floats(n);
+            Floats y(x.size()), dx(x.size());
+            ActivationArgs f{};
+            f.x = x.data();
+            f.y = y.data();
+            f.n = n;
+            f.kind = static_cast<Activation>(kind);
+            f.alpha = 0.3F;
+            run(kernels().activation, f);
+            ActivationBackwardArgs b{};
+            b.dy = dy.data();
+            b.x = x.data();
+            b.dx = dx.data();
+            b.n = n;
+            b.kind = f.kind;
+            b.alpha = f.alpha;
+            run(kernels().activation_backward, b);
+            hash.add(y);
+            hash.add(dx);
+        }
+    }
+}
+
+void dropout(Hash& hash) {
+    for (const Index n : {1, 17, 40001}) {
         Random r;
-        const Floats x = r.floats(n), dy = r.floats(n);
-        Floats y(x.size()), dx(x.size());
-        run(kernels().activation, ActivationArgs{x.data(), y.data(), n, Activation::relu});
-        run(kernels().activation_backward,
-            ActivationBackwardArgs{dy.data(), x.data(), dx.data(), n, Activation::relu});
+        const Floats x = r.floats(n);
+        Floats y(x.size());
+        DropoutArgs d{};
+        d.x = x.data();
+        d.y = y.data();
+        d.n = n;
+        d.seed = 123456789012345;
+        d.step = 7;
+        d.threshold = -500'000'000;
+        d.scale = 1.5F;
+        run(kernels().dropout, d);
         hash.add(y);
-        hash.add(dx);
+    }
+}
+
+void point_loss(Hash& gradient, Hash& loss) {
+    for (const PointLoss kind : {PointLoss::squared, PointLoss::huber, PointLoss::logistic}) {
+        for (const bool weighted : {false, true}) {
+            const Index rows = 300, cols = 61;
+            Random r;
+            Floats pred = r.floats(rows * cols);
+            for (float& v : pred) v *= 20.0F;
+            const Floats target = r.floats(rows * cols, 0.0F), weight = r.floats(rows, 0.0F);
+            Floats dpred(pred.size());
+            PointLossArgs p{};
+            p.pred = pred.data();
+            p.target = target.data();
+            p.weight = weighted ? weight.data() : nullptr;
+            p.dpred = dpred.data();
+            p.rows = rows;
+            p.cols = cols;
+            p.kind = kind;
+            p.scale = 1.0F / 300.0F;
+            p.delta = 0.7F;
+            std::vector<double> sums(static_cast<std::size_t>(kernels().point_loss.chunks(p)));
+            p.sums = sums.data();
+            run(kernels().point_loss, p);
+            gradient.add(dpred);
+            loss.add(sums);
+        }
     }
 }
 
@@ -187,18 +258,16 @@ void softmax(Hash& gradient, Hash& loss) {
             s.probabilities = ids ? nullptr : target.data();
             s.weight = weight.data();
             s.dlogits = dlogits.data();
-            s.logits_row = s.probabilities_row = s.dlogits_row = cols;
+            s.logits_row = s.probabilities_row = cols;
             s.row_loss = row_loss.data();
             s.rows = rows;
             s.cols = cols;
             s.scale = 1.0F / 41.0F;
+            s.keep = 0.9F;
+            s.share = 0.1F / static_cast<float>(cols);
             run(kernels().softmax_cross_entropy, s);
             gradient.add(dlogits);
-            for (const double v : row_loss) {
-                const auto bits = std::bit_cast<std::uint64_t>(v);
-                loss.add(static_cast<std::uint32_t>(bits));
-                loss.add(static_cast<std::uint32_t>(bits >> 32));
-            }
+            loss.add(row_loss);
         }
     }
 }
@@ -215,8 +284,8 @@ void update(Hash& hash) {
          {Case{Rule::sgd, buffer, false, false, 0.0F}, Case{Rule::momentum, buffer, false, false, 0.0F},
           Case{Rule::momentum, buffer, true, false, 0.0F}, Case{Rule::momentum, velocity, false, false, 0.0F},
           Case{Rule::momentum, velocity, true, false, 0.0F}, Case{Rule::rmsprop, buffer, false, false, 0.0F},
-          Case{Rule::adam, buffer, false, false, 0.0F}, Case{Rule::adam, buffer, false, false, 0.1F},
-          Case{Rule::adam, buffer, false, true, 0.999F}}) {
+          Case{Rule::adagrad, buffer, false, false, 0.0F}, Case{Rule::adam, buffer, false, false, 0.0F},
+          Case{Rule::adam, buffer, false, false, 0.1F}, Case{Rule::adam, buffer, false, true, 0.999F}}) {
         Random r;
         Floats p[3], g[3], m[3], v[3];
         std::vector<UpdateTensor> tensors;
@@ -265,8 +334,10 @@ constexpr Row kRows[] = {
     {"gemm", [](Hash& h, Hash&) { gemm(h); }},
     {"column_sum", [](Hash& h, Hash&) { column_sum(h); }},
     {"activation", [](Hash& h, Hash&) { activation(h); }},
+    {"dropout", [](Hash& h, Hash&) { dropout(h); }},
     {"batch_norm", [](Hash& h, Hash&) { batch_norm(h); }},
     {"softmax", [](Hash& h, Hash& loss) { softmax(h, loss); }},
+    {"point_loss", [](Hash& h, Hash& loss) { point_loss(h, loss); }},
     {"update", [](Hash& h, Hash&) { update(h); }},
 };
 

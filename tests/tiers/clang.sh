@@ -13,7 +13,7 @@ work=${WORK:-$(mktemp -d)}
 mkdir -p "$work"
 clang=$work/venv/bin/python
 [ -x "$clang" ] || $python -m venv "$work/venv"
-CXX=$compiler $clang -m pip install -q --disable-pip-version-check ".[test]" -C build-dir="$work/build" \
+CXX=$compiler $clang -m pip install -q --disable-pip-version-check ".[test,bench]" -C build-dir="$work/build" \
     -C cmake.define.FASTNN_WERROR=ON
 
 echo "=== the same bits"
@@ -24,4 +24,4 @@ for isa in $($clang -c 'import fastnn; print(*fastnn.isas())'); do
 done
 
 echo "=== the suite"
-FASTNN_BUILD_DIR=$work/build $clang -m pytest -q -p no:cacheprovider "$@"
+FASTNN_BUILD_DIR=$work/build env --default-signal=INT $clang -m pytest -q -p no:cacheprovider "$@"

@@ -39,13 +39,13 @@ Haswell,-avx2 scalar
 Haswell avx2 scalar'
 
 echo "=== the same bits"
-# But of "special values": qemu's maxps passes a denormal operand on where a CPU flushes it (DAZ).
-bits() { "$@" "$python" tests/tiers/bits.py | grep -v '^special values'; }
-bits env FASTNN_ISA=scalar > "$work/here"
-for cpu in Nehalem Haswell; do
-    bits on $cpu > "$work/there"
-    diff "$work/here" "$work/there" && echo "$(wc -l < "$work/here") hashes of $cpu agree with those of this machine"
-done
+FASTNN_ISA=scalar "$python" tests/tiers/bits.py > "$work/here"
+on Nehalem "$python" tests/tiers/bits.py > "$work/nehalem"
+diff "$work/here" "$work/nehalem"
+# The AVX2 kernels; "special values" hold denormals, which qemu's maxps passes on where a CPU flushes them (DAZ).
+on Haswell "$python" tests/tiers/bits.py > "$work/haswell"
+diff <(grep -v '^special' "$work/here") <(grep -v '^special' "$work/haswell")
+echo "$(wc -l < "$work/here") hashes agree"
 
 echo "=== tests on Nehalem (those that start interpreters would start them outside)"
 on Nehalem "$python" -m pytest -q -p no:cacheprovider tests/test_activation.py tests/test_softmax_cross_entropy.py \
