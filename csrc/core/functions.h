@@ -1,5 +1,5 @@
 // Functions of one variable, one polynomial each for all ISAs. F is a CPU vector or float; its operations
-// (fma, min_, max_, exp2_biased, mantissa, with_sign_of) are those of cpu/simd_scalar.h. docs/numerics.md has
+// (fma, min_, max_, exp2_biased, mantissa, with_sign_of) are those of core/formula.h. docs/numerics.md has
 // the errors found over all float32 values. Kernels flush denormals, so a result below 1.2e-38 is zero.
 #pragma once
 

@@ -138,9 +138,13 @@ FASTNN_FLAT void apply(const BatchNormArgs a, const Block block) {
                 const Vec mean = vload(a.mean + j, lanes);
                 const Vec scale = vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes);
                 const Vec beta = vload(a.beta + j, lanes);
+                // All loads before the stores: with a row stride of 2^n a load waits for a store to the row
+                // before, whose address has the same low bits.
+                Vec x[n];
+                unroll<n>([&](auto i)
+                              FASTNN_BODY { x[i] = vload(a.x + (r + i) * a.x_row + j, lanes) - mean; });
                 unroll<n>([&](auto i) FASTNN_BODY {
-                    const Vec x = vload(a.x + (r + i) * a.x_row + j, lanes);
-                    vstore(a.y + (r + i) * a.y_row + j, finish(fma(x - mean, scale, beta)), lanes);
+                    vstore(a.y + (r + i) * a.y_row + j, finish(fma(x[i], scale, beta)), lanes);
                 });
             });
             if (other) activate_rows(a, {{r, r + n}, block.columns});

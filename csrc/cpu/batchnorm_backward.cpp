@@ -67,11 +67,13 @@ FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
             const Vec scale = rstd * vload(a.gamma + j, lanes);
             const Vec product = splat(0.0f) - rstd * (vload(a.sums + j, lanes) * inverse);
             const Vec plain = vload(a.sums + a.cols + j, lanes) * inverse;
+            Vec t[n];  // all loads before the stores, as in the forward pass
             unroll<n>([&](auto i) FASTNN_BODY {
                 const Vec d = vload(a.x + (r + i) * a.x_row + j, lanes) - mean;
-                const Vec t = fma(d, product, passed<kRelu>(a, r + i, j, lanes) - plain);
-                vstore(a.dx + (r + i) * a.dx_row + j, scale * t, lanes);
+                t[i] = fma(d, product, passed<kRelu>(a, r + i, j, lanes) - plain);
             });
+            unroll<n>([&](auto i)
+                          FASTNN_BODY { vstore(a.dx + (r + i) * a.dx_row + j, scale * t[i], lanes); });
         });
     });
 }
