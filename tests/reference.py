@@ -303,7 +303,7 @@ def adam(
     param, grad, m, v = f64(param, grad, m, v)
     if decoupled:
         param = param * coefficient(1.0 - lr * weight_decay)
-    else:
+    elif weight_decay:
         grad = grad + coefficient(weight_decay) * param
     m = coefficient(beta1) * m + coefficient(1.0 - beta1) * grad
     v = coefficient(beta2) * v + coefficient(1.0 - beta2) * grad**2
