@@ -259,7 +259,7 @@ def softmax_cross_entropy(s):
 
 def elementwise_loss(s, name, **numbers):
     shape = (s.size(1, 70), s.size(1, 9))[: s.integer(1, 2)]
-    kinds = ("positive",) if name == "sigmoid_cross_entropy" else ("normal", "integer", "offset")
+    kinds = ("share",) if name == "sigmoid_cross_entropy" else ("normal", "integer", "offset")
     inputs = {"pred": s.input(shape), "target": s.input(shape, *kinds)}
     if s.flag():
         inputs["sample_weight"] = s.input(shape[0], "positive")
