@@ -29,6 +29,8 @@ struct Kernels {
     const char* (*macros)();  // what the compiler predefined in this table's own objects, space-separated
     Kernel<GemmArgs> gemm;
     Kernel<ColumnSumArgs> column_sum[2];
+    Kernel<ColumnMomentsArgs> column_moments[2];
+    Kernel<ScaleColumnsArgs> scale_columns;
     Kernel<ActivationArgs> activation;
     Kernel<ActivationBackwardArgs> activation_backward;
     Kernel<DropoutArgs> dropout;

@@ -34,6 +34,7 @@ from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
 from fastnn.nn.residual import Residual
 from fastnn.nn.sequential import Sequential
+from fastnn.nn.standardize import Standardize, fold_scaling
 
 __all__ = [
     "ELU",
@@ -53,5 +54,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softplus",
+    "Standardize",
     "Tanh",
+    "fold_scaling",
 ]
