@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32, check_int
 from fastnn._columns import scale_columns
@@ -15,6 +16,8 @@ from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
 from fastnn.nn.sequential import Sequential
 from fastnn.preprocessing import ColumnScaler, Scaler
+
+Float64 = npt.NDArray[np.float64]
 
 # |mean| / std from which a folded model would be off by more than about 1e-3 (see fold_scaling).
 _FARTHEST = 1e4
@@ -142,18 +145,19 @@ def fold_scaling(model: Sequential) -> Sequential:
             f"fold_scaling: a column lies {farthest:.0f} standard deviations from zero, and float32 products "
             "of raw inputs would lose it; keep the Standardize layer"
         )
-    layers = copy.deepcopy(list(model))
-    layers[at : at + 2] = [_folded(layers[at + 1], scale, added)]
+    layers, linear = copy.deepcopy((list(model), following))
+    _take_in(linear, scale, added)
+    layers[at : at + 2] = [linear]
     folded = Sequential(*layers)
     folded.training = model.training
     return folded
 
 
-def _folded(layer: Any, scale: Any, added: Any) -> Linear:
-    """The Linear (a copy, changed in place) of x * scale + added."""
+def _take_in(layer: Linear, scale: Float64, added: Float64) -> None:
+    """Let the layer give for x what it gave for x * scale + added."""
     weight = layer.weight.data.astype(np.float64)
     if layer.bias is None:
         layer.bias = Linear(layer.in_features, layer.out_features, rng=0).bias
+    assert layer.bias is not None
     layer.bias.data = layer.bias.data + added @ weight
     layer.weight.data = scale[:, None] * weight
-    return layer  # type: ignore[no-any-return]
