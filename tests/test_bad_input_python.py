@@ -6,6 +6,7 @@ the function and the argument.
 
 import numpy as np
 import pytest
+from bad_input_preprocessing import PREPROCESSING
 from fastnn import data, init
 from fastnn.schedulers import CosineAnnealingDecay, LinearWarmup, PerEpoch, StepDecay, as_schedule
 
@@ -284,7 +285,12 @@ DATA = [
     ("call", "exception", "message"),
     [
         pytest.param(call, exception, message, id=f"{module}-{name}")
-        for module, rows in {"init": INIT, "schedulers": SCHEDULERS, "data": DATA}.items()
+        for module, rows in {
+            "init": INIT,
+            "schedulers": SCHEDULERS,
+            "data": DATA,
+            "preprocessing": PREPROCESSING,
+        }.items()
         for name, call, exception, message in rows
     ],
 )

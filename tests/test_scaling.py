@@ -28,7 +28,8 @@ def draw(rng, shape, dtype, offset=0.0):
 
 
 def numbers(rng, columns):
-    return [rng.standard_normal(columns, np.float32) for _ in range(3)]
+    """shift, scale, offset."""
+    return [rng.standard_normal(columns), *rng.standard_normal((2, columns), np.float32)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -71,10 +72,13 @@ def test_scale_columns(isa, rng, dtype):
 
 
 def test_float64_keeps_the_digits_that_float32_lacks(isa):
+    """Of x and of the shift, until they cancel."""
+    one, zero = np.ones(2, np.float32), np.zeros(2, np.float32)
     x = 1e8 + np.arange(40.0).reshape(20, 2)
-    one, shift = np.ones(2, np.float32), np.full(2, 1e8, np.float32)
-    y = scale_columns(x, shift, one, np.zeros(2, np.float32))
+    y = scale_columns(x, np.full(2, 1e8), one, zero)
     assert np.array_equal(y, np.arange(40.0).reshape(20, 2))
+    x = np.full((3, 2), 1e4, np.float32)
+    assert np.array_equal(scale_columns(x, np.full(2, 1e4 - 2**-20), one, zero), np.full((3, 2), 2**-20))
 
 
 def test_nan_passes_through(isa, rng):
@@ -130,7 +134,7 @@ def test_denormals_work_after_a_call(isa, threads, rng):
 
 def test_denormals_count_as_zero_everywhere(restore_runtime, isas, rng):
     x = (rng.standard_normal((500, 40)) * 10.0 ** rng.uniform(-44, -36, (500, 40))).astype(np.float32)
-    given = [a * np.float32(1e-3) for a in numbers(rng, 40)]
+    given = [a * a.dtype.type(1e-40 if i == 0 else 1e-3) for i, a in enumerate(numbers(rng, 40))]
     found = []
     for isa in isas:
         fastnn.set_isa(isa)
@@ -161,8 +165,9 @@ def test_guard_pages(isa):
 
 
 X = np.ones((6, 4), np.float32)
-V = np.ones(4, np.float32)
-COLUMNS = np.ones((6, 8), np.float32)
+V, W = np.ones(4, np.float32), np.ones(4)
+BIG = np.ones((6, 8), np.float32)
+BYTES = X.view(np.uint8)[:, :4]
 
 
 @pytest.mark.parametrize(
@@ -181,22 +186,17 @@ COLUMNS = np.ones((6, 8), np.float32)
         (lambda: column_moments(X[:0]), ValueError, r"'x'.*at least one row"),
         (lambda: column_moments(X[:, ::2]), ValueError, r"'x'.*contiguous"),
         (lambda: column_moments(layouts.misaligned(X)), ValueError, r"'x'.*aligned"),
-        (lambda: scale_columns(X, V[:3], V, V), ValueError, r"'shift'.*shape"),
-        (lambda: scale_columns(X, V, V.astype("f8"), V), TypeError, r"'scale'.*float64"),
-        (lambda: scale_columns(X, V, V, None), TypeError, r"'offset'"),
-        (lambda: scale_columns(X, V, V, V, out=X[:5].copy()), ValueError, r"'out'.*shape"),
-        (lambda: scale_columns(X, V, V, V, out=X.astype("f8")), TypeError, r"'out'.*float64"),
-        (
-            lambda: scale_columns(COLUMNS[:, :4], V, V, V, out=COLUMNS[:, 2:6]),
-            ValueError,
-            r"'out'.*memory",
-        ),
-        (lambda: scale_columns(X, X[0], V, V, out=X), ValueError, r"'out'.*memory"),
-        (
-            lambda: scale_columns(np.frombuffer(X, np.uint8)[:24].reshape(6, 4), V, V, V, out=X),
-            ValueError,
-            r"'out'.*memory",
-        ),
+        (lambda: scale_columns(X, W[:3], V, V), ValueError, r"'shift'.*shape"),
+        (lambda: scale_columns(X, V, V, V), TypeError, r"'shift'.*float64, got float32"),
+        (lambda: scale_columns(X, None, V, V), TypeError, r"'shift'.*got None"),
+        (lambda: scale_columns(X, np.ones(8)[::2], V, V), ValueError, r"'shift'.*contiguous"),
+        (lambda: scale_columns(X, W, W, V), TypeError, r"'scale'.*float64"),
+        (lambda: scale_columns(X, W, V, None), TypeError, r"'offset'"),
+        (lambda: scale_columns(X, W, V, V, out=X[:5].copy()), ValueError, r"'out'.*shape"),
+        (lambda: scale_columns(X, W, V, V, out=X.astype("f8")), TypeError, r"'out'.*float64"),
+        (lambda: scale_columns(BIG[:, :4], W, V, V, out=BIG[:, 2:6]), ValueError, r"'out'.*memory"),
+        (lambda: scale_columns(X, W, X[0], V, out=X), ValueError, r"'out'.*memory"),
+        (lambda: scale_columns(BYTES, W, V, V, out=X), ValueError, r"'out'.*memory"),
     ],
 )
 def test_bad_input(call, error, message):

@@ -20,7 +20,8 @@ constexpr const char* kScaleColumnsDoc = R"(scale_columns(x, shift, scale, offse
 
 ``(x - shift) * scale + offset`` by column, a float32 array; ``x`` is (..., columns) of float32, float64 or uint8.
 
-``shift, scale, offset`` (columns,) are float32. The difference is rounded once, product and sum together once.
+``shift`` (columns,) is float64, ``scale`` and ``offset`` are float32. The difference is formed in double and
+rounded to float32, product and sum together are rounded once.
 ``out`` may be exactly ``x``.
 )";
 
@@ -53,14 +54,14 @@ PyObject* column_moments(Call& call) {
 PyObject* scale_columns(Call& call) {
     enum { kX, kShift, kScale, kOffset, kOut };
     const Samples x = read_samples(call, call[kX]);
-    const Input shift = read_vector(call, call[kShift], x.cols);
+    const double* shift = read_doubles(call, call[kShift], x.cols);
     const Input scale = read_vector(call, call[kScale], x.cols);
     const Input offset = read_vector(call, call[kOffset], x.cols);
     Output out = write_rows(call, call[kOut], x.shape);
     const bool in_place =
         out.data == x.data && x.element == Element::float32 && (out.row == x.row || x.rows == 1);
     if (!in_place) check_apart(call, out.region, x.region);
-    check_apart_from(call, out, shift, scale, offset);
+    check_apart_from(call, out, scale, offset);
     const ScaleColumnsArgs args{.x = x.data,
                                 .x_row = x.row,
                                 .element = x.element,
@@ -68,7 +69,7 @@ PyObject* scale_columns(Call& call) {
                                 .y_row = out.row,
                                 .rows = x.rows,
                                 .cols = x.cols,
-                                .shift = shift.data,
+                                .shift = shift,
                                 .scale = scale.data,
                                 .offset = offset.data};
     Tasks tasks;

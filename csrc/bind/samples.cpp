@@ -22,14 +22,32 @@ SampleType sample_type_of(const Call& call, const Value& value, const ArrayStruc
                                dtype_text(a) + "; pass " + value.label() + ".astype(np.float64)");
 }
 
-}  // namespace
-
-Samples read_samples(Call& call, const Value& value) {
+const ArrayStruct* any_array(Call& call, const Value& value) {
     const ArrayStruct* a = array_or_null(call, value);
     if (a == nullptr) {
         call.type_error(value, "must be a NumPy array, got " + type_name(value.object) +
                                    "; pass np.asarray(" + value.label() + ")");
     }
+    return a;
+}
+
+}  // namespace
+
+const double* read_doubles(Call& call, const Value& value, Index n) {
+    const ArrayStruct* a = any_array(call, value);
+    if (sample_type_of(call, value, a).element != Element::float64) {
+        call.type_error(value, "must have dtype float64, got " + dtype_text(a));
+    }
+    require_shape(call, value, Shape(a), Shape{n});
+    if ((a->flags & Npy::NPY_ARRAY_C_CONTIGUOUS_) == 0 ||
+        reinterpret_cast<std::uintptr_t>(a->data) % sizeof(double) != 0) {
+        call.value_error(value, "must be contiguous and aligned; pass " + value.label() + ".copy()");
+    }
+    return reinterpret_cast<const double*>(a->data);
+}
+
+Samples read_samples(Call& call, const Value& value) {
+    const ArrayStruct* a = any_array(call, value);
     const SampleType type = sample_type_of(call, value, a);
     if (a->nd < 2) {
         call.value_error(value, "must have at least two dimensions, got shape " + text_of(Shape(a)));

@@ -19,4 +19,7 @@ struct Samples {
 // rows, or C-contiguous. Anything else raises: fastnn._columns makes it so.
 Samples read_samples(Call& call, const Value& value);
 
+// n contiguous numbers of float64.
+const double* read_doubles(Call& call, const Value& value, Index n);
+
 }  // namespace fastnn::bind

@@ -92,7 +92,8 @@ struct ScaleColumnsArgs {
     float* y;
     Index y_row;
     Index rows, cols;
-    const float *shift, *scale, *offset;
+    const double* shift;
+    const float *scale, *offset;
 };
 
 // y = f(x) over n contiguous elements; y may be x.

@@ -114,25 +114,16 @@ void combine(const ColumnMomentsArgs& a, const T* x, const ColumnPlan& p, Range 
 
 // ---- (x - shift) * scale + offset
 
-FASTNN_INLINE Vec shifted(const float* x, const float* shift, int lanes) {
-    return vload(x, lanes) - vload(shift, lanes);
-}
-FASTNN_INLINE Vec shifted(const std::uint8_t* x, const float* shift, int lanes) {
+// x - shift is formed in double, so that neither x nor the shift lose digits before they cancel.
+template <class T>
+FASTNN_INLINE Vec shifted(const T* x, const double* shift, int lanes) {
     float t[kLanes];
-    if (lanes == kLanes)
-        for (int i = 0; i < kLanes; ++i) t[i] = static_cast<float>(x[i]);
-    else
-        for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? static_cast<float>(x[i]) : 0.0f;
-    return vload(t) - vload(shift, lanes);
-}
-// In double, where x has digits that float32 lacks, and then rounded.
-FASTNN_INLINE Vec shifted(const double* x, const float* shift, int lanes) {
-    float t[kLanes];
-    if (lanes == kLanes)
-        for (int i = 0; i < kLanes; ++i) t[i] = static_cast<float>(x[i] - static_cast<double>(shift[i]));
-    else
+    if (lanes == kLanes) {
+        for (int i = 0; i < kLanes; ++i) t[i] = static_cast<float>(static_cast<double>(x[i]) - shift[i]);
+    } else {
         for (int i = 0; i < kLanes; ++i)
-            t[i] = i < lanes ? static_cast<float>(x[i] - static_cast<double>(shift[i])) : 0.0f;
+            t[i] = i < lanes ? static_cast<float>(static_cast<double>(x[i]) - shift[i]) : 0.0f;
+    }
     return vload(t);
 }
 

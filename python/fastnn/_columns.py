@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fastnn._arrays import Array, FloatArray, as_array
+from fastnn._arrays import Array, as_array
 from fastnn._core import column_moments, scale_columns
 
-__all__ = ["Affine", "affine", "check_out", "column_moments", "samples", "scale_columns"]
-
-# shift, scale and offset of y = (x - shift) * scale + offset, float32, one number a column.
-Affine = tuple[FloatArray, FloatArray, FloatArray]
+__all__ = ["check_out", "column_moments", "samples", "scale_columns"]
 
 _NATIVE = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))
 
@@ -37,15 +33,6 @@ def samples(X: Any, what: str) -> Array:
     row, column = X.strides
     in_place = X.flags.aligned and row % X.itemsize == 0 and (column == X.itemsize or X.shape[1] == 1)
     return X if in_place else np.array(X, order="C")
-
-
-def affine(
-    shift: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], target: npt.NDArray[np.float64] | float
-) -> Affine:
-    """(x - shift) * scale + target in float32: what rounding takes from the shift goes into the offset."""
-    rounded = shift.astype(np.float32)
-    offset = target - (shift - rounded) * scale
-    return rounded, scale.astype(np.float32), np.broadcast_to(offset, scale.shape).astype(np.float32)
 
 
 def check_out(out: Any, X: Array, what: str) -> None:

@@ -33,9 +33,9 @@ class Standardize(Module):
 
     As first layer it takes raw inputs: the scaling of the training data is then saved, loaded and moved with
     the model, and nobody has to remember it. The scaler's numbers are copied as float32 (`shift`, `scale`,
-    `offset`, in `state_dict`, not trained, untouched by `reset_parameters`); y has the bits of
-    `scaler.transform(x)` for float32 x. float64 is rounded to float32 first, as by every layer: where that
-    loses the data (1e8 with a standard deviation of 1), use `scaler.transform`. dx = dy * scale.
+    `offset`, in `state_dict`, not trained, untouched by `reset_parameters`); y is `scaler.transform(x)` up to
+    one rounding. float64 is rounded to float32 first, as by every layer: where that loses the data (1e8 with
+    a standard deviation of 1), use `scaler.transform`. dx = dy * scale.
 
     PyTorch has no such layer; Keras has `Normalization`, which divides by max(std, 1e-7).
 
@@ -88,7 +88,7 @@ class Standardize(Module):
             )
         self._saved = x.shape if self.training else None
         x = np.require(x, requirements=("C", "A"))
-        return scale_columns(x, self.shift, self.scale, self.offset)
+        return scale_columns(x, self.shift.astype(np.float64), self.scale, self.offset)
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         shape = self._take_saved()

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._arrays import Array, FloatArray, check_int
-from fastnn._columns import Affine, check_out, samples, scale_columns
+from fastnn._columns import check_out, samples, scale_columns
 
 Float64 = npt.NDArray[np.float64]
 State = dict[str, Float64]
@@ -30,8 +30,8 @@ class Scaler(ABC):
     def fit(self: Self, X: Array) -> Self:
         """Learn from the rows of X alone; returns the scaler.
 
-        Raises TypeError for what holds no real numbers; ValueError unless X is (rows, columns) with at least
-        one row, and for NaN or infinity, naming its place. Then the scaler is as it was.
+        Raises TypeError for what holds no real numbers; ValueError unless X is (rows, columns) with one of
+        each at least, and for NaN or infinity, naming its place. Then the scaler is as it was.
         """
         X, found = self._measure(X, "fit")
         self._keep(len(X), found)
@@ -131,8 +131,8 @@ class Scaler(ABC):
     def _measure(self, X: Array, method: str) -> tuple[Array, State]:
         where = f"{type(self).__name__}.{method}"
         X = samples(X, f"{where}: X")
-        if len(X) == 0:
-            raise ValueError(f"{where}: X must have at least one row, got shape {X.shape}")
+        if X.size == 0:
+            raise ValueError(f"{where}: X must have at least one row and one column, got shape {X.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._learn(X)
         for name, array in found.items():
@@ -182,17 +182,23 @@ def _refuse_values(X: Array, column: int, where: str) -> None:
 class ColumnScaler(Scaler):
     """A scaler that treats each column alone, as (x - shift) * scale + offset."""
 
-    _forward: Affine
-    _inverse: Affine
+    _there: tuple[Float64, Float64, Float64]  # shift, scale and offset of transform
+    _back: tuple[Float64, Float64, Float64]
 
-    def affine(self) -> Affine:
-        """(shift, scale, offset) of y = (x - shift) * scale + offset: what `nn.Standardize` holds."""
+    def affine(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(shift, scale, offset) in float32, y = (x - shift) * scale + offset: what `nn.Standardize` holds.
+
+        What rounding takes from the shift is in the offset, so that a mean far from zero stays exact.
+        """
         self._require_fit("affine")
-        shift, scale, offset = self._forward
-        return shift.copy(), scale.copy(), offset.copy()
+        shift, scale, offset = self._there
+        rounded = shift.astype(np.float32)
+        rest = offset - (shift - rounded) * scale
+        return rounded, scale.astype(np.float32), rest.astype(np.float32)
 
     def _scaled(self, X: Array, out: FloatArray | None, inverse: bool) -> FloatArray:
-        return scale_columns(X, *(self._inverse if inverse else self._forward), out=out)
+        shift, scale, offset = self._back if inverse else self._there
+        return scale_columns(X, shift, scale.astype(np.float32), offset.astype(np.float32), out=out)
 
 
 def merged_mean(rows: int, old: State, new_rows: int, new: State) -> tuple[Float64, Float64]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._arrays import Array, FloatArray, check_number
-from fastnn._columns import Affine, affine, column_moments
+from fastnn._columns import column_moments
 from fastnn.preprocessing._scaler import LARGEST, ColumnScaler, Float64, State, merged_mean
 
 
@@ -77,9 +77,10 @@ class StandardScaler(ColumnScaler):
         self.mean_ = self._learned["mean"]
         self.var_ = self._learned["squares"] / self.n_samples_seen_
         self.scale_ = _divisor(np.sqrt(self.var_)) if self.with_std else np.ones(self._columns)
-        shift = self.mean_ if self.with_mean else np.zeros(self._columns)
-        self._forward = affine(shift, 1 / self.scale_, 0.0)
-        self._inverse = affine(np.zeros(self._columns), self.scale_, shift)
+        zero = np.zeros(self._columns)
+        shift = self.mean_ if self.with_mean else zero
+        self._there = shift, 1 / self.scale_, zero
+        self._back = zero, self.scale_, shift
 
 
 class MinMaxScaler(ColumnScaler):
@@ -123,7 +124,7 @@ class MinMaxScaler(ColumnScaler):
     def _arguments(self) -> dict[str, Any]:
         return {"feature_range": self.feature_range, "clip": self.clip}
 
-    def affine(self) -> Affine:
+    def affine(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         if self.clip:
             raise ValueError("MinMaxScaler.affine: clip=True is no affine map; use clip=False")
         return super().affine()
@@ -139,9 +140,9 @@ class MinMaxScaler(ColumnScaler):
         low, high = self.feature_range
         self.data_min_, self.data_max_ = self._learned["low"], self._learned["high"]
         self.data_range_ = self.data_max_ - self.data_min_
-        factor = (high - low) / _divisor(self.data_range_, high - low)
-        self._forward = affine(self.data_min_, factor, low)
-        self._inverse = affine(np.full(self._columns, low), 1 / factor, self.data_min_)
+        factor, lowest = (high - low) / _divisor(self.data_range_, high - low), np.full(self._columns, low)
+        self._there = self.data_min_, factor, lowest
+        self._back = lowest, 1 / factor, self.data_min_
 
     def _scaled(self, X: Array, out: FloatArray | None, inverse: bool) -> FloatArray:
         y = super()._scaled(X, out, inverse)

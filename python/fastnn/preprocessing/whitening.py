@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import ops
 from fastnn._arrays import Array, FloatArray, check_number
-from fastnn._columns import affine, column_moments, scale_columns
+from fastnn._columns import column_moments, scale_columns
 from fastnn.preprocessing._scaler import Float64, Scaler, State, merged_mean
 
 _BLOCK = 1024  # rows that are centred, and multiplied, at a time
@@ -113,7 +113,7 @@ class Whitening(Scaler):
 
 def _less(X: Array, mean: Float64) -> Iterator[tuple[slice, FloatArray]]:
     """X - mean in float32, block by block of rows, with the rows that each block is made of."""
-    numbers = affine(mean, np.ones(len(mean)), 0.0)
+    one, zero = np.ones(len(mean), np.float32), np.zeros(len(mean), np.float32)
     for start in range(0, len(X), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        yield rows, scale_columns(X[rows], *numbers)
+        yield rows, scale_columns(X[rows], mean, one, zero)
