@@ -1,6 +1,8 @@
 """Initializers: the distributions, their scale for each fan, and what random numbers they draw."""
 
 import copy
+import doctest
+import importlib
 import math
 import pickle
 
@@ -259,3 +261,10 @@ def test_repr_builds_it_again():
     ):
         again = eval(repr(initializer), vars(init))
         assert np.array_equal(draw(initializer), draw(again))
+
+
+@pytest.mark.parametrize("name", ["simple", "scaled", "matrices"])
+def test_doctests(name):
+    found = doctest.testmod(importlib.import_module(f"fastnn.init.{name}"), raise_on_error=False)
+    assert found.attempted > 0
+    assert found.failed == 0
