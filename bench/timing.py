@@ -94,8 +94,8 @@ def take_turns(case: Case, workers: Sequence[Worker], budget: Budget) -> Timing:
     first = workers[0].peer
     if first.name in wrong:
         raise WrongResult(
-            f"{case.name}: the result of {first.title} is off by {wrong[first.name]:.1e} of its largest element "
-            f"(allowed: {case.tolerance:.1e}); nothing was timed"
+            f"{case.name}: the result of {first.title} is off by {wrong[first.name]:.1e} of its largest "
+            f"element (allowed: {case.tolerance:.1e}); nothing was timed"
         )
     seconds: dict[str, list[float]] = {worker.peer.name: [] for worker in errors}
     for worker in errors:
