@@ -53,8 +53,8 @@ def test_every_native_mutant_is_caught():
 CHAIN = "tests/test_batch_norm_steps.py::test_the_chain_is_the_closed_form"
 NOT_CAUGHT = {
     "an edit that changes nothing": ("mu = x.sum(axes) / m", "mu =  x.sum(axes) / m", CHAIN, "passed"),
-    "a test that is not there": ("xmu = x - mu", "xmu = x + mu", f"{CHAIN}_at_all", "do not pass"),
-    "no longer Python": ("xmu = x - mu", "xmu = x mu", CHAIN, "did not import"),
+    "a test that is not there": ("carre = xmu * xmu", "carre = xmu + xmu", f"{CHAIN}_at_all", "do not pass"),
+    "no longer Python": ("carre = xmu * xmu", "carre = xmu xmu", CHAIN, "did not import"),
     "an edit that has no place": ("xmu = x * mu", "xmu = x + mu", CHAIN, "occurs 0 times"),
 }
 
