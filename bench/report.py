@@ -14,6 +14,7 @@ from typing import Any
 
 from cases.case import Case
 from limits import Limits
+from peers import FASTNN, FASTNN_SERIAL
 from timing import Timing, ratio
 from worker import Worker
 
@@ -23,6 +24,8 @@ def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
     quantiles = {name: timing.quantiles(name) for name in timing.seconds}
     seconds = {name: median for name, (_, median, _) in quantiles.items()}
     own = timing.seconds["fastnn"]
+    serial = timing.seconds.get(FASTNN_SERIAL.name)
+    ours = (FASTNN.name, FASTNN_SERIAL.name)
     return {
         "name": case.name,
         "group": case.group,
@@ -32,8 +35,9 @@ def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
         "seconds": seconds,
         "spreads": {name: [low, high] for name, (low, _, high) in quantiles.items()},
         "ratios": {
-            name: asdict(ratio(times, own)) for name, times in timing.seconds.items() if name != "fastnn"
+            name: asdict(ratio(times, own)) for name, times in timing.seconds.items() if name not in ours
         },
+        **({"one_thread": asdict(ratio(serial, own))} if serial else {}),
         "errors": timing.errors,
         **limit_figures(case, seconds["fastnn"], limits),
     }

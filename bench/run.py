@@ -19,6 +19,7 @@ from typing import Any
 
 import cases
 import compare
+import conditions
 import limits
 import main_job
 import peers
@@ -174,18 +175,27 @@ def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
         _share_of_job(job, machine)
         print("\n".join(main_job.lines(job, peers.TITLES)), flush=True)
 
-        rows = _time_cases(options, [fastnn, *present], machine)
+        serial = None
+        if options.full and options.threads > 1:
+            serial = stack.enter_context(Worker(peers.FASTNN_SERIAL, 1, options.isa))
+        rows = _time_cases(options, [fastnn, *present], machine, serial)
         # The best that was seen of a limit may have come after a case was printed.
         _share_of_job(job, machine)
         for row in rows:
             case = cases.BY_NAME[row["name"]]
             row.update(report.limit_figures(case, row["seconds"]["fastnn"], machine))
+        held = conditions.measure(fastnn, serial, rows, options.rounds) if options.full else []
+    if options.full:
+        held += conditions.first_calls([worker.peer for worker in (fastnn, *present)], options.threads)
+        print("\n".join(conditions.lines(held)), flush=True)
     mode = "full" if options.full else "quick"
     used = {"mode": mode, "isa": machine.isa, "threads": options.threads}
     other_work = others_work.share()
     if other_work > readme_block.BUSY:
         print(f"\nOther work took {other_work:.0%} of this machine: do not trust the ratios, run again")
     found = report.document(used, everyone, machine.as_json(), rows, job, other_work)
+    if options.full:
+        found["conditions"] = held
     report.save(found, options.json)
     wrote = [options.json, *(draw(found, options.json) if plot.available() else [])]
     print(f"\nwrote {', '.join(map(str, wrote))} ({time.perf_counter() - begin:.0f} s in all)")
@@ -195,7 +205,7 @@ def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
 
 
 def _time_cases(
-    options: argparse.Namespace, workers: list[Worker], machine: limits.Limits
+    options: argparse.Namespace, workers: list[Worker], machine: limits.Limits, serial: Worker | None
 ) -> list[dict[str, Any]]:
     """Times every case and prints its line, under a heading for each group."""
     print(f"\n{report.EXPLANATION}")
@@ -203,7 +213,7 @@ def _time_cases(
     names: list[str] = []
     for case in cases.chosen(options.full):
         machine.measure_for(case)
-        timing = take_turns(case, workers, budget(options, case.group))
+        timing = take_turns(case, [*workers, serial] if serial else workers, budget(options, case.group))
         machine.measure_for(case)
         row = report.case_row(case, timing, machine)
         if not rows or rows[-1]["group"] != case.group:

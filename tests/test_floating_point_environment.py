@@ -82,6 +82,10 @@ def calls():
     }
 
 
+def test_every_function_is_called():
+    assert {name.split()[0] for name in calls()} == {*ops.__all__, "refused"}
+
+
 @pytest.mark.parametrize("name", calls())
 def test_denormals_work_after_a_call(isa, name):
     assert denormals_work()
