@@ -289,7 +289,7 @@ def test_first_call(library, function):
     isolated(library, "first_call_case", function)
 
 
-@pytest.mark.parametrize("function", ops.__all__)
+@pytest.mark.parametrize("function", NATIVE)
 def test_later_calls_allocate_nothing_but_results(library, function):
     isolated(library, "later_calls_case", function)
 
