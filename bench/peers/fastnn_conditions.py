@@ -114,7 +114,7 @@ def fork_join(rounds: int, repeats: int = 1000, pause: float = 0.001) -> dict[st
     return {"hot": [_core.fork_join(repeats) for _ in range(rounds)], "parked": parked}
 
 
-def alternating(rounds: int, size: int = 256, turn: float = 0.02) -> dict[str, Any]:
+def alternating(rounds: int, size: int = 256, turn: float = 0.1) -> dict[str, Any]:
     """Seconds of np.matmul alone, of a step of the main job alone, and of both in turn, in this process."""
     rng = np.random.default_rng(0)
     a, b, c = (random_array(rng, size, size) for _ in range(3))
