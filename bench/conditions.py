@@ -9,16 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 import cases
 from peers.peer import Peer
-from timing import Budget, take_turns
+from timing import check, ratio, thread_turns
 from worker import Worker
 
-ROUNDS, BUSY_ROUNDS, FIRST_CALLS = 30, 160, 3
+ROUNDS, GAIN_ROUNDS, BUSY_ROUNDS, FIRST_CALLS = 30, 15, 160, 3
 LEAST_GAIN = 0.98
 FIRST = "GEMM 128x784x256 (first layer)"
 # What is timed while other processes use every core: a product, both kinds of streams, a loss, a whole step.
@@ -38,12 +39,18 @@ def row(name: str, values: Sequence[float], unit: str, *, most: float | None = N
     return {"name": name, "value": middle, "low": low, "high": high, "unit": unit, "most": most, **more}
 
 
-def measure(fastnn: Worker, serial: Worker | None, rows: Sequence[Row], rounds: int | None) -> list[Row]:
-    """All of them but the first calls; `rows` are those of the cases, `serial` is fastnn on one thread."""
+def gain(fastnn: Worker, threads: int, rounds: int | None) -> dict[str, Any]:
+    """How many times as fast the case that fastnn's worker has prepared is on all threads as on one."""
+    own, one = thread_turns(fastnn, threads, rounds or GAIN_ROUNDS)
+    return asdict(ratio(one, own))
+
+
+def measure(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row]:
+    """All of them but the first calls; `rows` are those of the cases."""
     n = rounds or ROUNDS
     found = one_thread(rows)
-    if serial is not None:
-        found += busy_cores(fastnn, serial, rounds or BUSY_ROUNDS)
+    if fastnn.about["info"]["threads"] > 1:
+        found += busy_cores(fastnn, rounds or BUSY_ROUNDS)
         seconds = fastnn.ask("fork_join", rounds=10 * n)
         found += [
             row("an empty region, workers awake", [1e6 * s for s in seconds["hot"]], "us", most=1.0),
@@ -64,7 +71,7 @@ def measure(fastnn: Worker, serial: Worker | None, rows: Sequence[Row], rounds: 
 def one_thread(rows: Sequence[Row]) -> list[Row]:
     """The lowest gain of all cases by more threads: 1 is none, below 1 they are in the way.
 
-    Two processes that both use one thread (small cases) differ by a few percent as well, so a case is `below`
+    Pairs of turns that both use one thread (small cases) differ by a few percent too, so a case is `below`
     the bound only when the whole range of its pairs is.
     """
     gains = {case["name"]: case["one_thread"] for case in rows if "one_thread" in case}
@@ -100,17 +107,18 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def busy_cores(fastnn: Worker, serial: Worker, rounds: int) -> list[Row]:
+def busy_cores(fastnn: Worker, rounds: int) -> list[Row]:
     """Time on all threads over time on one, while every core has other work too.
 
     A turn is shorter than the system's time slices, so single pairs say nothing: sums of many are compared.
     """
-    groups = min(8, rounds)
+    threads, groups = fastnn.about["info"]["threads"], min(8, rounds)
     found = []
     for name in BUSY:
-        with busy(fastnn.about["info"]["threads"]):
-            timing = take_turns(cases.BY_NAME[name], [fastnn, serial], Budget(rounds, rounds))
-        own, one = (np.array(timing.seconds[worker.peer.name]) for worker in (fastnn, serial))
+        case = cases.BY_NAME[name]
+        check(case, fastnn, case.expectation())
+        with busy(threads):
+            own, one = (np.array(seconds) for seconds in thread_turns(fastnn, threads, rounds))
         parts = [a.sum() / b.sum() for a, b in zip(np.array_split(own, groups), np.array_split(one, groups))]
         figure = row(f"{name}: all threads over 1, every core busy", parts, "x", most=1.3)
         found.append({**figure, "value": float(own.sum() / one.sum())})

@@ -14,7 +14,6 @@ from typing import Any
 
 from cases.case import Case
 from limits import Limits
-from peers import FASTNN, FASTNN_SERIAL
 from timing import Timing, ratio
 from worker import Worker
 
@@ -24,8 +23,6 @@ def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
     quantiles = {name: timing.quantiles(name) for name in timing.seconds}
     seconds = {name: median for name, (_, median, _) in quantiles.items()}
     own = timing.seconds["fastnn"]
-    serial = timing.seconds.get(FASTNN_SERIAL.name)
-    ours = (FASTNN.name, FASTNN_SERIAL.name)
     return {
         "name": case.name,
         "group": case.group,
@@ -35,9 +32,8 @@ def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
         "seconds": seconds,
         "spreads": {name: [low, high] for name, (low, _, high) in quantiles.items()},
         "ratios": {
-            name: asdict(ratio(times, own)) for name, times in timing.seconds.items() if name not in ours
+            name: asdict(ratio(times, own)) for name, times in timing.seconds.items() if name != "fastnn"
         },
-        **({"one_thread": asdict(ratio(serial, own))} if serial else {}),
         "errors": timing.errors,
         "wrong": timing.wrong,
         **limit_figures(case, seconds["fastnn"], limits),

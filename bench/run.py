@@ -175,16 +175,13 @@ def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
         _share_of_job(job, machine)
         print("\n".join(main_job.lines(job, peers.TITLES)), flush=True)
 
-        serial = None
-        if options.full and options.threads > 1:
-            serial = stack.enter_context(Worker(peers.FASTNN_SERIAL, 1, options.isa))
-        rows = _time_cases(options, [fastnn, *present], machine, serial)
+        rows = _time_cases(options, [fastnn, *present], machine)
         # The best that was seen of a limit may have come after a case was printed.
         _share_of_job(job, machine)
         for row in rows:
             case = cases.BY_NAME[row["name"]]
             row.update(report.limit_figures(case, row["seconds"]["fastnn"], machine))
-        held = conditions.measure(fastnn, serial, rows, options.rounds) if options.full else []
+        held = conditions.measure(fastnn, rows, options.rounds) if options.full else []
     if options.full:
         held += conditions.first_calls([worker.peer for worker in (fastnn, *present)], options.threads)
         print("\n".join(conditions.lines(held)), flush=True)
@@ -205,7 +202,7 @@ def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
 
 
 def _time_cases(
-    options: argparse.Namespace, workers: list[Worker], machine: limits.Limits, serial: Worker | None
+    options: argparse.Namespace, workers: list[Worker], machine: limits.Limits
 ) -> list[dict[str, Any]]:
     """Times every case and prints its line, under a heading for each group."""
     print(f"\n{report.EXPLANATION}")
@@ -213,9 +210,11 @@ def _time_cases(
     names: list[str] = []
     for case in cases.chosen(options.full):
         machine.measure_for(case)
-        timing = take_turns(case, [*workers, serial] if serial else workers, budget(options, case.group))
+        timing = take_turns(case, workers, budget(options, case.group))
         machine.measure_for(case)
         row = report.case_row(case, timing, machine)
+        if options.full and options.threads > 1:
+            row["one_thread"] = conditions.gain(workers[0], options.threads, options.rounds)
         if not rows or rows[-1]["group"] != case.group:
             names = [worker.peer.name for worker in workers[1:] if _takes_part(worker, case.group)]
             print("\n".join(report.heading(cases.GROUPS[case.group], names, peers.TITLES)))

@@ -17,10 +17,10 @@ sys.path.insert(0, str(BENCH))
 
 import cases  # noqa: E402
 import conditions  # noqa: E402
-import report  # noqa: E402
 import timing  # noqa: E402
-from peers import FASTNN, FASTNN_SERIAL, NUMPY, fastnn_conditions  # noqa: E402
+from peers import FASTNN, NUMPY, fastnn_conditions  # noqa: E402
 from peers.peer import Peer  # noqa: E402
+from worker import Worker, WorkerError  # noqa: E402
 
 REPLIES: dict[str, Any] = {
     "fork_join": {"hot": [5e-7, 6e-7], "parked": [11e-6, 12e-6]},
@@ -43,15 +43,14 @@ class Answers:
 
 def measured(monkeypatch: pytest.MonkeyPatch, own: float, one: float) -> list[dict[str, Any]]:
     """All conditions, as if fastnn took `own` seconds on all threads of busy cores and `one` on one."""
-    seconds = {"fastnn": [own] * 8, "fastnn-1": [one] * 8}
-    monkeypatch.setattr(conditions, "take_turns", lambda *_: timing.Timing(seconds, {}, {}))
-    fastnn, serial = Answers(FASTNN), Answers(FASTNN_SERIAL)
+    monkeypatch.setattr(conditions, "thread_turns", lambda *_: ([own] * 8, [one] * 8))
+    monkeypatch.setattr(conditions, "check", lambda *_: 0.0)
     rows = [
         {"name": "a", "one_thread": {"median": 0.97, "low": 0.96, "high": 0.975}},
         {"name": "b", "one_thread": {"median": 1.9, "low": 1.8, "high": 2.0}},
         {"name": "c", "one_thread": {"median": 0.95, "low": 0.9, "high": 1.0}},
     ]
-    return conditions.measure(fastnn, serial, rows, rounds=8)  # type: ignore[arg-type]
+    return conditions.measure(Answers(FASTNN), rows, rounds=8)  # type: ignore[arg-type]
 
 
 def test_figures_beyond_their_bounds_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,18 +118,16 @@ def test_first_calls_of_new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(item["value"] > 1 for item in found)
 
 
-def test_one_thread_is_no_peer() -> None:
-    """fastnn on one thread stands beside the peers, never among them."""
-
-    class AnyLimit:
-        def share(self, case: Any, seconds: float) -> float:
-            return 0.5
-
-    case = cases.BY_NAME["GEMM 64x64x64"]
-    seconds = {"fastnn": [1.0, 1.0], "fastnn-1": [1.8, 1.9], "numpy": [2.0, 2.0]}
-    row = report.case_row(case, timing.Timing(seconds, {}, {}), AnyLimit())  # type: ignore[arg-type]
-    assert list(row["ratios"]) == ["numpy"]
-    assert row["one_thread"]["median"] == pytest.approx(1.85)
+def test_turns_on_all_threads_and_on_one() -> None:
+    with Worker(FASTNN, 2) as worker:
+        case = cases.BY_NAME["GEMM 64x64x64"]
+        timing.check(case, worker, case.expectation())
+        own, one = timing.thread_turns(worker, 2, 3)
+        assert len(own) == len(one) == 3
+        assert min(own + one) > 0
+        assert conditions.gain(worker, 2, 2)["pairs"] == 2
+        with pytest.raises(WorkerError, match="set_num_threads"):
+            worker.ask("set_threads", threads=0)
 
 
 def test_cases_of_the_conditions_exist() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from peers.peer import Peer
 
 FASTNN = Peer("fastnn", "fastnn", "fastnn_peer")
-# fastnn on one thread, in a process of its own: what its threads gain. It is no peer: no table names it.
-FASTNN_SERIAL = Peer("fastnn-1", "fastnn on 1 thread", "fastnn_peer")
 NUMPY = Peer("numpy", "NumPy", "numpy_peer")
 # OpenBLAS picks its AVX2 kernels on some CPUs that have AVX-512; a ratio to NumPy as shipped is honest only
 # beside the other.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import fastnn
 import numpy as np
 from fastnn import _core, ops
 
@@ -114,6 +115,13 @@ def fork_join(rounds: int, repeats: int = 1000, pause: float = 0.001) -> dict[st
     return {"hot": [_core.fork_join(repeats) for _ in range(rounds)], "parked": parked}
 
 
+def set_threads(threads: int) -> dict[str, Any]:
+    """Changes the number of threads of what is timed next; all of them have started when this returns."""
+    fastnn.set_num_threads(threads)
+    _core.fork_join(1000)
+    return {}
+
+
 def alternating(rounds: int, size: int = 256, turn: float = 0.1) -> dict[str, Any]:
     """Seconds of np.matmul alone, of a step of the main job alone, and of both in turn, in this process."""
     rng = np.random.default_rng(0)
@@ -136,4 +144,10 @@ def alternating(rounds: int, size: int = 256, turn: float = 0.1) -> dict[str, An
     return dict(zip(names, in_turns([matmul, step, both], rounds, turn, pause=0.05), strict=True))
 
 
-COMMANDS = {"strides": strides, "denormals": denormals, "fork_join": fork_join, "alternating": alternating}
+COMMANDS = {
+    "strides": strides,
+    "denormals": denormals,
+    "fork_join": fork_join,
+    "set_threads": set_threads,
+    "alternating": alternating,
+}
