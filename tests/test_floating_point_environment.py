@@ -12,6 +12,11 @@ from bounds import assert_bits
 from fastnn import ops
 from native import NATIVE
 
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="reads MXCSR, a register of x86-64")
 
 DENORMALS_ARE_ZERO, FLUSH_TO_ZERO = 1 << 6, 1 << 15
@@ -48,6 +53,11 @@ def refused(x, y):
         ops.gemm(x, y)
 
 
+def bfloat16_calls(x, y):
+    x, y = x.astype(ml_dtypes.bfloat16), y.astype(ml_dtypes.bfloat16)
+    return {"gemm bfloat16": lambda: ops.gemm(x, y, trans_b=True, activation="silu")}
+
+
 def calls():
     """name -> a call of every function of ops, with work enough for several threads."""
     rng = np.random.default_rng(2)
@@ -59,6 +69,7 @@ def calls():
     return {
         "gemm": lambda: ops.gemm(x, y, trans_b=True),
         "gemm small": lambda: ops.gemm(x[:2, :2], y[:2, :2]),
+        **({} if ml_dtypes is None else bfloat16_calls(x, y)),
         "linear_backward": lambda: ops.linear_backward(x, y, x[:200].T @ x[:200]),
         "activation": lambda: [ops.activation(x, kind) for kind in ref.ACTIVATIONS],
         "activation_backward": lambda: [ops.activation_backward(x, y, kind) for kind in ref.ACTIVATIONS],

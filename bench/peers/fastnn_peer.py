@@ -38,6 +38,14 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: call(a, b, out=c), lambda: {"c": c})
 
 
+def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    from ml_dtypes import bfloat16  # of the extra bench
+
+    a, b = v["a"].astype(bfloat16), v["b"].astype(bfloat16)
+    c, call = np.empty((sizes["m"], sizes["n"]), bfloat16), ops.gemm
+    return Prepared(lambda: call(a, b, out=c), lambda: {"c": c.astype(np.float32)})
+
+
 def batch_norm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     x, gamma, beta, y = v["x"], v["gamma"], v["beta"], np.empty_like(v["x"])
     running_mean, running_var = np.zeros_like(gamma), np.ones_like(gamma)

@@ -62,6 +62,20 @@ struct GemmArgs {
     Activation activation;
 };
 
+// The upper half of a float32.
+struct BFloat16 {
+    std::uint16_t bits;
+};
+
+// The same of bfloat16 a and b, in float32 arithmetic. All but a and b is in `g`; if c is given, the result
+// is rounded once and stands there in place of g.c.
+struct GemmBf16Args {
+    GemmArgs g;
+    const BFloat16* a;
+    const BFloat16* b;
+    BFloat16* c;
+};
+
 // out[j] = (accumulate ? out[j] : 0) + sum_i x[i, j]; partials: column_partials(rows, cols) floats.
 struct ColumnSumArgs {
     const float* x;
