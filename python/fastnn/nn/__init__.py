@@ -32,6 +32,7 @@ from fastnn.nn.dropout import Dropout
 from fastnn.nn.flatten import Flatten
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
+from fastnn.nn.recalibrate import recalibrate_bn
 from fastnn.nn.residual import Residual
 from fastnn.nn.sequential import Sequential
 from fastnn.nn.standardize import Standardize, fold_scaling
@@ -57,4 +58,5 @@ __all__ = [
     "Standardize",
     "Tanh",
     "fold_scaling",
+    "recalibrate_bn",
 ]
