@@ -35,7 +35,8 @@ CPP_ROOMS = {
 # Module of python/fastnn: fastnn modules it may import. "*" stands for every module but _core.
 PYTHON_ROOMS = {
     "_arrays": set(),
-    "ops": {"_core"},
+    "_batch_norm_steps": {"_arrays"},
+    "ops": {"_core", "_batch_norm_steps"},
     "_runtime": {"_core"},
     "_threadpoolctl": {"_core"},
     "init": {"_arrays", "ops"},

@@ -16,6 +16,7 @@ from fastnn._arrays import Array, FloatArray, as_array, as_float32, check_int
 from fastnn._scores import Scores
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
+from fastnn.nn.module import evaluating
 from fastnn.optim import Optimizer
 from fastnn.schedulers import ReduceOnPlateau, Schedule, plateaus
 
@@ -295,7 +296,7 @@ class Trainer:
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
         X = _as_rows(where, "X", X)
         parts = []
-        with _evaluating(self.model):
+        with evaluating(self.model):
             # One empty batch where there are no rows: it has the right number of columns.
             for i in range(0, max(len(X), 1), batch_size):
                 parts.append(self.model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
@@ -337,18 +338,6 @@ def _as_rows(where: str, name: str, array: Array) -> Array:
     if rows.ndim == 0:
         raise ValueError(f"{where}: {name} must have rows, got a single value")
     return rows
-
-
-@contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode inside, and every module's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager
