@@ -318,6 +318,13 @@ def test_plot_draws_the_rates():
         pyplot.close(axes.figure)
 
 
+def test_every_schedule_draws_its_rates(golden):
+    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    schedule, _ = golden
+    axes = schedule.plot(12, ax=figure.Figure().subplots())
+    assert axes.lines[0].get_ydata().tolist() == [schedule(t) for t in range(12)]
+
+
 def test_plot_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"StepDecay\.plot needs matplotlib; install it with pip"):
