@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from bad_input_preprocessing import PREPROCESSING
 from fastnn import data, init
-from fastnn.schedulers import CosineAnnealingDecay, LinearWarmup, PerEpoch, StepDecay, as_schedule
 
 X, Y = np.zeros((6, 2), np.float32), np.zeros(6, np.int64)
 MASKED = np.ma.masked_array(X, mask=X == 0)
@@ -164,83 +163,6 @@ INIT = [
     ),
 ]
 
-SCHEDULERS = [
-    ("t-negative", lambda: StepDecay(0.1, 3)(-1), ValueError, "StepDecay: t must be at least 0, got -1"),
-    (
-        "t-float",
-        lambda: CosineAnnealingDecay(0.1, 3)(1.0),
-        TypeError,
-        "CosineAnnealingDecay: t must be a whole",
-    ),
-    ("step-lr", lambda: StepDecay(-0.1, 3), ValueError, "StepDecay: lr must be at least 0 .*got -0.1"),
-    ("step-lr-nan", lambda: StepDecay(NAN, 3), ValueError, "StepDecay: lr must be .*finite, got nan"),
-    ("step-lr-none", lambda: StepDecay(None, 3), TypeError, "StepDecay: lr must be a number, got None"),
-    ("step-size", lambda: StepDecay(0.1, 0), ValueError, "StepDecay: step_size must be at least 1, got 0"),
-    (
-        "step-size-float",
-        lambda: StepDecay(0.1, 2.5),
-        TypeError,
-        "StepDecay: step_size must be a whole number",
-    ),
-    ("step-gamma", lambda: StepDecay(0.1, 3, gamma=1.5), ValueError, "StepDecay: gamma must be .*got 1.5"),
-    ("step-gamma-0", lambda: StepDecay(0.1, 3, gamma=0), ValueError, "StepDecay: gamma must be above 0"),
-    ("cosine-T", lambda: CosineAnnealingDecay(0.1, 0), ValueError, "T_max must be at least 1, got 0"),
-    ("cosine-eta", lambda: CosineAnnealingDecay(0.1, 3, -1), ValueError, "eta_min must be at least 0"),
-    (
-        "cosine-after",
-        lambda: CosineAnnealingDecay(0.1, 3, after="stop"),
-        ValueError,
-        "after must be .*'stop'",
-    ),
-    (
-        "warmup-steps",
-        lambda: LinearWarmup(0.1, -1),
-        ValueError,
-        "LinearWarmup: warmup_steps must be at least 0",
-    ),
-    (
-        "warmup-after",
-        lambda: LinearWarmup("0.1", 4),
-        TypeError,
-        "after must be a number or a schedule.*got str",
-    ),
-    ("warmup-nan", lambda: LinearWarmup(NAN, 4), ValueError, "LinearWarmup: after must be .*finite, got nan"),
-    (
-        "warmup-start",
-        lambda: LinearWarmup(0.1, 4, -1),
-        ValueError,
-        "LinearWarmup: start_lr must be at least 0",
-    ),
-    (
-        "warmup-end",
-        lambda: LinearWarmup(0.1, 4, end_lr=INF),
-        ValueError,
-        "LinearWarmup: end_lr must be .*inf",
-    ),
-    (
-        "epoch-schedule",
-        lambda: PerEpoch(None),
-        TypeError,
-        "PerEpoch: schedule must be a number or a schedule",
-    ),
-    ("epoch-steps", lambda: PerEpoch(0.1, 0), ValueError, "PerEpoch: steps_per_epoch must be at least 1"),
-    ("epoch-open", lambda: PerEpoch(0.1)(0), ValueError, r"steps_per_epoch=data\.steps_per_epoch\(len\(X\)"),
-    ("epoch-open-plot", lambda: PerEpoch(0.1).plot(5), ValueError, "PerEpoch: steps_per_epoch is not known"),
-    (
-        "plot-steps",
-        lambda: StepDecay(0.1, 3).plot(0),
-        ValueError,
-        r"StepDecay\.plot: steps must be at least 1",
-    ),
-    (
-        "schedule-list",
-        lambda: as_schedule([0.1], "Adam: lr"),
-        TypeError,
-        "Adam: lr must be a number or a sched",
-    ),
-    ("schedule-negative", lambda: as_schedule(-1, "Adam: lr"), ValueError, "Adam: lr must be at least 0"),
-]
-
 DATA = [
     ("lengths", lambda: data.batches(X, Y[:5], 2), ValueError, "same number of rows, got 6 and 5"),
     ("empty", lambda: data.batches(X[:0], Y[:0], 2), ValueError, "batches: X has no rows"),
@@ -285,12 +207,7 @@ DATA = [
     ("call", "exception", "message"),
     [
         pytest.param(call, exception, message, id=f"{module}-{name}")
-        for module, rows in {
-            "init": INIT,
-            "schedulers": SCHEDULERS,
-            "data": DATA,
-            "preprocessing": PREPROCESSING,
-        }.items()
+        for module, rows in {"init": INIT, "data": DATA, "preprocessing": PREPROCESSING}.items()
         for name, call, exception, message in rows
     ],
 )
