@@ -6,6 +6,7 @@ the function and the argument.
 
 import numpy as np
 import pytest
+from bad_input_preprocessing import PREPROCESSING
 from fastnn import data, init
 
 X, Y = np.zeros((6, 2), np.float32), np.zeros(6, np.int64)
@@ -25,6 +26,84 @@ INIT = [
     ("mean-infinite", lambda: init.Normal(mean=INF), ValueError, "Normal: mean must be .*got inf"),
     ("mean-minus-infinite", lambda: init.Normal(mean=-INF), ValueError, "Normal: mean must be .*got -inf"),
     ("mean-none", lambda: init.Normal(mean=None), TypeError, "Normal: mean must be a number"),
+    ("constant", lambda: init.Constant(INF), ValueError, "Constant: value must be in .*got inf"),
+    ("constant-none", lambda: init.Constant(None), TypeError, "Constant: value must be a number, got None"),
+    (
+        "truncated-std",
+        lambda: init.TruncatedNormal(std=-1),
+        ValueError,
+        "TruncatedNormal: std must be at least",
+    ),
+    (
+        "truncated-mean",
+        lambda: init.TruncatedNormal("0"),
+        TypeError,
+        "TruncatedNormal: mean must be a number",
+    ),
+    (
+        "uniform-order",
+        lambda: init.Uniform(1, 0),
+        ValueError,
+        "Uniform: low must not be above high, got 1 and 0",
+    ),
+    ("uniform-nan", lambda: init.Uniform(0, NAN), ValueError, "Uniform: high must be .*got nan"),
+    ("uniform-wide", lambda: init.Uniform(-3e38, 3e38), ValueError, "Uniform: low must be in .*got -3e"),
+    ("uniform-text", lambda: init.Uniform("0", 1), TypeError, "Uniform: low must be a number, got '0'"),
+    (
+        "uniform-std",
+        lambda: init.Uniform.from_std(-1),
+        ValueError,
+        r"Uniform\.from_std: std must be at least 0",
+    ),
+    (
+        "scaling-distribution",
+        lambda: init.VarianceScaling(1, "fan_in", "truncated_norm"),
+        ValueError,
+        "distribution must be one of normal, truncated_normal, uniform; got 'truncated_norm'",
+    ),
+    (
+        "scaling-mode",
+        lambda: init.VarianceScaling(1, "avg", "normal"),
+        ValueError,
+        "VarianceScaling: mode must be one of fan_in, fan_out, fan_avg; got 'avg'",
+    ),
+    (
+        "scaling-scale",
+        lambda: init.VarianceScaling(-2, "fan_in", "normal"),
+        ValueError,
+        "VarianceScaling: scale must be at least 0",
+    ),
+    (
+        "scaling-fan",
+        lambda: draw(init.VarianceScaling(1, "fan_avg", "normal"), fan_out=None),
+        ValueError,
+        "VarianceScaling: needs fan_out.*pass fan_out=",
+    ),
+    ("lecun-fan", lambda: draw(init.LecunNormal(), fan_in=None), ValueError, "LecunNormal: needs fan_in"),
+    ("orthogonal-gain", lambda: init.Orthogonal(-1), ValueError, "Orthogonal: gain must be .*got -1"),
+    (
+        "orthogonal-1d",
+        lambda: draw(init.Orthogonal(), (3,)),
+        ValueError,
+        r"Orthogonal: .*\(fan_in, fan_out\), got \(3,\)",
+    ),
+    (
+        "identity-3d",
+        lambda: draw(init.Identity(), (2, 2, 2)),
+        ValueError,
+        "Identity: shape must be that of a matrix",
+    ),
+    ("identity-gain", lambda: init.Identity(NAN), ValueError, "Identity: gain must be .*got nan"),
+    ("sparse-k", lambda: init.Sparse(0, 1.0), ValueError, "Sparse: k must be at least 1, got 0"),
+    ("sparse-k-share", lambda: init.Sparse(0.1, 1.0), TypeError, "Sparse: k must be a whole number, got 0.1"),
+    ("sparse-std", lambda: init.Sparse(1, -1.0), ValueError, "Sparse: std must be .*got -1"),
+    (
+        "sparse-many",
+        lambda: draw(init.Sparse(4, 1.0)),
+        ValueError,
+        "Sparse: k must be at most fan_in = 3, got 4",
+    ),
+    ("sparse-1d", lambda: draw(init.Sparse(1, 1.0), 3), ValueError, "Sparse: shape must be that of a matrix"),
     ("xavier-gain", lambda: init.XavierUniform(-2.0), ValueError, "XavierUniform: gain must be at least 0"),
     ("xavier-name", lambda: init.XavierNormal("tanh"), TypeError, "XavierNormal: gain must be a number"),
     ("mode", lambda: init.KaimingNormal("fan_avg"), ValueError, "KaimingNormal: mode must be .*'fan_avg'"),
@@ -128,7 +207,7 @@ DATA = [
     ("call", "exception", "message"),
     [
         pytest.param(call, exception, message, id=f"{module}-{name}")
-        for module, rows in {"init": INIT, "data": DATA}.items()
+        for module, rows in {"init": INIT, "data": DATA, "preprocessing": PREPROCESSING}.items()
         for name, call, exception, message in rows
     ],
 )
