@@ -10,6 +10,7 @@ import pytest
 import reference as ref
 from bounds import assert_bits
 from fastnn import ops
+from native import NATIVE
 
 try:
     import ml_dtypes
@@ -91,6 +92,10 @@ def calls():
         "adam_": lambda: ops.adam_(*state, step=1),
         "refused": lambda: refused(x, y),
     }
+
+
+def test_every_function_is_called():
+    assert {name.split()[0] for name in calls()} == {*NATIVE, "refused"}
 
 
 @pytest.mark.parametrize("name", calls())
