@@ -56,21 +56,23 @@ FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
 }
 FASTNN_INLINE void transpose(Reg (&r)[8]) {
     __m256 t[8];
-    for (int i = 0; i < 8; i += 2) {
+    unroll<4>([&](auto pair) FASTNN_BODY {
+        constexpr int i = 2 * pair;
         t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
         t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
-    }
+    });
     __m256 u[8];
-    for (int i = 0; i < 8; i += 4) {
+    unroll<2>([&](auto half) FASTNN_BODY {
+        constexpr int i = 4 * half;
         u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
         u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
         u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    for (int i = 0; i < 4; ++i) {
+    });
+    unroll<4>([&](auto i) FASTNN_BODY {
         r[i].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
         r[i + 4].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
+    });
 }
 
 // ---- eight 32-bit integers

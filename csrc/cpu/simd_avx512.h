@@ -52,18 +52,20 @@ FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
 }
 FASTNN_INLINE void transpose(Reg (&r)[16]) {
     __m512 t[16];
-    for (int i = 0; i < 16; i += 2) {
+    unroll<8>([&](auto pair) FASTNN_BODY {
+        constexpr int i = 2 * pair;
         t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
         t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
-    }
+    });
     __m512 u[16];  // u[4g + c]: in each 128-bit lane q, column 4q + c of rows 4g .. 4g+3
-    for (int i = 0; i < 16; i += 4) {
+    unroll<4>([&](auto four) FASTNN_BODY {
+        constexpr int i = 4 * four;
         u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
         u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
         u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    for (int c = 0; c < 4; ++c) {
+    });
+    unroll<4>([&](auto c) FASTNN_BODY {
         const __m512 lo01 =
             _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88);  // lanes 0, 2 of rows 0-3, then of 4-7
         const __m512 hi01 = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd);  // lanes 1, 3
@@ -73,7 +75,7 @@ FASTNN_INLINE void transpose(Reg (&r)[16]) {
         r[c + 4].v = _mm512_shuffle_f32x4(hi01, hi23, 0x88);
         r[c + 8].v = _mm512_shuffle_f32x4(lo01, lo23, 0xdd);
         r[c + 12].v = _mm512_shuffle_f32x4(hi01, hi23, 0xdd);
-    }
+    });
 }
 
 // ---- sixteen 32-bit integers
