@@ -66,6 +66,9 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return each([&](int i) { return fastnn::select_positive(x.v[i], a.v[i], b.v[i]); });
 }
+FASTNN_INLINE Reg magnitude(Reg a) {
+    return each([&](int i) { return fastnn::magnitude(a.v[i]); });
+}
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
     return each([&](int i) { return fastnn::with_sign_of(x.v[i], a.v[i]); });
 }
