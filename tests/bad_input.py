@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import layouts
 import numpy as np
-from fastnn import ops
+from native import NATIVE
 
 F32 = np.float32
 
@@ -164,6 +164,7 @@ WRONG_KIND = {
     "a memoryview": (memoryview, ".*memoryview"),
     "float64": (lambda x: x.astype("f8"), ".*float64"),
     "float16": (lambda x: x.astype("f2"), ".*float16"),
+    "uint16": (lambda x: x.astype("u2"), ".*uint16"),
     "int64": (lambda x: x.astype("i8"), ".*int64"),
     "bool": (lambda x: x > 1, ".*bool"),
     "complex": (lambda x: x.astype("c8"), ".*complex64"),
@@ -219,7 +220,7 @@ def overlap_rows(function):
 
 
 def general_rows():
-    for function in ops.__all__:
+    for function in NATIVE:
         name = re.escape(function)
         for argument in (*INPUTS[function], *OUTPUTS[function]):
             label = re.escape(argument)

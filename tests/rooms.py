@@ -35,15 +35,18 @@ CPP_ROOMS = {
 # Module of python/fastnn: fastnn modules it may import. "*" stands for every module but _core.
 PYTHON_ROOMS = {
     "_arrays": set(),
-    "ops": {"_core"},
+    "_batch_norm_steps": {"_arrays"},
+    "ops": {"_core", "_batch_norm_steps"},
     "_runtime": {"_core"},
     "_threadpoolctl": {"_core"},
+    "_columns": {"_arrays", "_core"},
     "init": {"_arrays", "ops"},
+    "preprocessing": {"_arrays", "_columns", "ops"},
     "schedulers": {"_arrays", "ops"},
     "data": {"_arrays", "ops"},
     "datasets": set(),
     "_parameter": {"_arrays"},
-    "nn": {"_arrays", "_parameter", "ops", "init"},
+    "nn": {"_arrays", "_columns", "_parameter", "ops", "init", "preprocessing"},
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from fastnn import init, nn
+from fastnn.preprocessing import MinMaxScaler, StandardScaler, Whitening
 
 
 def x(*shape, dtype=np.float32):
@@ -68,6 +69,24 @@ ROWS = [
     ),
     (lambda: nn.BatchNorm1d(2, momentum=None), TypeError, r"BatchNorm1d: momentum must be a number"),
     (
+        lambda: nn.BatchNorm1d(2, running_var="population"),
+        ValueError,
+        r"BatchNorm1d: running_var must be \"unbiased\" or \"biased\", got 'population'",
+    ),
+    (lambda: nn.BatchNorm1d(2, running_var=True), TypeError, r"BatchNorm1d: running_var must be"),
+    (
+        lambda: nn.BatchNorm1d(2, debias="yes"),
+        TypeError,
+        r"BatchNorm1d: debias must be True or False, got 'yes'",
+    ),
+    (lambda: nn.BatchNorm1d(2, debias=1), TypeError, r"BatchNorm1d: debias must be True or False, got 1"),
+    (
+        lambda: nn.BatchNorm1d(2, momentum=0, debias=True),
+        ValueError,
+        r"BatchNorm1d: debias needs momentum above 0, got 0",
+    ),
+    (lambda: nn.BatchNorm1d(2, 1e-5, 0.1, "biased"), TypeError, r"takes from 2 to 4 positional"),
+    (
         lambda: nn.LeakyReLU(-0.1),
         ValueError,
         r"LeakyReLU: negative_slope must be at least 0 and finite, got -0\.1",
@@ -116,6 +135,21 @@ ROWS = [
     (lambda: nn.Residual(None), TypeError, r"Residual: block must be a Module, got None"),
     (lambda: nn.Residual(linear(), "x"), TypeError, r"Residual: shortcut must be a Module, got 'x'"),
     (shared_shortcut, ValueError, r"Residual: layers block and shortcut are or share the same Linear"),
+    (
+        lambda: nn.Residual(linear(), zero_gamma=True),
+        ValueError,
+        r"Residual: zero_gamma=True needs a BatchNorm1d in the block, which has none; add one",
+    ),
+    (
+        lambda: nn.Residual(linear(), nn.BatchNorm1d(3), zero_gamma=True),
+        ValueError,
+        r"Residual: zero_gamma=True needs a BatchNorm1d in the block",
+    ),
+    (
+        lambda: nn.Residual(nn.BatchNorm1d(3), zero_gamma=1),
+        TypeError,
+        r"Residual: zero_gamma must be True or False, got 1",
+    ),
     # ---- layers: input
     (
         lambda: linear()([[1.0, 2.0, 3.0]]),
@@ -183,7 +217,61 @@ ROWS = [
     (lambda: nn.GELU()([1.0]), TypeError, r"GELU: x must be a NumPy array, got list"),
     (lambda: nn.Identity()(None), TypeError, r"Identity: x must be a NumPy array, got NoneType"),
     (lambda: nn.Identity()(masked), TypeError, r"masked array .* pass \.filled\(value\)"),
+    (
+        lambda: nn.Standardize(3)(x(4, 2)),
+        ValueError,
+        r"Standardize: x must have shape \(\.\.\., 3\) .*, got \(4, 2\)",
+    ),
+    (lambda: nn.Standardize(3)(x(3)), ValueError, r"Standardize: x must have shape .* at least two axes"),
+    (lambda: nn.Standardize(3)([[1, 2, 3]]), TypeError, r"Standardize: x must be a NumPy array, got list"),
+    (lambda: nn.Standardize(0), ValueError, r"Standardize: scaler must be at least 1, got 0"),
+    (lambda: nn.Standardize(None), TypeError, r"Standardize: scaler must be a fitted .*, got None"),
+    (lambda: nn.Standardize(3.0), TypeError, r"Standardize: scaler must be .*, got 3\.0"),
+    (lambda: nn.Standardize(True), TypeError, r"Standardize: scaler must be a whole number, got True"),
+    (lambda: nn.Standardize(StandardScaler), TypeError, r"pass an object of it that was fitted"),
+    (lambda: nn.Standardize(StandardScaler()), RuntimeError, r"StandardScaler\.affine: nothing was learned"),
+    (
+        lambda: nn.Standardize(Whitening().fit(np.eye(3))),
+        TypeError,
+        r"got Whitening\(method='pca', eps=1e-05\); it mixes columns",
+    ),
+    (
+        lambda: nn.Standardize(MinMaxScaler(clip=True).fit(np.eye(3))),
+        ValueError,
+        r"MinMaxScaler\.affine: clip=True is no affine map; use clip=False",
+    ),
+    (lambda: nn.fold_scaling(linear()), TypeError, r"fold_scaling: model must be a Sequential, got Linear"),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(linear())),
+        ValueError,
+        r"fold_scaling: the first layer must be a Standardize .*, got Linear",
+    ),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(nn.Flatten(), nn.Flatten())),
+        ValueError,
+        r"the first layer must be a Standardize .*, got Flatten",
+    ),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(nn.Standardize(3), nn.ReLU(), linear())),
+        ValueError,
+        r"fold_scaling: a Linear must follow the Standardize layer, got ReLU",
+    ),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(nn.Standardize(3))),
+        ValueError,
+        r"a Linear must follow the Standardize layer, got nothing",
+    ),
     # ---- layers: backward
+    (
+        lambda: nn.Standardize(3).backward(x(4, 3)),
+        RuntimeError,
+        r"Standardize\.backward: no training-mode forward",
+    ),
+    (
+        lambda: after_forward(nn.Standardize(3), 4, 3).backward(x(3)),
+        ValueError,
+        r"Standardize\.backward: dy must have shape \(4, 3\), got \(3,\)",
+    ),
     (lambda: linear().backward(x(4, 2)), RuntimeError, r"Linear\.backward: no training-mode forward"),
     (lambda: nn.BatchNorm1d(3).backward(x(4, 3)), RuntimeError, r"BatchNorm1d\.backward: no training-mode"),
     (lambda: nn.ReLU().backward(x(4, 3)), RuntimeError, r"ReLU\.backward: no training-mode forward"),

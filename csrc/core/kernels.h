@@ -20,7 +20,7 @@ struct LimitArgs {
     Index floats;
     Index repeats;
     int threads;
-    int kind;        // 0 fma, 1 read, 2 copy, 3 update
+    int kind;        // 0 fma, 1 read, 2 copy, 3 update, 4 products of bfloat16
     double* result;  // one value a chunk: flops or bytes done
 };
 
@@ -28,7 +28,10 @@ struct Kernels {
     const char* isa;
     const char* (*macros)();  // what the compiler predefined in this table's own objects, space-separated
     Kernel<GemmArgs> gemm;
+    Kernel<GemmBf16Args> gemm_bf16;
     Kernel<ColumnSumArgs> column_sum[2];
+    Kernel<ColumnMomentsArgs> column_moments[2];
+    Kernel<ScaleColumnsArgs> scale_columns;
     Kernel<ActivationArgs> activation;
     Kernel<ActivationBackwardArgs> activation_backward;
     Kernel<DropoutArgs> dropout;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace fastnn {
 
@@ -61,6 +62,20 @@ struct GemmArgs {
     Activation activation;
 };
 
+// The upper half of a float32.
+struct BFloat16 {
+    std::uint16_t bits;
+};
+
+// The same of bfloat16 a and b, in float32 arithmetic. All but a and b is in `g`; if c is given, the result
+// is rounded once and stands there in place of g.c.
+struct GemmBf16Args {
+    GemmArgs g;
+    const BFloat16* a;
+    const BFloat16* b;
+    BFloat16* c;
+};
+
 // out[j] = (accumulate ? out[j] : 0) + sum_i x[i, j]; partials: column_partials(rows, cols) floats.
 struct ColumnSumArgs {
     const float* x;
@@ -69,6 +84,31 @@ struct ColumnSumArgs {
     float* out;
     float* partials;
     bool accumulate;
+};
+
+// What a data matrix holds before it becomes a network's input.
+enum class Element : int { float32, float64, uint8 };
+
+// mean[j] and squares[j] = sum_i (x[i, j] - mean[j])^2; partials: 2 * column_partials(rows, cols) doubles.
+struct ColumnMomentsArgs {
+    const void* x;
+    Index x_row;
+    Index rows, cols;
+    Element element;
+    double *mean, *squares;
+    double* partials;
+};
+
+// y = (x - shift) * scale + offset by column; y may be x where that is float32.
+struct ScaleColumnsArgs {
+    const void* x;
+    Index x_row;
+    Element element;
+    float* y;
+    Index y_row;
+    Index rows, cols;
+    const double* shift;
+    const float *scale, *offset;
 };
 
 // y = f(x) over n contiguous elements; y may be x.
@@ -207,5 +247,28 @@ struct Scratch {
 };
 
 inline constexpr std::int64_t kScratchBytes = 640 * 1024;
+
+// Arrays may hold more than 2^31 elements: no size, stride or offset of an argument struct has 32 bits (and
+// -Wconversion lets none through in between).
+template <class Args, class... T>
+constexpr bool are_indices(T Args::*...) {
+    return sizeof(Index) == 8 && (std::is_same_v<T, Index> && ...);
+}
+static_assert(are_indices(&GemmArgs::a_row, &GemmArgs::a_col, &GemmArgs::b_row, &GemmArgs::b_col,
+                          &GemmArgs::c_row, &GemmArgs::m, &GemmArgs::n, &GemmArgs::k, &GemmArgs::k_begin,
+                          &GemmArgs::k_end));
+static_assert(are_indices(&ColumnSumArgs::x_row, &ColumnSumArgs::rows, &ColumnSumArgs::cols));
+static_assert(are_indices(&ActivationArgs::n) && are_indices(&ActivationBackwardArgs::n));
+static_assert(are_indices(&DropoutArgs::n));
+static_assert(are_indices(&BatchNormArgs::x_row, &BatchNormArgs::y_row, &BatchNormArgs::rows,
+                          &BatchNormArgs::cols));
+static_assert(are_indices(&BatchNormBackwardArgs::dy_row, &BatchNormBackwardArgs::x_row,
+                          &BatchNormBackwardArgs::y_row, &BatchNormBackwardArgs::dx_row,
+                          &BatchNormBackwardArgs::rows, &BatchNormBackwardArgs::cols));
+static_assert(are_indices(&SoftmaxArgs::logits_row, &SoftmaxArgs::probabilities_row, &SoftmaxArgs::rows,
+                          &SoftmaxArgs::cols));
+static_assert(are_indices(&PointLossArgs::rows, &PointLossArgs::cols));
+static_assert(are_indices(&UpdateTensor::n, &UpdateTensor::first_chunk));
+static_assert(are_indices(&UpdateArgs::count, &UpdateArgs::chunks));
 
 }  // namespace fastnn

@@ -11,8 +11,12 @@ namespace fastnn::FASTNN_NS {
     void name(const Args&, int chunk, Scratch&)
 
 FASTNN_ENTRY(gemm, GemmArgs);
+FASTNN_ENTRY(gemm_bf16, GemmBf16Args);
 FASTNN_ENTRY(column_sum_reduce, ColumnSumArgs);
 FASTNN_ENTRY(column_sum_combine, ColumnSumArgs);
+FASTNN_ENTRY(column_moments_reduce, ColumnMomentsArgs);
+FASTNN_ENTRY(column_moments_combine, ColumnMomentsArgs);
+FASTNN_ENTRY(scale_columns, ScaleColumnsArgs);
 FASTNN_ENTRY(activation, ActivationArgs);
 FASTNN_ENTRY(activation_backward, ActivationBackwardArgs);
 FASTNN_ENTRY(dropout, DropoutArgs);
