@@ -34,12 +34,12 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ))};
 }
+FASTNN_INLINE Reg magnitude(Reg a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q))};
 }
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    return {_mm256_or_ps(_mm256_and_ps(sign, x.v), _mm256_andnot_ps(sign, a.v))};
+    return {_mm256_or_ps(_mm256_and_ps(_mm256_set1_ps(-0.0f), x.v), a.v)};
 }
 FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(first(n)))};

@@ -32,12 +32,12 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_NLE_UQ), a.v)};
 }
+FASTNN_INLINE Reg magnitude(Reg a) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)}; }
 FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), a.v)};
 }
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
-    const __m512 sign = _mm512_set1_ps(-0.0f);
-    return {_mm512_or_ps(_mm512_and_ps(sign, x.v), _mm512_andnot_ps(sign, a.v))};
+    return {_mm512_or_ps(_mm512_and_ps(_mm512_set1_ps(-0.0f), x.v), a.v)};
 }
 FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) { return {_mm512_mask_mov_ps(b.v, first(n), a.v)}; }
 FASTNN_INLINE Reg exp2_biased(Reg s) {
