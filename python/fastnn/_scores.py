@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ Hits = Callable[[Array, Array, Array | None], tuple[Array, Array]]
 class Scores(ABC):
     """Metrics of all rows added so far."""
 
+    names: ClassVar[tuple[str, ...]]  # of the metrics
+
     @abstractmethod
     def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
         """Count the rows of another batch."""
@@ -24,9 +27,19 @@ class Scores(ABC):
     def result(self) -> dict[str, float]:
         """The metrics by name."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {name: value for name, value in vars(self).items() if not callable(value)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()`."""
+        vars(self).update(state)
+
 
 class Accuracy(Scores):
     """`accuracy`: the weighted share of hits."""
+
+    names = ("accuracy",)
 
     def __init__(self, hits: Hits) -> None:
         self._hits = hits
@@ -46,6 +59,8 @@ class RegressionScores(Scores):
 
     As in scikit-learn, an output whose targets are all the same has an r2 of 1 if it is met, else of 0.
     """
+
+    names = ("rmse", "mae", "r2")
 
     def __init__(self) -> None:
         self._weight = 0.0
