@@ -45,7 +45,7 @@ def round_trip(path, model):
 
 
 def all_of(module):
-    """Everything but arrays that a module and those below it keep, as text; initializers show their numbers."""
+    """Everything but arrays that a module and those below it keep, as text."""
 
     def text(value):
         if isinstance(value, np.ndarray):
@@ -71,6 +71,7 @@ def test_every_layer_survives_a_file(name, path, rng):
             parameter.data = rng.standard_normal(parameter.data.shape)
         same = round_trip(path, layer)
         assert type(same) is type(layer)
+        assert [p.name for p in same.parameters()] == [p.name for p in layer.parameters()]
         assert_state(same, layer.state_dict())
         assert all_of(same) == all_of(layer)
         x = rng.standard_normal((4, 5), np.float32)

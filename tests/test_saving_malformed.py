@@ -1,9 +1,12 @@
-"""Files that are not what they should be: one clear error each, from fastnn.load and from Trainer.load."""
+"""Files that are not what they should be: one clear error each, from fastnn.load."""
 
+import functools
 import json
 import os
 import pickle
 import re
+import tempfile
+from pathlib import Path
 
 import fastnn
 import numpy as np
@@ -11,6 +14,11 @@ import pytest
 from fastnn import _file
 from safetensors import numpy as safetensors
 from small import network
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
 
 
 def described(path):
@@ -38,17 +46,12 @@ def with_header(data, change):
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
+@functools.cache
 def valid():
     """The bytes of a good file."""
-    return _good
-
-
-@pytest.fixture(autouse=True, scope="module")
-def good(tmp_path_factory):
-    global _good
-    path = tmp_path_factory.mktemp("good") / "m"
-    fastnn.save(path, network())
-    _good = path.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        fastnn.save(f"{folder}/m", network())
+        return Path(folder, "m").read_bytes()
 
 
 def header_size():
