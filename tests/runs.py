@@ -68,3 +68,13 @@ class StopAt(callbacks.Callback):
         if step == self.step and self.path:
             trainer.save(self.path)
         return step == self.step
+
+
+class Scripted(callbacks.Callback):
+    """Gives the epochs these values of val_loss in front of the callbacks behind it."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def on_epoch_end(self, trainer, logs):
+        logs["val_loss"] = self.values[trainer.epoch - 1]
