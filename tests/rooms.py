@@ -63,6 +63,7 @@ PYTHON_ROOMS = {
         *("_arrays", "_scores", "_core", "_epoch", "_fitting", "_trainer_state"),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
+    "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "__init__": {"*"},
     "__main__": {"*", "fastnn"},
 }

@@ -30,6 +30,7 @@ from fastnn._runtime import (
 from fastnn._threadpoolctl import follow_threadpoolctl
 from fastnn.checkpoint import load, save
 from fastnn.history import History
+from fastnn.pretrain import pretrain_layerwise
 from fastnn.trainer import Trainer
 
 follow_threadpoolctl()
@@ -50,6 +51,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "pretrain_layerwise",
     "save",
     "schedulers",
     "set_isa",
