@@ -35,6 +35,7 @@ def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
             name: asdict(ratio(times, own)) for name, times in timing.seconds.items() if name != "fastnn"
         },
         "errors": timing.errors,
+        "wrong": timing.wrong,
         **limit_figures(case, seconds["fastnn"], limits),
     }
 
@@ -94,6 +95,14 @@ def line(row: dict[str, Any], peers: list[str], titles: dict[str, str]) -> str:
         f"  {row['name']:<41}{time_text(row['seconds']['fastnn']):>9}  {rate_text(row):>12}  "
         f"{row['share']:>5.2f} {columns}  " + (f"{spread['low']:.2f}-{spread['high']:.2f}" if spread else "")
     ).rstrip()
+
+
+def wrong_lines(row: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    """A line for each peer that was not timed on this case because its result is off."""
+    return [
+        f"    {titles[name]} was not timed: its result is off by {error:.1e} of the largest element"
+        for name, error in row["wrong"].items()
+    ]
 
 
 def _width(title: str) -> int:

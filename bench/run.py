@@ -210,7 +210,10 @@ def _time_cases(
             names = [worker.peer.name for worker in workers[1:] if _takes_part(worker, case.group)]
             print("\n".join(report.heading(cases.GROUPS[case.group], names, peers.TITLES)))
         rows.append(row)
-        print(report.line(row, names, peers.TITLES), flush=True)
+        print(
+            "\n".join([report.line(row, names, peers.TITLES), *report.wrong_lines(row, peers.TITLES)]),
+            flush=True,
+        )
     return rows
 
 

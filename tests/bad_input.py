@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import layouts
 import numpy as np
-from fastnn import ops
+from native import NATIVE
 
 F32 = np.float32
 
@@ -219,7 +219,7 @@ def overlap_rows(function):
 
 
 def general_rows():
-    for function in ops.__all__:
+    for function in NATIVE:
         name = re.escape(function)
         for argument in (*INPUTS[function], *OUTPUTS[function]):
             label = re.escape(argument)

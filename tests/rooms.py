@@ -35,7 +35,8 @@ CPP_ROOMS = {
 # Module of python/fastnn: fastnn modules it may import. "*" stands for every module but _core.
 PYTHON_ROOMS = {
     "_arrays": set(),
-    "ops": {"_core"},
+    "_batch_norm_steps": {"_arrays"},
+    "ops": {"_core", "_batch_norm_steps"},
     "_runtime": {"_core"},
     "_threadpoolctl": {"_core"},
     "init": {"_arrays", "ops"},
@@ -57,7 +58,7 @@ PYTHON_ROOMS = {
     "checkpoint": {"_arrays", "_describe", "_file", "_plain", "_runtime", "init", "nn"},
     # The trainer: three helpers, which hold no loop, and the loop.
     "_epoch": {"_arrays", "_scores"},
-    "_fitting": {"_arrays", "nn"},
+    "_fitting": {"_arrays"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
         *("_arrays", "_scores", "_core", "_epoch", "_fitting", "_trainer_state"),

@@ -68,6 +68,24 @@ ROWS = [
     ),
     (lambda: nn.BatchNorm1d(2, momentum=None), TypeError, r"BatchNorm1d: momentum must be a number"),
     (
+        lambda: nn.BatchNorm1d(2, running_var="population"),
+        ValueError,
+        r"BatchNorm1d: running_var must be \"unbiased\" or \"biased\", got 'population'",
+    ),
+    (lambda: nn.BatchNorm1d(2, running_var=True), TypeError, r"BatchNorm1d: running_var must be"),
+    (
+        lambda: nn.BatchNorm1d(2, debias="yes"),
+        TypeError,
+        r"BatchNorm1d: debias must be True or False, got 'yes'",
+    ),
+    (lambda: nn.BatchNorm1d(2, debias=1), TypeError, r"BatchNorm1d: debias must be True or False, got 1"),
+    (
+        lambda: nn.BatchNorm1d(2, momentum=0, debias=True),
+        ValueError,
+        r"BatchNorm1d: debias needs momentum above 0, got 0",
+    ),
+    (lambda: nn.BatchNorm1d(2, 1e-5, 0.1, "biased"), TypeError, r"takes from 2 to 4 positional"),
+    (
         lambda: nn.LeakyReLU(-0.1),
         ValueError,
         r"LeakyReLU: negative_slope must be at least 0 and finite, got -0\.1",
@@ -116,6 +134,21 @@ ROWS = [
     (lambda: nn.Residual(None), TypeError, r"Residual: block must be a Module, got None"),
     (lambda: nn.Residual(linear(), "x"), TypeError, r"Residual: shortcut must be a Module, got 'x'"),
     (shared_shortcut, ValueError, r"Residual: layers block and shortcut are or share the same Linear"),
+    (
+        lambda: nn.Residual(linear(), zero_gamma=True),
+        ValueError,
+        r"Residual: zero_gamma=True needs a BatchNorm1d in the block, which has none; add one",
+    ),
+    (
+        lambda: nn.Residual(linear(), nn.BatchNorm1d(3), zero_gamma=True),
+        ValueError,
+        r"Residual: zero_gamma=True needs a BatchNorm1d in the block",
+    ),
+    (
+        lambda: nn.Residual(nn.BatchNorm1d(3), zero_gamma=1),
+        TypeError,
+        r"Residual: zero_gamma must be True or False, got 1",
+    ),
     # ---- layers: input
     (
         lambda: linear()([[1.0, 2.0, 3.0]]),

@@ -27,6 +27,7 @@ import limits  # noqa: E402
 import main_job  # noqa: E402
 import plot  # noqa: E402
 import plot_full  # noqa: E402
+import report  # noqa: E402
 import timing  # noqa: E402
 from cases.case import CHECK_RATE, worst_error  # noqa: E402
 from numpy_mlp import BatchNormReLU, NumpyMLP  # noqa: E402
@@ -263,6 +264,19 @@ class RightWorker:
 
     def wait_until_quiet(self) -> None:
         pass
+
+
+def test_a_wrong_peer_is_named_and_not_timed() -> None:
+    wrong: Any = WrongWorker()
+    right: Any = RightWorker("fastnn", [0.0])
+    case = cases.BY_NAME["Adam 10 thousand"]
+    timing_of = timing.take_turns(case, [right, wrong], timing.Budget(3, 3))
+    assert wrong.turns == 0
+    assert list(timing_of.seconds) == ["fastnn"]
+    assert len(timing_of.seconds["fastnn"]) == 3
+    assert timing_of.wrong == pytest.approx({"wrong": 0.01}, rel=1e-3)
+    (line,) = report.wrong_lines({"wrong": timing_of.wrong}, {"wrong": "Wrong"})
+    assert "Wrong was not timed: its result is off by 1.0e-02" in line
 
 
 @pytest.mark.parametrize(

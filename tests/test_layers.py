@@ -184,6 +184,62 @@ def test_residual_results_are_new_arrays(rng):
     assert_bits(y, 2 * x)
 
 
+def zero_gamma_model(seed=0):
+    block = nn.Sequential(
+        *(nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU()),
+        *(nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6)),
+    )
+    return nn.Sequential(nn.Residual(block, zero_gamma=True), nn.Linear(6, 3), seed=seed)
+
+
+def test_a_zero_gamma_block_adds_nothing_at_first(isa, rng):
+    """The last gamma alone is 0, as it is after every reset; then only it has a gradient in the block."""
+    model = zero_gamma_model()
+    assert "Residual(zero_gamma=True)" in repr(model)
+    x = rng.standard_normal((9, 6), np.float32)
+    dy = rng.standard_normal((9, 6), np.float32)
+    for seed in (None, 0, 5):
+        if seed is not None:
+            model.reset_parameters(seed)
+        residual = model[0]
+        last, first = residual.block[4], residual.block[1]
+        assert not last.gamma.data.any()
+        assert (first.gamma.data == 1).all()
+        assert_bits(residual(x), x)
+        assert_bits(residual.backward(dy), dy)
+        assert last.gamma.grad.any()
+        assert not residual.block[0].weight.grad.any()
+    model.reset_parameters(0, init={"0.block.4.gamma": lambda shape, **_: np.full(shape, 2, np.float32)})
+    assert (last.gamma.data == 2).all()
+
+
+def test_a_zero_gamma_block_learns(restore_runtime):
+    X, Y = labelled_rows()
+    model = zero_gamma_model()
+    trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.3))
+    history = trainer.fit(X, Y, batch_size=10, epochs=20, progress=False)
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert model[0].block[4].gamma.data.all()
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_keep_zero_gamma(duplicate):
+    model = duplicate(zero_gamma_model())
+    model[0].block[4].gamma.data = np.ones(6)
+    model.reset_parameters(1)
+    assert not model[0].block[4].gamma.data.any()
+
+
+def test_zero_gamma_finds_the_last_batch_norm_of_any_block():
+    lone = nn.Residual(nn.BatchNorm1d(4), zero_gamma=True)
+    assert not lone.block.gamma.data.any()
+    inner = nn.Residual(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    outer = nn.Residual(nn.Sequential(nn.BatchNorm1d(4), inner), nn.BatchNorm1d(4), zero_gamma=True)
+    assert not inner.block[1].gamma.data.any()
+    assert outer.block[0].gamma.data.all()
+    assert outer.shortcut.gamma.data.all()
+
+
 def test_residual_in_evaluation_and_repr():
     layer = nn.Residual(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.Linear(4, 4, bias=False))
     layer.eval()

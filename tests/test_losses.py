@@ -77,6 +77,29 @@ def test_large_logits_stay_finite(loss):
     np.testing.assert_array_equal(gradient, [[0, 0], [-0.5, 0.5]])
 
 
+def test_cross_entropies_at_ten_thousand(isa):
+    """The closed forms, exactly: exp(-1e4) is 0 in float64 too, so nothing but sums of logits remains."""
+    big = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32)
+    value, gradient = losses.CrossEntropyLoss()(big, np.array([1, 1]))
+    assert value == (2e4 + 0) / 2
+    assert gradient.tolist() == [[0.5, -0.5], [0, 0]]
+    value, gradient = losses.CrossEntropyLoss()(big, np.array([[0.25, 0.75], [0.25, 0.75]]))
+    assert value == (0.75 * 2e4 + 0.25 * 2e4) / 2
+    assert gradient.tolist() == [[0.375, -0.375], [-0.125, 0.125]]
+    value, _ = losses.CrossEntropyLoss(label_smoothing=0.5)(big, np.array([1, 1]))
+    assert value == (0.75 * 2e4 + 0.25 * 2e4) / 2
+
+    column = np.array([[1e4], [-1e4]], np.float32)
+    for target, want, slopes in (
+        ((0, 1), 1e4, [[0.5], [-0.5]]),
+        ((1, 0), 0, [[0], [0]]),
+        ((0.25, 0.25), (0.75e4 + 0.25e4) / 2, [[0.375], [-0.125]]),
+    ):
+        value, gradient = losses.BCEWithLogitsLoss()(column, np.array(target))
+        assert value == want
+        assert gradient.tolist() == slopes
+
+
 def test_probabilities_classes_and_accuracy(rng, loss):
     logits = 50 * rng.standard_normal((20, 4), np.float32)
     probabilities = loss.probabilities(logits)

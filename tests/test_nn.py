@@ -8,8 +8,26 @@ from fastnn import nn, ops
 from small import assert_state, network
 
 
-class UnfusedReLU(nn.ReLU):
+def unfused(activation):
     """A subclass is never fused: it may do anything."""
+    return type(f"Unfused{activation.__name__}", (activation,), {})
+
+
+# Fused in training and in evaluation, or in evaluation alone: backward needs the result before.
+FUSED = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+}
+FUSED_IN_EVALUATION = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+}
 
 
 # ---- forward and backward
@@ -177,19 +195,58 @@ def test_backward_needs_a_training_forward(make):
 # ---- fusion
 
 
-def test_fused_activations_are_bit_equal_to_single_layers(isa, rng, monkeypatch):
+def test_every_kind_is_fused():
+    assert set(FUSED) | set(FUSED_IN_EVALUATION) == set(ref.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("kind", ref.ACTIVATIONS)
+def test_fused_activations_are_bit_equal_to_single_layers(isa, kind, rng, monkeypatch):
     x = rng.standard_normal((50, 5), np.float32)
     dy = rng.standard_normal((50, 3), np.float32)
-    single, fused = network(activation=UnfusedReLU), network()
+    make = {**FUSED, **FUSED_IN_EVALUATION}[kind]
+
+    def single_layer():
+        layer = make()
+        layer.__class__ = unfused(type(layer))
+        return layer
+
+    single, fused = network(activation=single_layer), network(activation=make)
     y = single(x)
-    monkeypatch.setattr(ops, "activation", lambda *a, **k: pytest.fail("the ReLU was not fused"))
+    if kind in FUSED:
+        monkeypatch.setattr(ops, "activation", lambda *a, **k: pytest.fail("the activation was not fused"))
     assert_bits(fused(x), y)
     assert_bits(fused.backward(dy), single.backward(dy))
     for a, b in zip(fused.parameters(), single.parameters(), strict=True):
         assert_bits(a.grad, b.grad, a.name)
+    fused.backward(dy, accumulate=True)
+    single.backward(dy, accumulate=True)
+    for a, b in zip(fused.parameters(), single.parameters(), strict=True):
+        assert_bits(a.grad, b.grad, a.name)
     assert_state(fused, single.state_dict())
     monkeypatch.undo()
-    assert_bits(fused.eval()(x), single.eval()(x))
+    y = single.eval()(x)
+    monkeypatch.setattr(ops, "activation", lambda *a, **k: pytest.fail("the activation was not fused"))
+    assert_bits(fused.eval()(x), y)
+
+
+@pytest.mark.parametrize(
+    ("make", "alone"),
+    [
+        (lambda: nn.LeakyReLU(0.2), True),
+        (lambda: nn.ELU(0.5), True),
+        (lambda: nn.LeakyReLU(0.01), False),
+        (lambda: nn.ELU(1.0), False),
+    ],
+)
+def test_an_alpha_of_its_own_is_not_fused(make, alone, rng, monkeypatch):
+    """Kernels know the default only."""
+    x, calls = rng.standard_normal((8, 5), np.float32), []
+    model = nn.Sequential(nn.Linear(5, 4), make(), nn.Linear(4, 2), seed=0)
+    want = model[2](make()(model[0](x)))
+    activation = ops.activation
+    monkeypatch.setattr(ops, "activation", lambda *a, **k: calls.append(a) or activation(*a, **k))
+    assert_bits(model(x), want)
+    assert bool(calls) == alone
 
 
 def test_a_subclass_is_never_fused(rng):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from bad_input import good
 from fastnn import ops
+from native import NATIVE
 from producers import Wrapper
 from test_team import tasks, work
 
@@ -241,7 +242,7 @@ def threads_case():
 
 def pairs():
     """Each function in each form that changes anything for it."""
-    for function in ops.__all__:
+    for function in NATIVE:
         yield function, "given"
         yield function, "DLPack"
         if "out" in good(function):
@@ -259,7 +260,7 @@ def test_every_allocation(library, function, form):
         assert errors > 0, "nothing that failed was missed: the test looks at the wrong allocations"
 
 
-@pytest.mark.parametrize("function", ops.__all__)
+@pytest.mark.parametrize("function", NATIVE)
 def test_first_call(library, function):
     isolated(library, "first_call_case", function)
 

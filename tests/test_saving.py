@@ -13,7 +13,7 @@ from small import assert_state, network
 
 # For each layer of fastnn.nn objects whose every argument has another value than its default.
 LAYERS = {
-    "BatchNorm1d": [nn.BatchNorm1d(5, eps=1e-3, momentum=0.5)],
+    "BatchNorm1d": [nn.BatchNorm1d(5, eps=1e-3, momentum=0.5, running_var="biased", debias=True)],
     "Dropout": [nn.Dropout(0.25, rng=3), nn.Dropout(keep=0.25)],
     "ELU": [nn.ELU(0.5)],
     "GELU": [nn.GELU("tanh")],
@@ -24,10 +24,15 @@ LAYERS = {
             5, 5, weight_init=init.KaimingNormal("fan_out", "leaky_relu", 0.1), bias_init=init.Normal()
         ),
     ],
-    "Residual": [nn.Residual(nn.Linear(5, 5)), nn.Residual(nn.Linear(5, 3), nn.Linear(5, 3))],
+    "Residual": [
+        nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5)), zero_gamma=True),
+        nn.Residual(nn.Linear(5, 3), nn.Linear(5, 3)),
+    ],
     "Sequential": [nn.Sequential(nn.Linear(5, 3), nn.Sequential(nn.Tanh(), nn.Linear(3, 2)), seed=1)],
 }
-NAMES = [name for name in nn.__all__ if name not in ("Module", "Parameter")]
+NAMES = [
+    name for name in nn.__all__ if isinstance(getattr(nn, name), type) and name not in ("Module", "Parameter")
+]
 
 
 def objects_of(name):

@@ -1,4 +1,4 @@
-"""What a fit needs beside its loop: checked rows and metrics, evaluation mode, Ctrl-C between steps."""
+"""What a fit needs beside its loop: checked rows and metrics, Ctrl-C between steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fastnn._arrays import Array, FloatArray, as_array, as_float32
-from fastnn.nn import Module
 
 Metric = Callable[[FloatArray, Array], float]
 
@@ -53,18 +52,6 @@ def as_rows(where: str, name: str, array: Array) -> Array:
     if rows.ndim == 0:
         raise ValueError(f"{where}: {name} must have rows, got a single value")
     return rows
-
-
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode inside, and every module's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

@@ -7,6 +7,7 @@ arrays and nothing else: another dtype raises a `TypeError` that names the cure,
 given memory (`out=`, and everything an update changes) must be writable and must not overlap an input. Names
 that end in `_` change their arguments in place, and take one array or a list of arrays per argument (a list
 is one native call). Results have the same bits for every number of threads and every instruction set.
+`batch_norm_steps` alone is plain NumPy, for teaching and checking.
 
 >>> import numpy as np
 >>> from fastnn import ops
@@ -22,6 +23,7 @@ is one native call). Results have the same bits for every number of threads and 
 
 from __future__ import annotations
 
+from fastnn._batch_norm_steps import batch_norm_steps
 from fastnn._core import (
     activation,
     activation_backward,
@@ -49,6 +51,7 @@ __all__ = [
     "adam_",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_steps",
     "dropout",
     "gemm",
     "huber",

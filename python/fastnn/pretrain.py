@@ -8,11 +8,12 @@ from typing import Literal, cast
 import numpy as np
 
 from fastnn._arrays import Array, FloatArray, as_float32, check_int, check_number
-from fastnn._fitting import as_rows, evaluating
+from fastnn._fitting import as_rows
 from fastnn.history import History
 from fastnn.losses import MSELoss
 from fastnn.nn import BatchNorm1d, Dropout, Identity, Linear, Module, Sequential
 from fastnn.nn.activations import Activation
+from fastnn.nn.module import evaluating
 from fastnn.optim import Adam
 from fastnn.trainer import Trainer
 

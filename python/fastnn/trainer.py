@@ -13,11 +13,12 @@ import numpy as np
 from fastnn import _trainer_state, data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, evaluating, whole_steps
+from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, whole_steps
 from fastnn._scores import Scores
 from fastnn.callbacks import Callback, Checkpoint
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
+from fastnn.nn.module import evaluating
 from fastnn.optim import Optimizer
 from fastnn.schedulers import Schedule
 

@@ -32,6 +32,7 @@ from fastnn.nn.dropout import Dropout
 from fastnn.nn.flatten import Flatten
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
+from fastnn.nn.recalibrate import recalibrate_bn
 from fastnn.nn.residual import Residual
 from fastnn.nn.sequential import Sequential
 
@@ -54,4 +55,5 @@ __all__ = [
     "Sigmoid",
     "Softplus",
     "Tanh",
+    "recalibrate_bn",
 ]

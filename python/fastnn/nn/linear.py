@@ -81,13 +81,16 @@ class Linear(Fusable):
         self._saved = None
         bias = None if self.bias is None else self.bias.data
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y = ops.gemm(rows, self.weight.data, bias=bias, activation=activation)
+        fused = self._in_kernel(activation)
+        before = y = ops.gemm(rows, self.weight.data, bias=bias, activation=fused)
+        if fused != activation:
+            y = ops.activation(before, activation)
         if self.training:
-            self._saved = (rows, x.shape, activation, y if activation else None)
+            self._saved = (rows, x.shape, activation, before if activation else None, y if fused else None)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
-        x, shape, activation, y = self._take_saved()
+        x, shape, activation, before, y = self._take_saved()
         dy = as_float32(dy, "Linear.backward: dy")
         if dy.shape != (*shape[:-1], self.out_features):
             raise ValueError(
@@ -96,7 +99,7 @@ class Linear(Fusable):
         if dy.ndim != 2:
             dy = dy.reshape(-1, self.out_features)
         if activation:
-            dy = ops.activation_backward(dy, y, activation, y=y)
+            dy = ops.activation_backward(dy, before, activation, y=y)
         bias = self.bias
         dx, _, _ = ops.linear_backward(
             dy,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Module(ABC):
     """
 
     training: bool = True
-    buffers: ClassVar[Mapping[str, float]] = {}  # names of arrays saved but not trained -> first value
+    buffers: Mapping[str, float] = {}  # names of arrays saved but not trained -> first value
     counters: tuple[str, ...] = ()  # names of whole numbers that go into a file beside the arrays
     passes_on: bool = False  # whether `forward` may return x itself or a view of it, in training too
     _saved: Any = None
@@ -194,7 +195,8 @@ class Module(ABC):
 
         `layout="pytorch"` takes what `state_dict()` of a PyTorch model of the same structure returns,
         tensors or arrays: weights of Linear are (out, in) there and transposed here, square ones too, gamma
-        and beta are called weight and bias, and `num_batches_tracked` is ignored.
+        and beta are called weight and bias, and `num_batches_tracked` is ignored (a batch-norm that counts,
+        with `debias=True`, takes it).
 
         Strict: missing names, names too many, shapes and dtypes that do not fit are all listed in one
         ValueError, and then nothing has been changed. Tensors without `layout="pytorch"` raise TypeError,
@@ -223,7 +225,8 @@ class Module(ABC):
         problems = [f"missing {name!r}" for name in own if name not in state]
         values: dict[str, FloatArray] = {}
         for name, value in state.items():
-            if layout == "pytorch" and str(name).rpartition(".")[2] == "num_batches_tracked":
+            unused = name not in own and str(name).rpartition(".")[2] == "num_batches_tracked"
+            if layout == "pytorch" and unused:
                 continue
             if hasattr(value, "detach"):
                 if layout != "pytorch":
@@ -320,3 +323,24 @@ class Fusable(Module):
     @abstractmethod
     def forward_activated(self, x: Array, activation: Any) -> FloatArray:
         """`activation(forward(x))`; `backward` then expects the gradient of the activated output."""
+
+    def _in_kernel(self, activation: Any) -> Any:
+        """`activation` where the kernel applies it. In training it cannot where backward needs the result
+        before the activation: the derivative of these four is no function of the activated result.
+        """
+        return None if self.training and activation in _DERIVED_FROM_INPUT else activation
+
+
+_DERIVED_FROM_INPUT = ("gelu", "gelu_tanh", "silu", "softplus")
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Evaluation mode inside, and every module's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

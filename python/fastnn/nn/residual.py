@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fastnn._arrays import Array, FloatArray, as_float32
+from fastnn.init import Zeros
+from fastnn.nn.batchnorm import BatchNorm1d
 from fastnn.nn.module import Module
 
 
@@ -13,11 +17,15 @@ class Residual(Module):
     ----------
     block : a module, such as a `Sequential`
     shortcut : a module that gives x the block's shape where that is another one, such as a `Linear`
+    zero_gamma : True begins with gamma = 0 in the block's last batch-norm, also after `reset_parameters`.
+        Where nothing but linear layers without bias follow it, the block then adds nothing at first: training
+        begins with the shortcuts alone (Goyal et al. 2017)
 
-    He et al. 2016. Names of parameters begin with "block." and "shortcut.".
+    He et al. 2016. Names of parameters begin with "block." and "shortcut.". PyTorch has no such layer: there
+    one writes it, and zeroes gamma by hand (`zero_init_residual` of torchvision's ResNet).
 
     Raises TypeError for what is no module, ValueError when both share a layer or their results differ in
-    shape (nothing broadcasts).
+    shape (nothing broadcasts), and for `zero_gamma` with a block that has no BatchNorm1d.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -28,16 +36,32 @@ class Residual(Module):
     (2, 4)
     >>> [p.name for p in model.parameters()][:3]
     ['0.block.0.weight', '0.block.1.gamma', '0.block.1.beta']
+    >>> block = nn.Sequential(nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8))
+    >>> x = np.arange(16.0).reshape(2, 8)
+    >>> bool((nn.Residual(block, zero_gamma=True)(x) == x).all())
+    True
     """
 
-    def __init__(self, block: Module, shortcut: Module | None = None) -> None:
+    def __init__(self, block: Module, shortcut: Module | None = None, *, zero_gamma: bool = False) -> None:
         for name, module in (("block", block), ("shortcut", shortcut)):
             if not isinstance(module, Module) and not (name == "shortcut" and module is None):
                 hint = "; pass an object of it, with ()" if isinstance(module, type) else ""
                 raise TypeError(f"Residual: {name} must be a Module, got {module!r}{hint}")
+        if not isinstance(zero_gamma, (bool, np.bool_)):
+            raise TypeError(f"Residual: zero_gamma must be True or False, got {zero_gamma!r}")
         self.block = block
         self.shortcut = shortcut
+        self.zero_gamma = bool(zero_gamma)
         self._check_unshared()
+        if self.zero_gamma:
+            norms = [module for module in block.modules() if isinstance(module, BatchNorm1d)]
+            if not norms:
+                raise ValueError(
+                    "Residual: zero_gamma=True needs a BatchNorm1d in the block, which has none; add one as "
+                    "its last layer, or leave zero_gamma out"
+                )
+            norms[-1].gamma.init = Zeros()
+            norms[-1].gamma.data[...] = 0
 
     def forward(self, x: Array) -> FloatArray:
         x = as_float32(x, "Residual: x")
@@ -63,3 +87,6 @@ class Residual(Module):
         if self.shortcut is not None:
             past = self.shortcut.backward(dy, accumulate=accumulate, input_grad=input_grad)
         return None if dx is None or past is None else dx + past
+
+    def _arguments(self) -> str:
+        return "zero_gamma=True" if self.zero_gamma else ""

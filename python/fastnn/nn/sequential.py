@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from fastnn._arrays import Array, FloatArray
-from fastnn.nn.activations import Activation, ReLU
+from fastnn.nn.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from fastnn.nn.batchnorm import BatchNorm1d
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Fusable, Module
@@ -21,8 +32,10 @@ class Sequential(Module):
     seed : integer that draws all weights, in layer order, from one NumPy generator; None keeps what the
         layers hold
 
-    `model[i]`, `len(model)` and iteration give the layers. A ReLU behind a Linear or BatchNorm1d is computed
-    by that layer's kernel while it stores its result; results and gradients are the same bit for bit.
+    `model[i]`, `len(model)` and iteration give the layers. An activation behind a Linear or BatchNorm1d is
+    computed by that layer's kernel while it stores its result (in training not GELU, SiLU and Softplus, whose
+    backward needs the result before; never one with a slope or alpha of its own); results and gradients are
+    the same bit for bit.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -62,12 +75,14 @@ class Sequential(Module):
             self.reset_parameters(seed)
 
     def _fuses(self, i: int) -> bool:
-        """Whether layer i applies the ReLU behind it; not if its result leaves: the caller may change it."""
+        """Whether layer i applies the activation behind it; not if its result leaves: the caller may change
+        it.
+        """
         return (
             0 <= i < len(self.layers) - 2
             and not all(layer.passes_on for layer in self.layers[i + 2 :])
             and type(self.layers[i]) in (Linear, BatchNorm1d)
-            and type(self.layers[i + 1]) is ReLU
+            and _fits_a_kernel(self.layers[i + 1])
         )
 
     def forward(self, x: Array) -> FloatArray:
@@ -96,3 +111,15 @@ class Sequential(Module):
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self.layers)
+
+
+_KINDS = (ReLU, LeakyReLU, Sigmoid, Tanh, GELU, SiLU, ELU, SELU, Softplus)  # GELU stands for two
+_ALPHAS = {"leaky_relu": 0.01, "elu": 1.0}  # of the kernels
+
+
+def _fits_a_kernel(layer: Module) -> bool:
+    """Whether kernels apply this activation: a subclass may do anything, and their alpha is the default."""
+    if type(layer) not in _KINDS:
+        return False
+    activation = cast(Activation, layer)
+    return activation._alpha == _ALPHAS.get(activation.kind)
