@@ -54,6 +54,7 @@ class Limits:
     isa: str
     threads: int
     fma: dict[str, dict[int, float]] = field(default_factory=dict)
+    bf16: float = 0.0  # the FMA peak of bfloat16, all threads; that of float32 where the ISA has no other
     streams: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     overhead: dict[str, float] = field(default_factory=dict)
     _footprints: dict[tuple[str, float], float] = field(default_factory=dict)
@@ -77,21 +78,24 @@ class Limits:
     def measure_for(self, case: Case) -> None:
         """Measures again what this case is held against; called before and after its timing."""
         if case.stream is None:
-            self.measure_peak()
+            self.measure_peak(case.bfloat16)
             return
         for kind in ("read", case.stream.kind):
             key = kind, case.stream.footprint
             rate = self._measure(kind, self.isa, self.threads, case.stream.footprint)
             self._footprints[key] = max(self._footprints.get(key, 0.0), rate)
 
-    def measure_peak(self) -> None:
-        """Measures the FMA peak again."""
+    def measure_peak(self, bfloat16: bool = False) -> None:
+        """Measures the FMA peak again, or that of bfloat16."""
+        if bfloat16:
+            self.bf16 = max(self.bf16, self._measure("bf16", self.isa, self.threads))
+            return
         seen = self.fma[self.isa]
         seen[self.threads] = max(seen[self.threads], self._measure("fma", self.isa, self.threads))
 
-    def arithmetic_floor(self, flops: float) -> float:
-        """Seconds that `flops` take at the FMA peak."""
-        return flops / self.fma[self.isa][self.threads]
+    def arithmetic_floor(self, flops: float, bfloat16: bool = False) -> float:
+        """Seconds that `flops` take at the FMA peak, or at that of bfloat16."""
+        return flops / (self.bf16 if bfloat16 else self.fma[self.isa][self.threads])
 
     def floor(self, case: Case) -> float:
         """Seconds below which no implementation can be.
@@ -101,7 +105,7 @@ class Limits:
         else.
         """
         if case.stream is None:
-            return self.arithmetic_floor(case.flops)
+            return self.arithmetic_floor(case.flops, case.bfloat16)
         traffic = case.stream
         read = traffic.read / self._footprints["read", traffic.footprint]
         return max(

@@ -19,6 +19,7 @@ from typing import Any
 
 import cases
 import compare
+import conditions
 import limits
 import main_job
 import peers
@@ -180,12 +181,18 @@ def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
         for row in rows:
             case = cases.BY_NAME[row["name"]]
             row.update(report.limit_figures(case, row["seconds"]["fastnn"], machine))
+        held = conditions.measure(fastnn, rows, options.rounds) if options.full else []
+    if options.full:
+        held += conditions.first_calls([worker.peer for worker in (fastnn, *present)], options.threads)
+        print("\n".join(conditions.lines(held)), flush=True)
     mode = "full" if options.full else "quick"
     used = {"mode": mode, "isa": machine.isa, "threads": options.threads}
     other_work = others_work.share()
     if other_work > readme_block.BUSY:
         print(f"\nOther work took {other_work:.0%} of this machine: do not trust the ratios, run again")
     found = report.document(used, everyone, machine.as_json(), rows, job, other_work)
+    if options.full:
+        found["conditions"] = held
     report.save(found, options.json)
     wrote = [options.json, *(draw(found, options.json) if plot.available() else [])]
     print(f"\nwrote {', '.join(map(str, wrote))} ({time.perf_counter() - begin:.0f} s in all)")
@@ -206,6 +213,8 @@ def _time_cases(
         timing = take_turns(case, workers, budget(options, case.group))
         machine.measure_for(case)
         row = report.case_row(case, timing, machine)
+        if options.full and options.threads > 1:
+            row["one_thread"] = conditions.gain(workers[0], options.threads, options.rounds)
         if not rows or rows[-1]["group"] != case.group:
             names = [worker.peer.name for worker in workers[1:] if _takes_part(worker, case.group)]
             print("\n".join(report.heading(cases.GROUPS[case.group], names, peers.TITLES)))

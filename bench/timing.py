@@ -46,6 +46,21 @@ def ratio(peer: Sequence[float], own: Sequence[float]) -> Ratio:
     return Ratio(float(median), float(low), float(high), len(own))
 
 
+def thread_turns(worker: Worker, threads: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of the case that fastnn's worker has prepared, on all threads and on one, in turns.
+
+    Both in one process: two processes differ by up to a tenth even where both use one thread.
+    """
+    found: dict[int, list[float]] = {threads: [], 1: []}
+    for _ in range(rounds):
+        for n, seconds in found.items():
+            worker.ask("set_threads", threads=n)
+            worker.wait_until_quiet()
+            seconds.append(worker.ask("turn")["seconds"])
+    worker.ask("set_threads", threads=threads)
+    return found[threads], found[1]
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds a call of one case, by library and round, and the errors against the float64 expectation;

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -49,6 +50,7 @@ class Server:
         """The reply to one request."""
         do = request.pop("do")
         commands = {**getattr(self.peer, "COMMANDS", {}), "prepare": self.prepare, "turn": self.turn}
+        commands["first_call"] = self.first_call
         reply: dict[str, Any] = commands[do](**request)
         return reply
 
@@ -81,6 +83,16 @@ class Server:
             self.call.call()
         return {"seconds": self._time() / (self.calls * self.call.steps)}
 
+    def first_call(self, case: str) -> dict[str, Any]:
+        """Seconds of one call of a case in this process, arrays in the library's form included, and the
+        process's peak resident memory in bytes after it."""
+        declared = cases.BY_NAME[case]
+        inputs = declared.inputs()
+        begin = time.perf_counter()
+        getattr(self.peer, declared.op)(inputs, declared.sizes, TIMING_RATE).call()
+        seconds = time.perf_counter() - begin
+        return {"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}
+
     def _time(self) -> float:
         assert self.call is not None
         call = self.call.call
@@ -104,14 +116,16 @@ def serve(module: str, threads: int) -> None:
 
     # Not every library can be told a number of threads; all of them look at the cores they may run on.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    begin = time.perf_counter()
     try:
         peer = importlib.import_module(f"peers.{module}")
     except ImportError as error:
         say({"absent": str(error)})
         return
+    imported = time.perf_counter()
     server = Server(peer)
     ops = sorted({case.op for case in cases.ALL if hasattr(peer, case.op)})
-    say({**peer.describe(threads), "ops": ops})
+    say({**peer.describe(threads), "ops": ops, "import_seconds": imported - begin})
     for line in sys.stdin:
         try:
             say(server.answer(json.loads(line)))

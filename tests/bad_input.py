@@ -164,6 +164,7 @@ WRONG_KIND = {
     "a memoryview": (memoryview, ".*memoryview"),
     "float64": (lambda x: x.astype("f8"), ".*float64"),
     "float16": (lambda x: x.astype("f2"), ".*float16"),
+    "uint16": (lambda x: x.astype("u2"), ".*uint16"),
     "int64": (lambda x: x.astype("i8"), ".*int64"),
     "bool": (lambda x: x > 1, ".*bool"),
     "complex": (lambda x: x.astype("c8"), ".*complex64"),

@@ -8,6 +8,7 @@ import numpy as np
 import reference as ref
 
 EPS = float(np.finfo(np.float32).eps)
+BF16_ROUNDING = 2.0**-8  # of the number: bfloat16 has 8 bits
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -34,11 +35,11 @@ def assert_within(got, want, bound, what=""):
 
 
 def assert_bits(got, want, what=""):
-    """Fail unless two float32 arrays are equal bit for bit (the sign of zero included)."""
+    """Fail unless two arrays of one dtype are equal bit for bit (the sign of zero included)."""
     got, want = np.ascontiguousarray(got), np.ascontiguousarray(want)
-    assert got.dtype == want.dtype == np.float32, f"{what}: dtypes {got.dtype} and {want.dtype}"
+    assert got.dtype == want.dtype, f"{what}: dtypes {got.dtype} and {want.dtype}"
     assert got.shape == want.shape, f"{what}: shapes {got.shape} and {want.shape}"
-    differ = got.view(np.int32) != want.view(np.int32)
+    differ = got.view(f"i{got.itemsize}") != want.view(f"i{want.itemsize}")
     if differ.any():
         at = tuple(map(int, np.argwhere(differ)[0]))
         raise AssertionError(
@@ -69,6 +70,13 @@ def gemm_bound(a, b, *, random, **epilogue):
         and epilogue.get("bias") is None
     )
     return bound if plain else bound + 2.0 * EPS * ref.gemm(a, b, absolute=True, **epilogue)
+
+
+def gemm_bf16_bound(a, b, want, *, rounded, random, **arguments):
+    """That of gemm on the same values; a result in bfloat16 is rounded once more, by 2**-8 of itself."""
+    epilogue = {key: value for key, value in arguments.items() if key != "activation"}
+    bound = gemm_bound(a, b, random=random, **epilogue)
+    return bound + rounded * BF16_ROUNDING * (np.abs(want) + bound)
 
 
 def sum_factor(terms, *, random):

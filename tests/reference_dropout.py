@@ -19,12 +19,12 @@ def dropout_bits(counter, middle):
     return x * np.uint32(0x846CA68B)
 
 
-def dropout_mask(shape, p, seed, step):
+def dropout_mask(shape, p, seed, step, *, first_block=0):
     """True for the elements that are kept: blocks of 16384 in C order, each with a key of its own."""
     n, block = int(np.prod(shape)), 16384
     bits = []
     for b in range(-(-n // block)):
-        key = mix64(mix64(mix64(int(seed)) ^ int(step)) ^ b)
+        key = mix64(mix64(mix64(int(seed)) ^ int(step)) ^ (first_block + b))
         place = np.arange(min(block, n - b * block), dtype=np.uint32)
         counter = np.array([key % 2**32], np.uint32) + place * np.uint32(0x9E3779B9)
         bits.append(dropout_bits(counter, np.array([key >> 32], np.uint32)))

@@ -27,6 +27,7 @@ long scarce_disarm(void) {
     left = left_anywhere = 0;
     return atomic_exchange(&failed, 0);
 }
+long scarce_left_anywhere(void) { return left_anywhere; }
 void scarce_threads(int n) { threads_left = n; }
 
 static void* none(void) { return errno = ENOMEM, NULL; }

@@ -10,6 +10,12 @@ import pytest
 import reference as ref
 from bounds import assert_bits
 from fastnn import ops
+from native import NATIVE
+
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
 
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="reads MXCSR, a register of x86-64")
 
@@ -47,6 +53,11 @@ def refused(x, y):
         ops.gemm(x, y)
 
 
+def bfloat16_calls(x, y):
+    x, y = x.astype(ml_dtypes.bfloat16), y.astype(ml_dtypes.bfloat16)
+    return {"gemm bfloat16": lambda: ops.gemm(x, y, trans_b=True, activation="silu")}
+
+
 def calls():
     """name -> a call of every function of ops, with work enough for several threads."""
     rng = np.random.default_rng(2)
@@ -58,6 +69,7 @@ def calls():
     return {
         "gemm": lambda: ops.gemm(x, y, trans_b=True),
         "gemm small": lambda: ops.gemm(x[:2, :2], y[:2, :2]),
+        **({} if ml_dtypes is None else bfloat16_calls(x, y)),
         "linear_backward": lambda: ops.linear_backward(x, y, x[:200].T @ x[:200]),
         "activation": lambda: [ops.activation(x, kind) for kind in ref.ACTIVATIONS],
         "activation_backward": lambda: [ops.activation_backward(x, y, kind) for kind in ref.ACTIVATIONS],
@@ -80,6 +92,10 @@ def calls():
         "adam_": lambda: ops.adam_(*state, step=1),
         "refused": lambda: refused(x, y),
     }
+
+
+def test_every_function_is_called():
+    assert {name.split()[0] for name in calls()} == {*NATIVE, "refused"}
 
 
 @pytest.mark.parametrize("name", calls())

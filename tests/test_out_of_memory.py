@@ -48,6 +48,7 @@ def scarce():
     found = ctypes.CDLL(os.environ[LIBRARY])
     found.scarce_arm.argtypes = (ctypes.c_long,)
     found.scarce_arm_anywhere.argtypes = (ctypes.c_long, ctypes.c_size_t)
+    found.scarce_left_anywhere.restype = ctypes.c_long
     found.scarce_disarm.restype = ctypes.c_long
     return found
 
@@ -194,6 +195,29 @@ def first_call_case(function):
     assert errors > 0, "no allocation of a first call could fail: the test looks at the wrong ones"
 
 
+def later_calls_case(function):
+    """A call after the first takes no memory but that of new results, and the workspace stays as it is."""
+    fastnn.set_num_threads(1)  # workers take their scratch memory when the system starts them
+    workspace, most = [], 10**9
+    for call in range(3):
+        arguments = large(function)
+        given = arguments.get("out", ())
+        given = given if isinstance(given, tuple) else (given,)
+        scarce().scarce_arm_anywhere(most, 1024)
+        result = getattr(ops, function)(**arguments)
+        blocks = most - scarce().scarce_left_anywhere()
+        scarce().scarce_disarm()
+        results = result if isinstance(result, tuple) else (result,)
+        new = [
+            r
+            for r in results
+            if isinstance(r, np.ndarray) and r.nbytes >= 1024 and not any(r is g for g in given)
+        ]
+        assert call == 0 or blocks == len(new), f"{blocks} blocks for {len(new)} new results"
+        workspace.append(fastnn.info()["workspace_bytes"])
+    assert 0 < workspace[0] == workspace[1] == workspace[2]
+
+
 def team_case():
     """Allocations of all threads while a team starts: the bits of one thread, or a MemoryError."""
     rng = np.random.default_rng(0)
@@ -263,6 +287,11 @@ def test_every_allocation(library, function, form):
 @pytest.mark.parametrize("function", NATIVE)
 def test_first_call(library, function):
     isolated(library, "first_call_case", function)
+
+
+@pytest.mark.parametrize("function", NATIVE)
+def test_later_calls_allocate_nothing_but_results(library, function):
+    isolated(library, "later_calls_case", function)
 
 
 def test_a_team_that_starts(library):

@@ -48,6 +48,7 @@ def test_info_says_what_was_built_and_what_runs(restore_runtime):
     assert info["threads"] == 2
     assert info["cpus"] == len(os.sched_getaffinity(0))
     assert info["numpy"] == np.__version__
+    assert info["workspace_bytes"] >= 0
     assert info["version"] == fastnn.__version__
 
 

@@ -46,6 +46,7 @@ class Case:
     flops      arithmetic of a call: every operation of the formula counts as one, exp and sqrt too
     sizes      anything else a peer's setup wants to know
     stream     memory traffic a call; None where arithmetic is the limit
+    bfloat16   the multiply-adds are of bfloat16, for which an instruction set may have a peak of its own
     bytes      what must be read and written at least where `stream` does not say it
     """
 
@@ -59,6 +60,7 @@ class Case:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     stream: Stream | None = None
     bytes: float = 0.0
+    bfloat16: bool = False
     check_steps: int = 1
     full_only: bool = False
 

@@ -1,4 +1,4 @@
-"""GEMM: squares, layers with their epilogue, dW and dX, few outputs, few rows, and the call itself."""
+"""GEMM: squares, layers with epilogue, dW and dX, few outputs, few rows, bfloat16, and the call itself."""
 
 from __future__ import annotations
 
@@ -47,6 +47,30 @@ def gemm_case(
     )
 
 
+def bfloat16_case(m: int, k: int, n: int) -> Case:
+    """`a @ b` in bfloat16; the arrays are float32 until each library converts them."""
+
+    def arrays(rng: np.random.Generator) -> Arrays:
+        inputs = {"a": random_array(rng, m, k), "b": random_array(rng, k, n)}
+        for x in inputs.values():
+            x.view(np.uint32)[...] &= 0xFFFF0000  # what bfloat16 holds
+        return inputs
+
+    return Case(
+        name=f"GEMM bf16 {m}x{k}x{n}",
+        group="gemm",
+        op="gemm_bf16",
+        arrays=arrays,
+        expected=lambda x: {"c": x["a"] @ x["b"]},
+        tolerance=2.0**-8 + max(k, 16) * 2.0**-23,
+        sizes={"m": m, "n": n},
+        flops=2.0 * m * k * n,
+        bytes=2.0 * (m * k + k * n + m * n),
+        bfloat16=True,
+        full_only=True,
+    )
+
+
 CASES = [
     gemm_case(64, 64, 64),
     gemm_case(128, 128, 128),
@@ -75,4 +99,7 @@ CASES = [
     gemm_case(4096, 256, 15),
     gemm_case(1, 784, 128),
     gemm_case(8, 1024, 1024),
+    bfloat16_case(64, 64, 64),
+    bfloat16_case(128, 128, 128),
+    bfloat16_case(1024, 1024, 1024),
 ]

@@ -82,15 +82,15 @@ def epoch() -> dict[str, Any]:
 
 
 def limit(kind: str, isa: str, threads: int, footprint: float = 0) -> dict[str, Any]:
-    """FLOP/s ("fma") or bytes/s ("read", "copy", "update" over `footprint` bytes in all) of one
+    """FLOP/s ("fma", "bf16") or bytes/s ("read", "copy", "update" over `footprint` bytes in all) of one
     configuration.
     """
     before = fastnn.get_isa(), fastnn.get_num_threads()
     fastnn.set_isa(isa)
     fastnn.set_num_threads(threads)
     try:
-        if kind == "fma":
-            return {"rate": _core.limit_fma()}
+        if kind in ("fma", "bf16"):
+            return {"rate": _core.limit_fma(bfloat16=kind == "bf16")}
         return {"rate": _core.limit_stream(kind, max(64, int(footprint / 4 / threads)))}
     finally:
         fastnn.set_isa(before[0])

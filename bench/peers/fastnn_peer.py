@@ -13,11 +13,11 @@ from cases.case import Array, Arrays
 from cases.losses import P, dropout_results
 from cases.networks import weights_of
 from cases.updates import DECAY
-from peers import fastnn_job
+from peers import fastnn_conditions, fastnn_job
 from peers.fastnn_network import network, weights
 from peers.peer import Prepared
 
-COMMANDS = fastnn_job.COMMANDS
+COMMANDS = {**fastnn_job.COMMANDS, **fastnn_conditions.COMMANDS}
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -36,6 +36,14 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
         trans_a, trans_b = sizes["trans_a"], sizes["trans_b"]
         return Prepared(lambda: call(a, b, out=c, trans_a=trans_a, trans_b=trans_b), lambda: {"c": c})
     return Prepared(lambda: call(a, b, out=c), lambda: {"c": c})
+
+
+def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    from ml_dtypes import bfloat16  # of the extra bench
+
+    a, b = v["a"].astype(bfloat16), v["b"].astype(bfloat16)
+    c, call = np.empty((sizes["m"], sizes["n"]), bfloat16), ops.gemm
+    return Prepared(lambda: call(a, b, out=c), lambda: {"c": c.astype(np.float32)})
 
 
 def batch_norm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:

@@ -49,6 +49,12 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: torch.addmm(bias, a, b, out=c).relu_(), lambda: shown({"c": c}))
 
 
+def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    a, b = (t.bfloat16() for t in own(v).values())
+    c = torch.empty((sizes["m"], sizes["n"]), dtype=torch.bfloat16)
+    return Prepared(lambda: torch.mm(a, b, out=c), lambda: shown({"c": c.float()}))
+
+
 # kind -> (function of x and out, function of dy, x, y and out)
 ACTIVATIONS: dict[str, tuple[Any, Any]] = {
     "relu": (

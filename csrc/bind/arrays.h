@@ -1,4 +1,5 @@
-// The one argument checker: every array that reaches a kernel passes through here.
+// The one argument checker: every array that reaches a kernel passes through here. Arrays are float32;
+// bfloat16 (the dtype of ml_dtypes) only where a function asks for Dtypes::bfloat16_too.
 //
 // Inputs may have any layout: what a kernel cannot read where it lies is copied once for the call. Outputs
 // are written where they lie or refused, never copied. The usual case (a plain ndarray, float32, native) is
@@ -10,6 +11,7 @@
 
 #include <cstdint>
 
+#include "bind/dtypes.h"
 #include "bind/fastcall.h"
 #include "core/types.h"
 
@@ -55,9 +57,12 @@ struct Region : Value {
     std::uintptr_t hi = 0;
 };
 
-// An input as kernels see it: a vector is one row, leading axes are collapsed to rows, strides count floats.
+// An input as kernels see it: a vector is one row, leading axes are collapsed to rows, strides count
+// elements.
 struct Input {
-    const float* data = nullptr;
+    const float* data = nullptr;  // of float32
+    const BFloat16* data16 = nullptr;
+    Dtype dtype = Dtype::float32;
     Index rows = 0, cols = 0;
     Index row = 0, col = 1;
     Region region{};
@@ -65,7 +70,9 @@ struct Input {
 };
 
 struct Output {
-    float* data = nullptr;
+    float* data = nullptr;  // of float32
+    BFloat16* data16 = nullptr;
+    Dtype dtype = Dtype::float32;
     Index rows = 0, cols = 0;
     Index row = 0;
     Region region{};
@@ -79,14 +86,15 @@ enum class Layout { strided, rows };
 
 void load_numpy();  // once, at import
 
-Input read_matrix(Call& call, const Value& value, Layout layout);  // 2-D
-Input read_rows(Call& call, const Value& value);                   // (..., cols), rows of contiguous columns
-Input read_vector(Call& call, const Value& value, Index n);        // (n,), contiguous
-Input read_flat(Call& call, const Value& value);                   // any dimensions, one contiguous row
+Input read_matrix(Call& call, const Value& value, Layout layout, Dtypes dtypes = Dtypes::float32);  // 2-D
+Input read_rows(Call& call, const Value& value);             // (..., cols), rows of contiguous columns
+Input read_vector(Call& call, const Value& value, Index n);  // (n,), contiguous
+Input read_flat(Call& call, const Value& value);             // any dimensions, one contiguous row
 void require_shape(const Call& call, const Value& value, const Shape& got, const Shape& expected);
 
-// A given array must have `shape`; None makes a new one.
-Output write_rows(Call& call, const Value& value, const Shape& shape);
+// A given array must have `shape`; None makes a new one, of dtype `fresh`.
+Output write_rows(Call& call, const Value& value, const Shape& shape, Dtypes dtypes = Dtypes::float32,
+                  Dtype fresh = Dtype::float32);
 Output write_flat(Call& call, const Value& value, const Shape& shape);
 
 // What a function of several results returns, None for those not wanted. Made before the kernels run: nothing

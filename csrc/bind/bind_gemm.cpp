@@ -20,11 +20,15 @@ whatever it holds, NaN included.
 
 Shapes: ``op(a)`` (m, k), ``op(b)`` (k, n), ``bias`` (n,), ``out`` (m, n). With ``k == 0`` the product is zero.
 ``a`` and ``b`` may have any strides; ``out`` needs contiguous columns and may share no memory with the inputs.
-``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``out_dtype`` None or ``np.float32``; ``tf32`` exists on CUDA only.
+``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``tf32`` exists on CUDA only.
 
-Returns ``out``, or a new float32 array. The same bits for any number of threads and any ISA.
+``a`` and ``b`` are both float32, or both bfloat16 (the dtype of the package ml_dtypes). bfloat16 is summed in
+float32, ``bias`` stays float32, and the result is bfloat16, or float32 where ``out`` is or ``out_dtype=np.float32``
+says so; a bfloat16 result is rounded once, to nearest even, after the activation (PyTorch rounds before it).
 
-Raises TypeError for anything but float32 arrays, ValueError for shapes that do not fit, overlap, an ``out`` that
+Returns ``out``, or a new array. The same bits for any number of threads; of float32 also for any ISA.
+
+Raises TypeError for arrays of other dtypes or of both, ValueError for shapes that do not fit, overlap, an ``out`` that
 cannot be written in place, ``beta != 0`` without ``out``, and ``tf32=True``.
 
 >>> import numpy as np
@@ -62,18 +66,29 @@ array([[ 3.,  5.],
        [ 6., 10.]], dtype=float32)
 )";
 
-void check_out_dtype(const Call& call, const Value& value) {
-    if (!value.given()) return;
-    PyObject* converted = nullptr;
-    const auto& api = py::detail::npy_api::get();
-    if (api.PyArray_DescrConverter_(value.object, &converted) != 1) {
-        PyErr_Clear();
-        call.type_error(value, "must be None or np.float32, got " + repr_of(value.object));
+// The matrices are of one dtype, and only bfloat16 ones may have a result of either.
+void check_same_dtype(const Call& call, const Value& a, const Value& b, Dtype of_a, Dtype of_b) {
+    if (of_a == of_b) return;
+    const std::string& lower = (of_a == Dtype::bfloat16 ? a : b).label();
+    call.type_error(b, std::string("has dtype ") + name_of(of_b) + " and '" + a.label() + "' has " +
+                           name_of(of_a) + "; pass " + lower + ".astype(np.float32), or both as bfloat16");
+}
+
+Output gemm_output(Call& call, const Value& out, const Value& out_dtype, const Shape& shape, Dtype inputs) {
+    Dtype fresh = inputs;
+    if (out_dtype.given()) {
+        fresh = read_dtype(call, out_dtype);
+        if (inputs == Dtype::float32 && fresh == Dtype::bfloat16) {
+            call.type_error(out_dtype, "is bfloat16, but 'a' and 'b' are float32; pass them as bfloat16");
+        }
     }
-    const auto dtype = py::reinterpret_steal<py::dtype>(converted);
-    if (dtype.num() != py::detail::npy_api::NPY_FLOAT_ || dtype.byteorder() != '=') {
-        call.type_error(value, "must be None or np.float32, got " + repr_of(value.object));
+    const Dtypes allowed = inputs == Dtype::float32 ? Dtypes::float32 : Dtypes::bfloat16_too;
+    Output result = write_rows(call, out, shape, allowed, fresh);
+    if (out_dtype.given() && result.dtype != fresh) {
+        call.type_error(out, std::string("has dtype ") + name_of(result.dtype) + " and out_dtype is " +
+                                 name_of(fresh) + "; leave out_dtype None");
     }
+    return result;
 }
 
 // op(x): rows and columns change places.
@@ -108,14 +123,14 @@ PyObject* gemm(Call& call) {
     const bool trans_b = flag(call, call[kTransB]);
     const auto alpha = static_cast<float>(number(call, call[kAlpha]));
     const auto beta = static_cast<float>(number(call, call[kBeta]));
-    check_out_dtype(call, call[kOutDtype]);
     if (flag(call, call[kTf32])) call.value_error(call[kTf32], "works on CUDA arrays only; leave it False");
     if (beta != 0 && !call[kOut].given()) {
         call.value_error(call[kBeta], "is not 0, which needs 'out' to read from; pass out=");
     }
 
-    Input a = read_matrix(call, call[kA], Layout::strided);
-    Input b = read_matrix(call, call[kB], Layout::strided);
+    Input a = read_matrix(call, call[kA], Layout::strided, Dtypes::bfloat16_too);
+    Input b = read_matrix(call, call[kB], Layout::strided, Dtypes::bfloat16_too);
+    check_same_dtype(call, call[kA], call[kB], a.dtype, b.dtype);
     if (trans_a) transpose(a);
     if (trans_b) transpose(b);
     if (a.cols != b.rows) {
@@ -126,7 +141,7 @@ PyObject* gemm(Call& call) {
     }
     Input bias;
     if (call[kBias].given()) bias = read_vector(call, call[kBias], b.cols);
-    Output out = write_rows(call, call[kOut], Shape{a.rows, b.cols});
+    Output out = gemm_output(call, call[kOut], call[kOutDtype], Shape{a.rows, b.cols}, a.dtype);
     check_apart_from(call, out, a, b, bias);
 
     GemmArgs args = gemm_args(a, b, out, beta);
@@ -134,8 +149,12 @@ PyObject* gemm(Call& call) {
     args.alpha = alpha;
     args.activation = activation;
     if (out.rows > 0 && out.cols > 0) {
+        const GemmBf16Args args16{.g = args, .a = a.data16, .b = b.data16, .c = out.data16};
         Tasks tasks;
-        tasks.add(kernels().gemm, args);
+        if (a.dtype == Dtype::float32)
+            tasks.add(kernels().gemm, args);
+        else
+            tasks.add(kernels().gemm_bf16, args16);
         tasks.run(gemm_ns(args.m, args.n, args.k));
     }
     return out.release();

@@ -107,10 +107,10 @@ double best_rate(LimitArgs args, double seconds, const char* function) {
     return best;
 }
 
-double limit_fma(double seconds) {
+double limit_fma(double seconds, bool bfloat16) {
     LimitArgs args{};
     args.threads = num_threads();
-    args.kind = 0;
+    args.kind = bfloat16 ? 4 : 0;
     return best_rate(args, seconds, "limit_fma");
 }
 
@@ -164,8 +164,9 @@ void bind_runtime(py::module_& m) {
     m.def("set_num_threads", change_threads, py::arg("n"), "Sets the threads that a large call may use.");
     m.def("build_info", build_info, "What was built: compiler, flags, ISAs, version.");
     m.def("workspace_bytes", workspace_bytes, "Bytes of scratch memory and workspaces held for reuse.");
-    m.def("limit_fma", limit_fma, py::arg("seconds") = 0.05,
-          "FLOP/s of fused multiply-adds in registers, active ISA and threads.");
+    m.def("limit_fma", limit_fma, py::arg("seconds") = 0.05, py::arg("bfloat16") = false,
+          "FLOP/s of fused multiply-adds in registers, active ISA and threads; of bfloat16 where the ISA has "
+          "any.");
     m.def("limit_stream", limit_stream, py::arg("kind"), py::arg("floats"), py::arg("seconds") = 0.05,
           "Bytes/s of 'read', 'copy' or 'update' over `floats` elements a thread, active ISA and threads.");
     m.def("fork_join", fork_join, py::arg("repeats"), "Seconds of one empty parallel region.");

@@ -221,11 +221,16 @@ std::string name_of(const DataType& d) {
     return d.lanes == 1 ? text : text + " in " + std::to_string(d.lanes) + " lanes";
 }
 
-int numpy_type(const Call& call, const Value& value, const DataType& d) {
+py::object numpy_descr(const Call& call, const Value& value, const DataType& d, Dtypes dtypes) {
     for (const Kind& kind : kKinds) {
-        if (kind.code == d.code && kind.bits == d.bits && d.lanes == 1) return kind.numpy;
+        if (kind.code != d.code || kind.bits != d.bits || d.lanes != 1) continue;
+        return owned(Npy::get().PyArray_DescrFromType_(kind.numpy));
     }
-    call.type_error(value, "has dtype " + name_of(d) + ", which no kernel reads; convert it to float32 " +
+    if (dtypes == Dtypes::bfloat16_too && d.code == kBfloat && d.bits == 16 && d.lanes == 1) {
+        return py::reinterpret_borrow<py::object>(bfloat16_descr(call, value));
+    }
+    call.type_error(value, "has dtype " + name_of(d) +
+                               ", which this function does not read; convert it to float32 " +
                                "(PyTorch: " + value.label() + ".float())");
 }
 
@@ -279,23 +284,21 @@ void read_geometry(const Call& call, const Value& value, const Tensor& t, Geomet
     g.data = reinterpret_cast<char*>(first);
 }
 
-PyObject* new_view(const Call& call, const Value& value, const Export& e) {
-    const int type = numpy_type(call, value, e.tensor->dtype);
+PyObject* new_view(const Call& call, const Value& value, const Export& e, Dtypes dtypes) {
+    py::object dtype = numpy_descr(call, value, e.tensor->dtype, dtypes);
     Geometry g;
     read_geometry(call, value, *e.tensor, g);
     const Npy& api = Npy::get();
-    PyObject* dtype = api.PyArray_DescrFromType_(type);
-    if (dtype == nullptr) throw py::error_already_set();
     const int flags = (e.flags & kReadOnly) != 0 ? 0 : Npy::NPY_ARRAY_WRITEABLE_;
     py::object view = owned(api.PyArray_NewFromDescr_(  // takes the reference to dtype
-        api.PyArray_Type_, dtype, e.tensor->ndim, g.dims, g.strides, g.data, flags, nullptr));
+        api.PyArray_Type_, dtype.release().ptr(), e.tensor->ndim, g.dims, g.strides, g.data, flags, nullptr));
     if (api.PyArray_SetBaseObject_(view.ptr(), e.owner.inc_ref().ptr()) != 0) throw py::error_already_set();
     return view.release().ptr();
 }
 
 }  // namespace
 
-PyObject* array_of_dlpack(Call& call, const Value& value, bool written) {
+PyObject* array_of_dlpack(Call& call, const Value& value, bool written, Dtypes dtypes) {
     Export e = fast_export(call, value);
     if (!e.owner) e = python_export(call, value);
     if (!e.owner) return nullptr;
@@ -305,7 +308,7 @@ PyObject* array_of_dlpack(Call& call, const Value& value, bool written) {
                          "is exported by DLPack as a copy, so what is written would be lost; pass an " +
                              std::string("array that shares its memory"));
     }
-    return call.keep(owned(new_view(call, value, e)));
+    return call.keep(owned(new_view(call, value, e, dtypes)));
 }
 
 }  // namespace fastnn::bind

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "bind/dtypes.h"
 #include "bind/fastcall.h"
 
 namespace fastnn::bind {
@@ -75,6 +76,6 @@ struct ExchangeApi {
 // An ndarray over the memory that `value` hands out, kept by the call with what keeps that memory alive; null
 // if `value` does not speak DLPack. `written`: the caller wants to write to it, so a copy will not do;
 // whether it may is the flag of the ndarray. An exception of the producer passes.
-PyObject* array_of_dlpack(Call& call, const Value& value, bool written);
+PyObject* array_of_dlpack(Call& call, const Value& value, bool written, Dtypes dtypes);
 
 }  // namespace fastnn::bind

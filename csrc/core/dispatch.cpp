@@ -17,7 +17,11 @@ extern const Kernels kTable;
 }
 namespace avx512bf16 {
 const char* macros();
-}
+int gemm_bf16_chunks(const GemmBf16Args&);
+void gemm_bf16(const GemmBf16Args&, int chunk, Scratch&);
+int limit_chunks(const LimitArgs&);
+void limit(const LimitArgs&, int chunk, Scratch&);
+}  // namespace avx512bf16
 
 namespace {
 
@@ -32,17 +36,21 @@ const std::vector<Isa>& isas() {
 #if defined(FASTNN_HAVE_AVX512)
 #if defined(FASTNN_EMULATED_AVX512)
         const bool f512 = true;
+        [[maybe_unused]] const bool bf16 = true;
 #else
         const bool f512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                           __builtin_cpu_supports("fma");
+        [[maybe_unused]] const bool bf16 = __builtin_cpu_supports("avx512bf16");
 #endif
 #if defined(FASTNN_HAVE_AVX512BF16)
         // The float32 kernels are those of avx512.
-        Kernels bf16 = avx512::kTable;
-        bf16.isa = "avx512bf16";
-        bf16.macros = avx512bf16::macros;
-        v.push_back({bf16, f512 && __builtin_cpu_supports("avx512bf16")});
+        Kernels table = avx512::kTable;
+        table.isa = "avx512bf16";
+        table.macros = avx512bf16::macros;
+        table.gemm_bf16 = {avx512bf16::gemm_bf16_chunks, avx512bf16::gemm_bf16};
+        table.limit = {avx512bf16::limit_chunks, avx512bf16::limit};
+        v.push_back({table, f512 && bf16});
 #endif
         v.push_back({avx512::kTable, f512});
 #endif

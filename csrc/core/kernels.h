@@ -20,7 +20,7 @@ struct LimitArgs {
     Index floats;
     Index repeats;
     int threads;
-    int kind;        // 0 fma, 1 read, 2 copy, 3 update
+    int kind;        // 0 fma, 1 read, 2 copy, 3 update, 4 products of bfloat16
     double* result;  // one value a chunk: flops or bytes done
 };
 
@@ -28,6 +28,7 @@ struct Kernels {
     const char* isa;
     const char* (*macros)();  // what the compiler predefined in this table's own objects, space-separated
     Kernel<GemmArgs> gemm;
+    Kernel<GemmBf16Args> gemm_bf16;
     Kernel<ColumnSumArgs> column_sum[2];
     Kernel<ActivationArgs> activation;
     Kernel<ActivationBackwardArgs> activation_backward;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace fastnn {
 
@@ -59,6 +60,20 @@ struct GemmArgs {
     Index k_begin, k_end;  // the terms of this task: all of them, or whole blocks of a long sum
     float alpha, beta;
     Activation activation;
+};
+
+// The upper half of a float32.
+struct BFloat16 {
+    std::uint16_t bits;
+};
+
+// The same of bfloat16 a and b, in float32 arithmetic. All but a and b is in `g`; if c is given, the result
+// is rounded once and stands there in place of g.c.
+struct GemmBf16Args {
+    GemmArgs g;
+    const BFloat16* a;
+    const BFloat16* b;
+    BFloat16* c;
 };
 
 // out[j] = (accumulate ? out[j] : 0) + sum_i x[i, j]; partials: column_partials(rows, cols) floats.
@@ -207,5 +222,28 @@ struct Scratch {
 };
 
 inline constexpr std::int64_t kScratchBytes = 640 * 1024;
+
+// Arrays may hold more than 2^31 elements: no size, stride or offset of an argument struct has 32 bits (and
+// -Wconversion lets none through in between).
+template <class Args, class... T>
+constexpr bool are_indices(T Args::*...) {
+    return sizeof(Index) == 8 && (std::is_same_v<T, Index> && ...);
+}
+static_assert(are_indices(&GemmArgs::a_row, &GemmArgs::a_col, &GemmArgs::b_row, &GemmArgs::b_col,
+                          &GemmArgs::c_row, &GemmArgs::m, &GemmArgs::n, &GemmArgs::k, &GemmArgs::k_begin,
+                          &GemmArgs::k_end));
+static_assert(are_indices(&ColumnSumArgs::x_row, &ColumnSumArgs::rows, &ColumnSumArgs::cols));
+static_assert(are_indices(&ActivationArgs::n) && are_indices(&ActivationBackwardArgs::n));
+static_assert(are_indices(&DropoutArgs::n));
+static_assert(are_indices(&BatchNormArgs::x_row, &BatchNormArgs::y_row, &BatchNormArgs::rows,
+                          &BatchNormArgs::cols));
+static_assert(are_indices(&BatchNormBackwardArgs::dy_row, &BatchNormBackwardArgs::x_row,
+                          &BatchNormBackwardArgs::y_row, &BatchNormBackwardArgs::dx_row,
+                          &BatchNormBackwardArgs::rows, &BatchNormBackwardArgs::cols));
+static_assert(are_indices(&SoftmaxArgs::logits_row, &SoftmaxArgs::probabilities_row, &SoftmaxArgs::rows,
+                          &SoftmaxArgs::cols));
+static_assert(are_indices(&PointLossArgs::rows, &PointLossArgs::cols));
+static_assert(are_indices(&UpdateTensor::n, &UpdateTensor::first_chunk));
+static_assert(are_indices(&UpdateArgs::count, &UpdateArgs::chunks));
 
 }  // namespace fastnn

@@ -4,7 +4,7 @@
 
 #include "cpu/simd.h"
 
-namespace fastnn::FASTNN_NS {
+namespace fastnn::FASTNN_FLOAT_NS {
 
 // Rows of `cols` contiguous floats.
 struct ActivationTile {
@@ -31,4 +31,4 @@ void activate(Activation kind, float alpha, const ActivationTile& t);
 // dx = dy * f'(x), for the kinds of derivative_of_result from y = f(x)
 void activate_backward(Activation kind, float alpha, const GradientTile& t);
 
-}  // namespace fastnn::FASTNN_NS
+}  // namespace fastnn::FASTNN_FLOAT_NS

@@ -11,6 +11,7 @@ namespace fastnn::FASTNN_NS {
     void name(const Args&, int chunk, Scratch&)
 
 FASTNN_ENTRY(gemm, GemmArgs);
+FASTNN_ENTRY(gemm_bf16, GemmBf16Args);
 FASTNN_ENTRY(column_sum_reduce, ColumnSumArgs);
 FASTNN_ENTRY(column_sum_combine, ColumnSumArgs);
 FASTNN_ENTRY(activation, ActivationArgs);

@@ -6,8 +6,9 @@ namespace fastnn::FASTNN_NS {
 namespace {
 
 // Independent FMA chains as inline assembly: a compiler turns a loop of intrinsics into less than the peak.
-#if (defined(FASTNN_ISA_AVX512) && defined(__AVX512F__)) || defined(FASTNN_ISA_AVX2)
-#if defined(FASTNN_ISA_AVX512)
+#if ((defined(FASTNN_ISA_AVX512) || defined(FASTNN_ISA_AVX512BF16)) && defined(__AVX512F__)) || \
+    defined(FASTNN_ISA_AVX2)
+#if !defined(FASTNN_ISA_AVX2)
 constexpr int kChains = 20;
 #define FASTNN_VECTOR_CONSTRAINT "v"
 #else
@@ -41,6 +42,22 @@ double fma_flops(Index repeats) {
     return 2.0 * kChains * static_cast<double>(repeats);
 }
 #endif
+
+// The same of products of bfloat16; those of float32 where the ISA has no others.
+double bf16_flops(Index repeats) {
+#if defined(__AVX512BF16__)
+    Reg chain[kChains];
+    unroll<kChains>([&](auto i) FASTNN_BODY { chain[i] = set1(1.0f); });
+    const Reg factor = set1(0.0f);
+    for (Index r = 0; r < repeats; ++r)
+        unroll<kChains>([&](auto i) FASTNN_BODY {
+            __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(chain[i].v) : "v"(factor.v));
+        });
+    return 4.0 * kChains * Reg::kWidth * static_cast<double>(repeats);
+#else
+    return fma_flops(repeats);
+#endif
+}
 
 double read_bytes(const float* p, Index n, Index repeats) {
     for (Index r = 0; r < repeats; ++r) {
@@ -92,6 +109,9 @@ void limit(const LimitArgs& a, int chunk, Scratch&) {
             return;
         case 2:
             a.result[chunk] = copy_bytes(p, a.floats, a.repeats);
+            return;
+        case 4:
+            a.result[chunk] = bf16_flops(a.repeats);
             return;
         default:
             a.result[chunk] = update_bytes(p, a.floats, a.repeats);

@@ -17,7 +17,11 @@
 #define FASTNN_BODY __attribute__((always_inline))
 #define FASTNN_FLAT __attribute__((flatten))
 
-#if defined(FASTNN_ISA_AVX512)
+#if defined(FASTNN_ISA_AVX512BF16)
+#define FASTNN_NS avx512bf16
+#define FASTNN_FLOAT_NS avx512  // whose float32 kernels this ISA has
+#include "cpu/simd_avx512bf16.h"
+#elif defined(FASTNN_ISA_AVX512)
 #define FASTNN_NS avx512
 #include "cpu/simd_avx512.h"
 #elif defined(FASTNN_ISA_AVX2)
@@ -26,6 +30,10 @@
 #else
 #define FASTNN_NS scalar
 #include "cpu/simd_scalar.h"
+#endif
+
+#if !defined(FASTNN_FLOAT_NS)
+#define FASTNN_FLOAT_NS FASTNN_NS
 #endif
 
 namespace fastnn::FASTNN_NS {
@@ -41,5 +49,10 @@ template <int N, class F>
 FASTNN_INLINE void unroll(F&& f) {
     unroll_over(f, std::make_integer_sequence<int, N>{});
 }
+
+#if !defined(FASTNN_ISA_AVX512BF16)
+// A step of a matrix product.
+FASTNN_INLINE Reg add_products(Reg a, Reg b, Reg c) { return fma(a, b, c); }
+#endif
 
 }  // namespace fastnn::FASTNN_NS

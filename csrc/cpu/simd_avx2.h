@@ -34,6 +34,9 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ))};
 }
+FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
+    return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q))};
+}
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_or_ps(_mm256_and_ps(sign, x.v), _mm256_andnot_ps(sign, a.v))};
@@ -82,10 +85,26 @@ FASTNN_INLINE IntReg count_from(int first) {
 }
 FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) { return {_mm256_add_epi32(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator&(IntReg a, IntReg b) { return {_mm256_and_si256(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm256_xor_si256(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator>>(IntReg a, int n) { return {_mm256_srli_epi32(a.v, n)}; }
 FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
     return {_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(floor.v, bits.v)), a.v)};
+}
+
+FASTNN_INLINE IntReg bits_of(Reg a) { return {_mm256_castps_si256(a.v)}; }
+FASTNN_INLINE Reg floats_of(IntReg a) { return {_mm256_castsi256_ps(a.v)}; }
+
+// ---- eight bfloat16
+
+FASTNN_INLINE Reg widen(const BFloat16* p) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+}
+FASTNN_INLINE void store_upper(BFloat16* p, IntReg a) {
+    const __m256i upper = _mm256_srli_epi32(a.v, 16);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
 
 }  // namespace fastnn::avx2

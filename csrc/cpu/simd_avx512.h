@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-namespace fastnn::avx512 {
+namespace fastnn::FASTNN_NS {
 
 struct Reg {
     static constexpr int kWidth = 16;
@@ -31,6 +31,9 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 }
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_NLE_UQ), a.v)};
+}
+FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
+    return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), a.v)};
 }
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
     const __m512 sign = _mm512_set1_ps(-0.0f);
@@ -86,6 +89,7 @@ FASTNN_INLINE IntReg count_from(int first) {
 }
 FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) { return {_mm512_add_epi32(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+FASTNN_INLINE IntReg operator&(IntReg a, IntReg b) { return {_mm512_and_si512(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm512_xor_si512(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator>>(IntReg a, int n) {
     return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))};
@@ -94,4 +98,18 @@ FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
     return {_mm512_mask_mov_ps(a.v, _mm512_cmpgt_epi32_mask(floor.v, bits.v), _mm512_setzero_ps())};
 }
 
-}  // namespace fastnn::avx512
+FASTNN_INLINE IntReg bits_of(Reg a) { return {_mm512_castps_si512(a.v)}; }
+FASTNN_INLINE Reg floats_of(IntReg a) { return {_mm512_castsi512_ps(a.v)}; }
+
+// ---- sixteen bfloat16
+
+FASTNN_INLINE Reg widen(const BFloat16* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+}
+FASTNN_INLINE void store_upper(BFloat16* p, IntReg a) {
+    const __m256i upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32(a.v, 16));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), upper);
+}
+
+}  // namespace fastnn::FASTNN_NS

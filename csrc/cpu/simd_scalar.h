@@ -1,6 +1,6 @@
 // Eight floats in plain C++: the reference that the vector ISAs equal bit for bit.
 // Reg: load, store (whole or the first n), arithmetic, the operations of core/formula.h, first_of, transpose.
-// IntReg, at the end: the integers of dropout.
+// IntReg: the integers of dropout and of bfloat16, which come last.
 #pragma once
 
 #include "core/formula.h"
@@ -66,6 +66,10 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return each([&](int i) { return fastnn::select_positive(x.v[i], a.v[i], b.v[i]); });
 }
+// x is NaN ? a : b
+FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
+    return each([&](int i) { return x.v[i] != x.v[i] ? a.v[i] : b.v[i]; });
+}
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
     return each([&](int i) { return fastnn::with_sign_of(x.v[i], a.v[i]); });
 }
@@ -114,6 +118,9 @@ FASTNN_INLINE IntReg operator+(IntReg a, IntReg b) {
 FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) {
     return each_int([&](int i) { return a.v[i] * b.v[i]; });
 }
+FASTNN_INLINE IntReg operator&(IntReg a, IntReg b) {
+    return each_int([&](int i) { return a.v[i] & b.v[i]; });
+}
 FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) {
     return each_int([&](int i) { return a.v[i] ^ b.v[i]; });
 }
@@ -125,6 +132,27 @@ FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
     return each([&](int i) {
         return static_cast<std::int32_t>(bits.v[i]) >= static_cast<std::int32_t>(floor.v[i]) ? a.v[i] : 0.0f;
     });
+}
+
+FASTNN_INLINE IntReg bits_of(Reg a) {
+    IntReg r;
+    __builtin_memcpy(&r, &a, sizeof(r));
+    return r;
+}
+FASTNN_INLINE Reg floats_of(IntReg a) {
+    Reg r;
+    __builtin_memcpy(&r, &a, sizeof(r));
+    return r;
+}
+
+// ---- eight bfloat16
+
+FASTNN_INLINE Reg widen(const BFloat16* p) {
+    return floats_of(each_int([=](int i) { return std::uint32_t{p[i].bits} << 16; }));
+}
+// The upper halves of a.
+FASTNN_INLINE void store_upper(BFloat16* p, IntReg a) {
+    for (int i = 0; i < 8; ++i) p[i].bits = static_cast<std::uint16_t>(a.v[i] >> 16);
 }
 
 }  // namespace fastnn::scalar

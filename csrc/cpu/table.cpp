@@ -15,6 +15,7 @@ constinit const Kernels kTable = {
     .isa = FASTNN_TEXT(FASTNN_NS),
     .macros = macros,
     .gemm = FASTNN_KERNEL(gemm),
+    .gemm_bf16 = FASTNN_KERNEL(gemm_bf16),
     .column_sum = {FASTNN_KERNEL(column_sum_reduce), FASTNN_KERNEL(column_sum_combine)},
     .activation = FASTNN_KERNEL(activation),
     .activation_backward = FASTNN_KERNEL(activation_backward),

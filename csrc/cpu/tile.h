@@ -6,7 +6,7 @@
 namespace fastnn::FASTNN_NS {
 
 // kRows[v]: rows of the register tile that is v registers wide (at most kMaxWidth).
-#if defined(FASTNN_ISA_AVX512)
+#if defined(FASTNN_ISA_AVX512) || defined(FASTNN_ISA_AVX512BF16)
 static constexpr int kMaxWidth = 4;                // 6x64: 24 accumulators, 4 of b, 1 of a
 static constexpr int kRows[] = {0, 14, 12, 8, 6};  // 14x16 keeps both FMA units busy (8 chains are the least)
 static constexpr int kMaxRows = 14;
@@ -18,6 +18,13 @@ static constexpr int kMaxRows = 12;
 static constexpr int kMaxWidth = 1;
 static constexpr int kRows[] = {0, 4};
 static constexpr int kMaxRows = 4;
+#endif
+
+// Terms of the sum that a step of the tile adds up: of bfloat16 the two that share 32 bits.
+#if defined(FASTNN_ISA_AVX512BF16)
+static constexpr int kTerms = 2;
+#else
+static constexpr int kTerms = 1;
 #endif
 
 static constexpr int kPanel = kMaxWidth * Reg::kWidth;  // columns of a packed panel of b

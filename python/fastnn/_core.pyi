@@ -1,7 +1,7 @@
 """Types of the compiled module. Only `ops` and `_runtime` import it; its own docstrings hold the formulas."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ class _DLPack(Protocol):
 
 _New: TypeAlias = npt.NDArray[np.float32]  # what comes back without `out`
 _F32: TypeAlias = _New | _DLPack
+_BF16: TypeAlias = npt.NDArray[Any] | _DLPack  # ml_dtypes, whose bfloat16 this is, need not be installed
 _Arrays: TypeAlias = _F32 | Sequence[_F32]
 _Kind: TypeAlias = Literal[
     "relu",
@@ -28,6 +29,7 @@ _Kind: TypeAlias = Literal[
     "softplus",
 ]
 
+@overload
 def gemm(
     a: _F32,
     b: _F32,
@@ -42,6 +44,21 @@ def gemm(
     out_dtype: npt.DTypeLike | None = None,
     tf32: bool = False,
 ) -> _New: ...
+@overload
+def gemm(
+    a: _BF16,
+    b: _BF16,
+    *,
+    out: _BF16 | _F32 | None = None,
+    bias: _F32 | None = None,
+    activation: _Kind | None = None,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    out_dtype: npt.DTypeLike | None = None,
+    tf32: bool = False,
+) -> npt.NDArray[Any]: ...
 def linear_backward(
     dy: _F32,
     x: _F32,
@@ -143,7 +160,7 @@ def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def build_info() -> dict[str, Any]: ...
 def workspace_bytes() -> int: ...
-def limit_fma(seconds: float = 0.05) -> float: ...
+def limit_fma(seconds: float = 0.05, bfloat16: bool = False) -> float: ...
 def limit_stream(kind: Literal["read", "copy", "update"], floats: int, seconds: float = 0.05) -> float: ...
 def empty_call() -> None: ...
 def fork_join(repeats: int) -> float: ...

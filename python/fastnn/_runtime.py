@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._core import build_info, get_isa, get_num_threads, isas, set_isa, set_num_threads
+from fastnn._core import (
+    build_info,
+    get_isa,
+    get_num_threads,
+    isas,
+    set_isa,
+    set_num_threads,
+    workspace_bytes,
+)
 
 __version__: str = build_info()["version"]
 
@@ -21,7 +29,9 @@ def info() -> dict[str, Any]:
 
     What was built: `version`, `build_id`, `compiler`, `flags`, `isas_built`, `isas_left_out`, `cuda` (why it
     is not there, in words). What runs: `isas` (supported here, best first), `isa` (the active one),
-    `threads`, `cpus` (those this process may use), `python`, `numpy`, `platform`.
+    `threads`, `cpus` (those this process may use), `workspace_bytes` (memory that kernels hold for reuse, of
+    all threads together; it grows with the largest call and is otherwise never allocated again), `python`,
+    `numpy`, `platform`.
 
     >>> import fastnn
     >>> fastnn.info()["isa"] == fastnn.get_isa()
@@ -33,6 +43,7 @@ def info() -> dict[str, Any]:
         "isa": get_isa(),
         "threads": get_num_threads(),
         "cpus": len(os.sched_getaffinity(0)),
+        "workspace_bytes": workspace_bytes(),
         "python": sys.version.split()[0],
         "numpy": np.__version__,
         "platform": platform.platform(),

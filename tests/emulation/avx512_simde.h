@@ -22,5 +22,14 @@ static inline void fastnn_mask_storeu_ps(void* p, simde__mmask16 mask, simde__m5
     for (int i = 0; i < 16; ++i)
         if ((mask >> i & 1) != 0) static_cast<float*>(p)[i] = lanes[i];
 }
+static inline simde__m256i fastnn_cvtepi32_epi16(simde__m512i a) {
+    int lanes[16];
+    short halves[16];
+    simde_mm512_storeu_si512(lanes, a);
+    for (int i = 0; i < 16; ++i) halves[i] = static_cast<short>(lanes[i]);
+    return simde_mm256_loadu_si256(reinterpret_cast<const simde__m256i*>(halves));
+}
+#undef _mm512_cvtepi32_epi16
+#define _mm512_cvtepi32_epi16(a) fastnn_cvtepi32_epi16(a)
 #undef _mm512_mask_storeu_ps
 #define _mm512_mask_storeu_ps(p, mask, a) fastnn_mask_storeu_ps(p, mask, a)

@@ -43,6 +43,7 @@ left_out=(
     --ignore=tests/test_build.py         # CMake's messages: nothing of ours runs
     --ignore=tests/test_rooms.py         # reads files
     --ignore=tests/test_tiers.py         # the tiers themselves
+    --ignore=tests/test_mutants.py       # other tests on edited copies
     --ignore=tests/test_bench.py         # reads and runs bench/, which measures time
     --ignore=tests/test_parity_torch.py  # torch brings threads and allocators of its own
     # These hold a call to half a second, or to two minutes: it is several times slower here.

@@ -1,0 +1,170 @@
+"""What fastnn costs in conditions that its table does not show: few threads, other work on the cores, awkward
+strides, denormals, a new process. Each is a figure beside the bound it is held to (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+import cases
+from peers.peer import Peer
+from timing import check, ratio, thread_turns
+from worker import Worker
+
+ROUNDS, GAIN_ROUNDS, BUSY_ROUNDS, FIRST_CALLS = 30, 15, 160, 3
+LEAST_GAIN = 0.98
+FIRST = "GEMM 128x784x256 (first layer)"
+# What is timed while other processes use every core: a product, both kinds of streams, a loss, a whole step.
+BUSY = (
+    "GEMM 512x512x512",
+    "batch-norm forward (512, 2048)",
+    "Adam 1 million",
+    "softmax cross-entropy 512x1000",
+    "step 784-256-128-10 with BN, batch 128",
+)
+Row = dict[str, Any]
+
+
+def row(name: str, values: Sequence[float], unit: str, *, most: float | None = None, **more: Any) -> Row:
+    """A figure: the median of `values` and their 10 to 90 % range; `most` (or `least`): its bound."""
+    low, middle, high = (float(q) for q in np.percentile(values, [10, 50, 90]))
+    return {"name": name, "value": middle, "low": low, "high": high, "unit": unit, "most": most, **more}
+
+
+def gain(fastnn: Worker, threads: int, rounds: int | None) -> dict[str, Any]:
+    """How many times as fast the case that fastnn's worker has prepared is on all threads as on one."""
+    own, one = thread_turns(fastnn, threads, rounds or GAIN_ROUNDS)
+    return asdict(ratio(one, own))
+
+
+def measure(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row]:
+    """All of them but the first calls; `rows` are those of the cases."""
+    n = rounds or ROUNDS
+    found = one_thread(rows)
+    if fastnn.about["info"]["threads"] > 1:
+        found += busy_cores(fastnn, rounds or BUSY_ROUNDS)
+        seconds = fastnn.ask("fork_join", rounds=10 * n)
+        found += [
+            row("an empty region, workers awake", [1e6 * s for s in seconds["hot"]], "us", most=1.0),
+            row("an empty region, workers asleep", [1e6 * s for s in seconds["parked"]], "us", most=10.0),
+        ]
+    seconds = fastnn.ask("alternating", rounds=max(1, n // 2))
+    shares = np.divide(seconds["both"], np.add(seconds["matmul"], seconds["step"]))
+    found.append(row("np.matmul 256^3 and a step in turn, over the sum of both alone", shares, "x", most=1.2))
+    for name, (power, more) in fastnn.ask("strides", rounds=n).items():
+        found.append(row(f"{name}: row stride 1024 over 1040", np.divide(power, more), "x", most=1.1))
+    for name, (denormal, normal) in fastnn.ask("denormals", rounds=10 * n).items():
+        found.append(
+            row(f"{name}: denormal moments over normal ones", np.divide(denormal, normal), "x", most=1.2)
+        )
+    return found
+
+
+def one_thread(rows: Sequence[Row]) -> list[Row]:
+    """The lowest gain of all cases by more threads: 1 is none, below 1 they are in the way.
+
+    Pairs of turns that both use one thread (small cases) differ by a few percent too, so a case is `below`
+    the bound only when the whole range of its pairs is.
+    """
+    gains = {case["name"]: case["one_thread"] for case in rows if "one_thread" in case}
+    if not gains:
+        return []
+    lowest = min(gains, key=lambda name: gains[name]["median"])
+    found = gains[lowest]
+    return [
+        {
+            "name": f"all threads over 1, lowest of {len(gains)}: {lowest}",
+            "value": found["median"],
+            "low": found["low"],
+            "high": found["high"],
+            "unit": "x",
+            "most": None,
+            "least": LEAST_GAIN,
+            "below": sorted(name for name, gain in gains.items() if gain["high"] < LEAST_GAIN),
+        }
+    ]
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """A process that computes for ever on each of the first `count` cores that this one may use."""
+    spin = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
+    cores = sorted(os.sched_getaffinity(0))[:count]
+    others = [subprocess.Popen([sys.executable, "-c", spin, str(core)]) for core in cores]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def busy_cores(fastnn: Worker, rounds: int) -> list[Row]:
+    """Time on all threads over time on one, while every core has other work too.
+
+    A turn is shorter than the system's time slices, so single pairs say nothing: sums of many are compared.
+    """
+    threads, groups = fastnn.about["info"]["threads"], min(8, rounds)
+    found = []
+    for name in BUSY:
+        case = cases.BY_NAME[name]
+        check(case, fastnn, case.expectation())
+        with busy(threads):
+            own, one = (np.array(seconds) for seconds in thread_turns(fastnn, threads, rounds))
+        parts = [a.sum() / b.sum() for a, b in zip(np.array_split(own, groups), np.array_split(one, groups))]
+        figure = row(f"{name}: all threads over 1, every core busy", parts, "x", most=1.3)
+        found.append({**figure, "value": float(own.sum() / one.sum())})
+    return found
+
+
+def first_calls(peers: Sequence[Peer], threads: int) -> list[Row]:
+    """Import and first call of a product in a new process beyond NumPy's import, and its memory then."""
+    found = []
+    for peer in peers:
+        seconds, peaks = [], []
+        for _ in range(FIRST_CALLS):
+            with Worker(peer, threads) as worker:
+                if cases.BY_NAME[FIRST].op not in worker.about["ops"]:
+                    break
+                reply = worker.ask("first_call", case=FIRST)
+                seconds.append(1e3 * (worker.about["import_seconds"] + reply["seconds"]))
+                peaks.append(reply["peak"] / 1e6)
+        if seconds:
+            found.append(row(f"import and first call, {peer.title}", seconds, "ms"))
+            found.append(row(f"peak memory after it, {peer.title}", peaks, "MB"))
+    return found
+
+
+def missed(found: Row) -> bool:
+    """Whether a figure is beyond its bound."""
+    most = found["most"]
+    return bool(found.get("below")) or (most is not None and found["value"] > most)
+
+
+def _text(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def lines(found: Sequence[Row]) -> list[str]:
+    """The table for the terminal."""
+    text = ["", f"{'Conditions':<74}{'figure':>9}  {'10 to 90 %':<15} bound"]
+    for item in found:
+        most, least = item["most"], item.get("least")
+        bound = f"at least {least:g}" if least is not None else "" if most is None else f"at most {most:g}"
+        unit = "" if item["unit"] == "x" else f" {item['unit']}"
+        spread = f"{_text(item['low'])}-{_text(item['high'])}"
+        text.append(
+            f"  {item['name']:<72}{_text(item['value']):>9}{unit}  {spread:<15} {bound}"
+            f"{': missed' if missed(item) else ''}".rstrip()
+        )
+        if item.get("below"):
+            text.append(f"    below {least:g}: {', '.join(item['below'])}")
+    return text

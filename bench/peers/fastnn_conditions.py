@@ -1,0 +1,153 @@
+"""What the fastnn worker measures of itself: strides, denormals, a sleeping team, NumPy in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import fastnn
+import numpy as np
+from fastnn import _core, ops
+
+from cases.case import TIMING_RATE, Array, random_array
+from job import BATCH
+from peers.fastnn_job import Job
+
+Call = Callable[[], object]
+TURN = 0.004  # seconds of calls a turn
+POWER, MORE = 1024, 16  # row strides in floats: POWER, and POWER + MORE
+PARAMETERS = 235_146  # those of the main job's network
+DENORMAL = 1e-40
+
+
+def in_turns(calls: Sequence[Call], rounds: int, turn: float = TURN, pause: float = 0.0) -> list[list[float]]:
+    """Seconds a call, by call and round; the calls take turns, each after one call that is not counted."""
+    repeats = []
+    for call in calls:
+        call()
+        repeats.append(max(1, round(turn / _seconds(call, 1))))
+    found: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, n, seconds in zip(calls, repeats, found, strict=True):
+            time.sleep(pause)
+            call()
+            seconds.append(_seconds(call, n))
+    return found
+
+
+def _seconds(call: Call, n: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(n):
+        call()
+    return (time.perf_counter() - begin) / n
+
+
+# ---- row strides
+
+
+def _rows(rng: np.random.Generator, rows: int, stride: int) -> Array:
+    """(rows, POWER) whose rows lie `stride` floats apart."""
+    return random_array(rng, rows, stride)[:, :POWER]
+
+
+def stride_calls(stride: int, rows: int = 512) -> dict[str, Call]:
+    """Products and batch-norm on matrices whose rows lie `stride` floats apart."""
+    rng = np.random.default_rng(0)
+    x, y, w, dw = (_rows(rng, n, stride) for n in (rows, rows, POWER, POWER))
+    gamma, beta = random_array(rng, POWER), random_array(rng, POWER)
+    _, mean, rstd = ops.batch_norm(x, gamma, beta)
+    dx, sums = _rows(rng, rows, stride), (np.empty_like(gamma), np.empty_like(gamma))
+    return {
+        f"GEMM {rows}x{POWER}x{POWER}": lambda: ops.gemm(x, w, out=y),
+        f"GEMM {rows}x{POWER}x{POWER} (dX)": lambda: ops.gemm(x, w, out=y, trans_b=True),
+        f"GEMM {POWER}x{rows}x{POWER} (dW)": lambda: ops.gemm(x, y, out=dw, trans_a=True),
+        f"batch-norm forward ({rows}, {POWER})": lambda: ops.batch_norm(x, gamma, beta, out=y),
+        f"batch-norm backward ({rows}, {POWER})": lambda: ops.batch_norm_backward(
+            y, x, gamma, mean, rstd, out=(dx, *sums)
+        ),
+    }
+
+
+def strides(rounds: int) -> dict[str, Any]:
+    """Seconds with a stride of POWER and of POWER + MORE, by name."""
+    power, more = stride_calls(POWER), stride_calls(POWER + MORE)
+    return {name: in_turns([power[name], more[name]], rounds) for name in power}
+
+
+# ---- denormal moments
+
+
+def denormals(rounds: int) -> dict[str, Any]:
+    """Seconds of an update with denormal moments and gradients, and with normal ones, by name.
+
+    Every call begins with the moments written anew: a step leaves zeros where denormals were.
+    """
+    rng = np.random.default_rng(0)
+    param, grad, m, v = (random_array(rng, PARAMETERS) for _ in range(4))
+    updates: dict[str, tuple[Call, Sequence[Array]]] = {
+        "Adam": (lambda: ops.adam_(param, grad, m, v, step=1, lr=TIMING_RATE), (m, v)),
+        "RMSProp": (lambda: ops.rmsprop_(param, grad, v, lr=TIMING_RATE), (v,)),
+        "momentum": (lambda: ops.momentum_(param, grad, m, lr=TIMING_RATE), (m,)),
+        "AdaGrad": (lambda: ops.adagrad_(param, grad, v, lr=TIMING_RATE), (v,)),
+    }
+    found = {}
+    for name, (call, moments) in updates.items():
+        seconds: list[list[float]] = [[], []]
+        for _ in range(rounds):
+            for place, value in enumerate((DENORMAL, 0.01)):
+                for array in (grad, *moments):
+                    array.fill(value)
+                seconds[place].append(_seconds(call, 1))
+        found[name] = seconds
+    return found
+
+
+# ---- the team
+
+
+def fork_join(rounds: int, repeats: int = 1000, pause: float = 0.001) -> dict[str, Any]:
+    """Seconds of an empty region right after another, and after a pause in which the workers fell asleep."""
+    parked = []
+    for _ in range(rounds):
+        time.sleep(pause)
+        parked.append(_core.fork_join(1))
+    return {"hot": [_core.fork_join(repeats) for _ in range(rounds)], "parked": parked}
+
+
+def set_threads(threads: int) -> dict[str, Any]:
+    """Changes the number of threads of what is timed next; all of them have started when this returns."""
+    fastnn.set_num_threads(threads)
+    _core.fork_join(1000)
+    return {}
+
+
+def alternating(rounds: int, size: int = 256, turn: float = 0.1) -> dict[str, Any]:
+    """Seconds of np.matmul alone, of a step of the main job alone, and of both in turn, in this process."""
+    rng = np.random.default_rng(0)
+    a, b, c = (random_array(rng, size, size) for _ in range(3))
+    job = Job(seed=0)
+    x, y = job.X[:BATCH], job.Y[:BATCH]
+
+    def matmul() -> None:
+        np.matmul(a, b, out=c)
+
+    def step() -> None:
+        job.trainer.step(x, y)
+
+    def both() -> None:
+        matmul()
+        step()
+
+    # NumPy's threads spin for up to 30 ms after their work: what comes next alone must not meet them.
+    names = ("matmul", "step", "both")
+    return dict(zip(names, in_turns([matmul, step, both], rounds, turn, pause=0.05), strict=True))
+
+
+COMMANDS = {
+    "strides": strides,
+    "denormals": denormals,
+    "fork_join": fork_join,
+    "set_threads": set_threads,
+    "alternating": alternating,
+}

@@ -1,0 +1,180 @@
+#include "cpu/gemm_block.h"
+
+#include <utility>
+
+#include "cpu/activate.h"
+
+namespace fastnn::FASTNN_NS {
+namespace {
+
+constexpr int W = Reg::kWidth;
+
+template <bool kEdge>
+FASTNN_INLINE Reg load_last(const float* p, int tail) {
+    if constexpr (kEdge)
+        return load(p, tail);
+    else
+        return load(p);
+}
+
+template <bool kEdge>
+FASTNN_INLINE void store_last(float* p, Reg r, int tail) {
+    if constexpr (kEdge)
+        store(p, r, tail);
+    else
+        store(p, r);
+}
+
+// What is left to do with a tile of sums that lies in an L1 buffer (`width` floats a row) when it is more
+// than bias and ReLU: alpha, beta, one of several blocks of K, or another activation. The blocks are added up
+// in c.
+__attribute__((noinline)) void finish_buffered(const Tile& t, const float* sums, int rows, int width) {
+    const Vec alpha = splat(t.alpha);
+    const Vec beta = splat(t.beta);
+    for (int i = 0; i < rows; ++i, sums += width) {
+        float* c = t.c + i * t.c_row;
+        for (int j = 0; j < t.cols; j += kLanes) {
+            const int lanes = t.cols - j < kLanes ? t.cols - j : kLanes;
+            Vec r = vload(sums + j, lanes);
+            if (!t.first) {
+                r = fma(alpha, r, vload(c + j, lanes));
+            } else {
+                r = alpha * r;
+                if (t.beta != 0.0f) r = fma(beta, vload(c + j, lanes), r);
+            }
+            if (t.last && t.bias != nullptr) r = r + vload(t.bias + j, lanes);
+            if (t.last && t.relu) r = max_(splat(0.0f), r);
+            vstore(c + j, r, lanes);
+        }
+    }
+    if (t.last && t.other != Activation::none) {
+        FASTNN_FLOAT_NS::activate(
+            t.other, default_alpha(t.other),
+            {.x = t.c, .x_row = t.c_row, .y = t.c, .y_row = t.c_row, .rows = rows, .cols = t.cols});
+    }
+}
+
+// kEdge: the last register is partial, in b (which may lie unpadded) and in c.
+template <int MR, int NV, bool kEdge>
+FASTNN_FLAT void tile(const Tile& t) {
+    Reg acc[MR][NV];
+    unroll<MR>([&](auto i) FASTNN_BODY { unroll<NV>([&](auto v) FASTNN_BODY { acc[i][v] = set1(0.0f); }); });
+
+    // Three rows share one pointer: row, row + stride and row + 2 * stride are one addressing mode each.
+    constexpr int kGroups = (MR + 2) / 3;
+    const float* a[kGroups];
+    unroll<kGroups>([&](auto g) FASTNN_BODY { a[g] = t.a + 3 * g * t.a_row; });
+    const float* b = t.b;
+    const Index a_row = t.a_row, a_col = t.a_col, b_row = t.b_row;
+    for (Index k = t.k; k > 0; --k) {
+        Reg bv[NV];
+        unroll<NV - 1>([&](auto v) FASTNN_BODY { bv[v] = load(b + v * W); });
+        bv[NV - 1] = load_last<kEdge>(b + (NV - 1) * W, t.tail);
+        unroll<MR>([&](auto i) FASTNN_BODY {
+            const Reg av = set1(a[i / 3][(i % 3) * a_row]);
+            unroll<NV>([&](auto v) FASTNN_BODY { acc[i][v] = add_products(av, bv[v], acc[i][v]); });
+        });
+        unroll<kGroups>([&](auto g) FASTNN_BODY { a[g] += a_col; });
+        b += b_row;
+    }
+
+    if (!t.plain) {
+        alignas(64) float sums[MR * NV * W];
+        unroll<MR>([&](auto i) FASTNN_BODY {
+            unroll<NV>([&](auto v) FASTNN_BODY { store(sums + (i * NV + v) * W, acc[i][v]); });
+        });
+        finish_buffered(t, sums, MR, NV * W);
+        return;
+    }
+    const auto store_tile = [&](auto finish) FASTNN_BODY {
+        float* const c = t.c;
+        const Index c_row = t.c_row;
+        const int tail = t.tail;
+        unroll<MR>([&](auto i) FASTNN_BODY {
+            unroll<NV - 1>([&](auto v) FASTNN_BODY { store(c + i * c_row + v * W, finish(acc[i][v], v)); });
+            store_last<kEdge>(c + i * c_row + (NV - 1) * W, finish(acc[i][NV - 1], NV - 1), tail);
+        });
+    };
+    if (t.bias == nullptr) {
+        if (t.relu)
+            store_tile([](Reg r, int) FASTNN_BODY { return max_(set1(0.0f), r); });
+        else
+            store_tile([](Reg r, int) FASTNN_BODY { return r; });
+        return;
+    }
+    Reg bias[NV];
+    unroll<NV - 1>([&](auto v) FASTNN_BODY { bias[v] = load(t.bias + v * W); });
+    bias[NV - 1] = load_last<kEdge>(t.bias + (NV - 1) * W, t.tail);
+    if (t.relu)
+        store_tile([&](Reg r, int v) FASTNN_BODY { return max_(set1(0.0f), r + bias[v]); });
+    else
+        store_tile([&](Reg r, int v) FASTNN_BODY { return r + bias[v]; });
+}
+
+using TileFunction = void (*)(const Tile&);
+
+struct TileTable {
+    TileFunction by_rows[kMaxRows];  // [rows - 1]
+};
+
+template <int NV, bool kEdge, int... I>
+constexpr TileTable tile_table(std::integer_sequence<int, I...>) {
+    return {{tile<I + 1, NV, kEdge>...}};
+}
+
+// Edge panels of any width, [registers - 1]; a full panel has the one width kMaxWidth.
+struct EdgeTables {
+    TileTable by_width[kMaxWidth];
+};
+
+template <int... V>
+constexpr EdgeTables edge_tables(std::integer_sequence<int, V...>) {
+    return {{tile_table<V + 1, true>(std::make_integer_sequence<int, kRows[V + 1]>{})...}};
+}
+
+constexpr TileTable kWhole =
+    tile_table<kMaxWidth, false>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
+constexpr EdgeTables kEdge = edge_tables(std::make_integer_sequence<int, kMaxWidth>{});
+
+// Rows of the next tile: full ones, but the last two groups are shared out evenly (a tile of one or two rows
+// would leave the FMA units waiting for their own results).
+Index next_rows(Index left, Index full) {
+    if (left >= 2 * full || left == full) return full;
+    return left > full ? (left + 1) / 2 : left;
+}
+
+}  // namespace
+
+void multiply_block(Tile& t, Index rows, Index cols, Index b_panel) {
+    const float* const a = t.a;
+    const float* const b = t.b;
+    const float* const bias = t.bias;
+    float* const c = t.c;
+    const auto fill = [&](Index panel, Index row, TileFunction run) FASTNN_BODY {
+        t.a = a + row * t.a_row;
+        t.b = b + panel * b_panel;
+        t.c = c + row * t.c_row + panel * kPanel;
+        t.bias = bias == nullptr ? nullptr : bias + panel * kPanel;
+        run(t);
+    };
+    const Index full = cols / kPanel;
+    const int rest = static_cast<int>(cols % kPanel);
+    t.cols = kPanel;
+    t.tail = W;
+    for (Index row = 0, mr = 0; full > 0 && row < rows; row += mr) {
+        mr = next_rows(rows - row, kRows[kMaxWidth]);
+        const TileFunction run = kWhole.by_rows[mr - 1];
+        for (Index panel = 0; panel < full; ++panel) fill(panel, row, run);
+    }
+    if (rest == 0) return;
+    const int width = (rest + W - 1) / W;
+    t.cols = rest;
+    t.tail = rest - (width - 1) * W;
+    const TileTable& table = kEdge.by_width[width - 1];
+    for (Index row = 0, mr = 0; row < rows; row += mr) {
+        mr = next_rows(rows - row, kRows[width]);
+        fill(full, row, table.by_rows[mr - 1]);
+    }
+}
+
+}  // namespace fastnn::FASTNN_NS

@@ -1,0 +1,44 @@
+// How a product is cut into chunks: by its shape, never by threads. The bits do not see it.
+#pragma once
+
+#include "cpu/index.h"
+#include "cpu/tile.h"
+
+namespace fastnn::FASTNN_NS {
+
+struct Grid {
+    Index rows, cols;  // of one chunk
+    Index row_blocks, col_slabs;
+    bool pack;
+};
+
+// k counts steps of the tile; pack: b is packed by every chunk.
+static inline Grid cut(Index m, Index n, Index k, bool pack, double longest_flops) {
+    Grid grid{};
+    grid.pack = pack;
+    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    if (flops < kChunkFlops && n <= kMinSlab) {
+        // One chunk. The divisions below were a fifth of an 8x8 call.
+        grid.rows = m;
+        grid.cols = round_up(n, kPanel);
+        grid.row_blocks = grid.col_slabs = 1;
+        return grid;
+    }
+    const double few = flops / kChunkFlops + 1.0 < kMaxChunks ? flops / kChunkFlops + 1.0 : kMaxChunks;
+    const double many = flops / longest_flops;
+    const Index want = static_cast<Index>(many > few ? (many < 1e5 ? many : 1e5) : few);
+    const Index widest = most(kPanel, kSlabFloats / most(least(k, kBlockK), 1) / kPanel * kPanel);
+    // Columns first: slabs share no part of b, so nothing is packed twice.
+    grid.cols = least(most(round_up(ceil_div(n, want), kPanel), kMinSlab), widest);
+    grid.col_slabs = ceil_div(n, grid.cols);
+    grid.cols = round_up(ceil_div(n, grid.col_slabs), kPanel);
+    grid.col_slabs = ceil_div(n, grid.cols);
+    // Then rows: every block of them packs its slab again.
+    const Index least_rows = pack ? kMinPackedRows : kMinRows;
+    const Index blocks = ceil_div(want, grid.col_slabs);
+    grid.rows = least(m, most(ceil_div(m, blocks), least_rows));
+    grid.row_blocks = ceil_div(m, grid.rows);
+    return grid;
+}
+
+}  // namespace fastnn::FASTNN_NS
