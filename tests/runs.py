@@ -7,6 +7,13 @@ from fastnn import callbacks, losses, nn, optim, schedulers
 from small import assert_same_model
 
 EPOCHS, STEPS = 6, 4  # of a run, and of an epoch
+
+
+def plateau():
+    """At this rate epochs get worse, so that it is cut."""
+    return schedulers.ReduceOnPlateau(0.3, factor=0.5, patience=0, cooldown=1)
+
+
 OPTIMIZERS = {
     "SGD": lambda ps: optim.SGD(ps, 0.05),
     "Momentum": lambda ps: optim.Momentum(ps, 0.02, style="velocity", nesterov=True),
@@ -14,6 +21,7 @@ OPTIMIZERS = {
     "AdaGrad": lambda ps: optim.AdaGrad(ps),
     "Adam": lambda ps: optim.Adam(ps, schedulers.LinearWarmup(schedulers.CosineAnnealingDecay(0.02, 20), 5)),
     "AdamW": lambda ps: optim.AdamW([{"params": ps[:2]}, {"params": ps[2:], "betas": (0.8, 0.9)}]),
+    "plateau": lambda ps: optim.Adam(ps, lr=schedulers.LinearWarmup(plateau(), 3)),
     "per epoch": lambda ps: optim.Adam(ps, lr=schedulers.PerEpoch(schedulers.StepDecay(0.02, 2))),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bounds import assert_bits
 from custom import Block, Scale
-from fastnn import _file, init, nn
+from fastnn import _file, init, nn, preprocessing
 from safetensors import numpy as safetensors
 from small import assert_state, network
 
@@ -28,6 +28,7 @@ LAYERS = {
         nn.Residual(nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5)), zero_gamma=True),
         nn.Residual(nn.Linear(5, 3), nn.Linear(5, 3)),
     ],
+    "Standardize": [nn.Standardize(preprocessing.StandardScaler().fit(np.arange(35.0).reshape(7, 5) ** 2))],
     "Sequential": [nn.Sequential(nn.Linear(5, 3), nn.Sequential(nn.Tanh(), nn.Linear(3, 2)), seed=1)],
 }
 NAMES = [
@@ -89,13 +90,25 @@ def test_every_layer_with_arguments_is_tried_with_other_ones():
         assert not config or name in LAYERS, f"give {name} arguments of its own in LAYERS"
 
 
+INITIALIZERS = {
+    "Constant": lambda: init.Constant(0.5),
+    "Normal": lambda: init.Normal(1.0, 0.5),
+    "Sparse": lambda: init.Sparse(2, 0.5),
+    "Uniform": lambda: init.Uniform(-0.5, 2.0),
+    "VarianceScaling": lambda: init.VarianceScaling(2.0, "fan_avg", "uniform"),
+}  # where the constructor needs arguments
+
+
 def test_every_initializer_survives_a_file(path):
-    made = [getattr(init, name) for name in init.__all__]
-    kinds = [kind for kind in made if isinstance(kind, type) and kind is not init.Initializer]
-    assert len(kinds) >= 6
-    for kind in kinds:
-        same = round_trip(path, nn.Linear(3, 2, weight_init=kind()))
-        assert repr(same.weight.init) == repr(kind())
+    kinds = [name for name in init.__all__ if isinstance(getattr(init, name), type) and name != "Initializer"]
+    assert len(kinds) > 10
+    for name in kinds:
+        initializer = INITIALIZERS.get(name, getattr(init, name))()
+        same = round_trip(path, nn.Linear(3, 3, weight_init=initializer))
+        assert type(same.weight.init) is type(initializer)
+        assert repr(same.weight.init) == repr(initializer)
+        drawn = [f((3, 3), rng=1, fan_in=3, fan_out=3) for f in (same.weight.init, initializer)]
+        assert_bits(*drawn)
 
 
 def test_names_flags_modes_and_counts_survive(path, rng):

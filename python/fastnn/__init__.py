@@ -1,8 +1,8 @@
 """fastnn: fast training of small and medium neural networks from NumPy arrays.
 
 Three ways to call it: kernels on arrays (`ops`), layers, losses and optimizers in a loop of your own (`nn`,
-`losses`, `optim`, `schedulers`, `init`, `data`), and whole steps and fits (`Trainer`, `callbacks`). `save`
-and `load` keep models in files.
+`losses`, `optim`, `schedulers`, `init`, `preprocessing`, `data`), and whole steps and fits (`Trainer`,
+`callbacks`). `save` and `load` keep models in files.
 
 >>> import fastnn
 >>> from fastnn import data, losses, nn, optim
@@ -16,7 +16,7 @@ True
 
 from __future__ import annotations
 
-from fastnn import callbacks, data, init, losses, nn, ops, optim, schedulers
+from fastnn import callbacks, data, init, losses, nn, ops, optim, preprocessing, schedulers
 from fastnn._runtime import (
     __version__,
     get_isa,
@@ -51,6 +51,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "preprocessing",
     "pretrain_layerwise",
     "save",
     "schedulers",

@@ -17,7 +17,7 @@ Hits = Callable[[Array, Array, Array | None], tuple[Array, Array]]
 class Scores(ABC):
     """Metrics of all rows added so far."""
 
-    names: ClassVar[tuple[str, ...]]  # of the metrics
+    names: ClassVar[tuple[str, ...]]  # of the metrics in `result`
 
     @abstractmethod
     def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:

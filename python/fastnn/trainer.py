@@ -20,7 +20,7 @@ from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.nn.module import evaluating
 from fastnn.optim import Optimizer
-from fastnn.schedulers import Schedule
+from fastnn.schedulers import ReduceOnPlateau, Schedule, plateaus
 
 Loss = Callable[..., tuple[float, FloatArray]]
 
@@ -145,8 +145,9 @@ class Trainer:
         The batches are those of `data.batches(X, Y, batch_size, seed=seed, epoch=epochs done before, ...)`,
         except that a last batch of one row is joined to the one before it when the model has batch-norm.
         Integers and float64 in X are converted to float32 once. A `PerEpoch` schedule without steps_per_epoch
-        gets it here. `validation=(Xv, Yv)` is evaluated after each epoch. `progress` shows a tqdm bar when
-        tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
+        gets it here. `validation=(Xv, Yv)` is evaluated after each epoch, and every `ReduceOnPlateau` told
+        its metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
+        when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
         `callbacks`: `fastnn.callbacks`.
 
         Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps. An
@@ -180,6 +181,7 @@ class Trainer:
 
         batches = order(self.epoch)
         plan = Epoch.plan_of(len(X), batch_size, shuffle, drop_last)
+        watching = self._watching(validation is not None)
         self._use(callbacks, plan, validation is not None)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Schedule):
@@ -201,6 +203,8 @@ class Trainer:
                 if validation is not None:
                     scores = self.evaluate(*validation)
                     logs.update({f"val_{name}": score for name, score in scores.items()})
+                for plateau, name in watching:
+                    plateau.update(logs[name])
                 self._epoch_begun = None
                 self._history.append(logs)
                 history.append(logs)
@@ -305,6 +309,22 @@ class Trainer:
         loss) is listed in one ValueError; an error, also for a damaged file, leaves the trainer as it was.
         """
         _trainer_state.load(self, path)
+
+    def _watching(self, validation: bool) -> list[tuple[ReduceOnPlateau, str]]:
+        """Every `ReduceOnPlateau` of the optimizer, and the name of its metric in the logs of an epoch."""
+        scores = self._scores()
+        names = ["loss", *(scores.names if scores else ()), *self.metrics]
+        names += [f"val_{name}" for name in names] if validation else []
+        watching = []
+        for plateau in plateaus(group["lr"] for group in self.optimizer.param_groups):
+            name = plateau.monitor or ("val_loss" if validation else "loss")
+            if name not in names:
+                raise ValueError(
+                    f"Trainer.fit: ReduceOnPlateau: monitor {name!r} is not among {', '.join(names)}"
+                    + ("" if validation else "; pass validation=(X, Y) for those of a validation")
+                )
+            watching.append((plateau, name))
+        return watching
 
     # ---- evaluation and prediction
 
