@@ -174,3 +174,11 @@ def test_arrays_that_are_no_numbers(rows, path):
     with pytest.raises(TypeError, match=r"trainer/callbacks/0/1/a: arrays of dtype object cannot be saved"):
         run.save(path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"x", ["a"]])
+def test_a_path_that_is_none(bad):
+    run = build()
+    for method in (run.save, run.load):
+        with pytest.raises(TypeError, match=r"Trainer\.\w+: path must be a str or a pathlib\.Path, got"):
+            method(bad)
