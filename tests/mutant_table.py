@@ -7,6 +7,8 @@ the machine (the instruction set); each must fail when `old` becomes `new`.
 
 from typing import NamedTuple
 
+import mutants_of_inputs
+
 
 class Mutant(NamedTuple):
     trap: int
@@ -55,25 +57,25 @@ LEFT_OUT: dict[int, str] = {
     **dict.fromkeys((5, 6, 7, 10), "fastnn has no such schedule yet"),
     8: "fastnn has no such schedule yet",
     14: "every optimizer has its own default; rows come with the options of the peers",
-    **dict.fromkeys((22, 23), "fastnn does not scale inputs yet"),
-    **dict.fromkeys((24, 26), "fastnn has no such initializer yet"),
     27: "fastnn does not clip gradients yet",
     28: "a law about networks, not a formula of fastnn: nothing computes it",
 }
 
-INIT, SCHEDULERS = "python/fastnn/init.py", "python/fastnn/schedulers.py"
+DRAWS, GAINS = "python/fastnn/init/_initializer.py", "python/fastnn/init/scaled.py"
+SCHEDULERS = "python/fastnn/schedulers.py"
 RULES, LOSSES = "csrc/core/rules.h", "csrc/core/losses.h"
 BATCH_NORM_LAYER, BATCH_NORM = "python/fastnn/nn/batchnorm.py", "csrc/cpu/batchnorm.cpp"
 STEPS, RECALIBRATE = "python/fastnn/_batch_norm_steps.py", "python/fastnn/nn/recalibrate.py"
 
 MUTANTS = [
     Mutant(
-        *(1, "uniform draws for a normal distribution", INIT),
-        *("rng.standard_normal(dtype=np.float32, out=values)", "rng.random(dtype=np.float32, out=values)"),
+        *(1, "uniform draws for a normal distribution", DRAWS),
+        "rng.standard_normal(dtype=np.float32, out=values)\n    values *=",
+        "rng.random(dtype=np.float32, out=values)\n    values *=",
         ("tests/test_init.py::test_scale_and_distribution", "tests/test_init.py::test_variance_of_a_layer"),
     ),
     Mutant(
-        *(2, "uniform draws from 0 to 2r, or beyond", INIT),
+        *(2, "uniform draws from 0 to 2r, or beyond", DRAWS),
         *("values -= np.float32(bound)", "values += np.float32(bound)"),
         ("tests/test_init.py::test_scale_and_distribution",),
     ),
@@ -186,7 +188,7 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        *(16, "the variance for the standard deviation", INIT),
+        *(16, "the variance for the standard deviation", DRAWS),
         *("values *= np.float32(std)", "values *= np.float32(std**2)"),
         ("tests/test_init.py::test_scale_and_distribution", "tests/test_init.py::test_variance_of_a_layer"),
     ),
@@ -342,7 +344,7 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        *(25, "a gain of 1 for ReLU", INIT),
+        *(25, "a gain of 1 for ReLU", GAINS),
         *('"relu": math.sqrt(2)', '"relu": 1.0'),
         ("tests/test_init.py::test_scale_and_distribution", "tests/test_init.py::test_gain"),
     ),
@@ -361,4 +363,5 @@ MUTANTS = [
         *("first_of(kWeighted ? loss * w : loss, splat(0.0f), n)", "(kWeighted ? loss * w : loss)"),
         ("tests/test_elementwise_losses.py::test_shapes",),
     ),
+    *(Mutant(*row) for row in mutants_of_inputs.ROWS),
 ]
