@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +51,7 @@ class Standardize(Module):
     [[1.0, 0.009999999776482582], [1.0, 0.009999999776482582]]
     """
 
-    buffers: ClassVar[Mapping[str, float]] = {"shift": 0.0, "scale": 1.0, "offset": 0.0}
+    buffers: Mapping[str, float] = {"shift": 0.0, "scale": 1.0, "offset": 0.0}
 
     def __init__(self, scaler: ColumnScaler | int) -> None:
         if isinstance(scaler, ColumnScaler):
