@@ -8,8 +8,6 @@ mutant_table_native.py.
 
 from typing import NamedTuple
 
-import mutants_of_inputs
-
 
 class Mutant(NamedTuple):
     trap: int
@@ -253,6 +251,11 @@ PYTHON = [
         ("tests/test_batch_norm_layer.py::test_recalibrated_statistics_are_those_of_all_rows",),
     ),
     Mutant(
+        *(22, "inputs divided by their variance", f"{SCALERS}/columns.py"),
+        *("_divisor(np.sqrt(self.var_))", "_divisor(self.var_)"),
+        (f"{OF_SCALERS}::test_standard_scaler",),
+    ),
+    Mutant(
         *(22, "a constant column divided by 0", f"{SCALERS}/columns.py"),
         *("np.where(spread > numerator / LARGEST, spread, 1.0)", "spread"),
         (f"{OF_SCALERS}::test_constant_columns_one_row_and_no_rows",),
@@ -263,9 +266,22 @@ PYTHON = [
         ("tests/test_standardize.py::test_folding_keeps_the_predictions",),
     ),
     Mutant(
+        *(23, "every column by itself for whitening", f"{SCALERS}/whitening.py"),
+        *("np.linalg.eigh(self.covariance_)", "np.linalg.eigh(np.diag(np.diag(self.covariance_)))"),
+        (
+            f"{OF_SCALERS}::test_whitening",
+            f"{OF_SCALERS}::test_whitening_decorrelates_and_the_z_score_does_not",
+        ),
+    ),
+    Mutant(
         *(23, "whitened by variances, not deviations", f"{SCALERS}/whitening.py"),
         *("scale = np.sqrt(variances + self.eps)", "scale = variances + self.eps"),
         (f"{OF_SCALERS}::test_whitening",),
+    ),
+    Mutant(
+        *(24, "k weights for each input", f"{INIT}/matrices.py"),
+        *('.argsort(axis=1, kind="stable")', '.argsort(axis=0, kind="stable")'),
+        ("tests/test_init_matrices.py::test_sparse_has_k_weights_for_each_neuron",),
     ),
     Mutant(
         *(24, "fewer than k weights where two places agree", f"{INIT}/matrices.py"),
@@ -289,9 +305,13 @@ PYTHON = [
         ("tests/test_init.py::test_scale_and_distribution[KaimingNormal]",),
     ),
     Mutant(
+        *(26, "the deviation before the cut", f"{INIT}/_initializer.py"),
+        *("np.float32(std / STD_OF_CUT)", "np.float32(std)"),
+        ("tests/test_init.py::test_truncated_draws_have_the_deviation_asked_for",),
+    ),
+    Mutant(
         *(29, "fan_in of a weight is its number of columns", "python/fastnn/_parameter.py"),
         *("values.shape[0] if fan_in is None and matrix", "values.shape[1] if fan_in is None and matrix"),
         ("tests/test_models.py::test_a_seed_draws_all_weights_in_layer_order_from_one_generator",),
     ),
-    *(Mutant(*row) for row in mutants_of_inputs.ROWS),
 ]
