@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from fastnn import init, nn
+from fastnn.preprocessing import MinMaxScaler, StandardScaler, Whitening
 
 
 def x(*shape, dtype=np.float32):
@@ -216,7 +217,61 @@ ROWS = [
     (lambda: nn.GELU()([1.0]), TypeError, r"GELU: x must be a NumPy array, got list"),
     (lambda: nn.Identity()(None), TypeError, r"Identity: x must be a NumPy array, got NoneType"),
     (lambda: nn.Identity()(masked), TypeError, r"masked array .* pass \.filled\(value\)"),
+    (
+        lambda: nn.Standardize(3)(x(4, 2)),
+        ValueError,
+        r"Standardize: x must have shape \(\.\.\., 3\) .*, got \(4, 2\)",
+    ),
+    (lambda: nn.Standardize(3)(x(3)), ValueError, r"Standardize: x must have shape .* at least two axes"),
+    (lambda: nn.Standardize(3)([[1, 2, 3]]), TypeError, r"Standardize: x must be a NumPy array, got list"),
+    (lambda: nn.Standardize(0), ValueError, r"Standardize: scaler must be at least 1, got 0"),
+    (lambda: nn.Standardize(None), TypeError, r"Standardize: scaler must be a fitted .*, got None"),
+    (lambda: nn.Standardize(3.0), TypeError, r"Standardize: scaler must be .*, got 3\.0"),
+    (lambda: nn.Standardize(True), TypeError, r"Standardize: scaler must be a whole number, got True"),
+    (lambda: nn.Standardize(StandardScaler), TypeError, r"pass an object of it that was fitted"),
+    (lambda: nn.Standardize(StandardScaler()), RuntimeError, r"StandardScaler\.affine: nothing was learned"),
+    (
+        lambda: nn.Standardize(Whitening().fit(np.eye(3))),
+        TypeError,
+        r"got Whitening\(method='pca', eps=1e-05\); it mixes columns",
+    ),
+    (
+        lambda: nn.Standardize(MinMaxScaler(clip=True).fit(np.eye(3))),
+        ValueError,
+        r"MinMaxScaler\.affine: clip=True is no affine map; use clip=False",
+    ),
+    (lambda: nn.fold_scaling(linear()), TypeError, r"fold_scaling: model must be a Sequential, got Linear"),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(linear())),
+        ValueError,
+        r"fold_scaling: the first layer must be a Standardize .*, got Linear",
+    ),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(nn.Flatten(), nn.Flatten())),
+        ValueError,
+        r"the first layer must be a Standardize .*, got Flatten",
+    ),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(nn.Standardize(3), nn.ReLU(), linear())),
+        ValueError,
+        r"fold_scaling: a Linear must follow the Standardize layer, got ReLU",
+    ),
+    (
+        lambda: nn.fold_scaling(nn.Sequential(nn.Standardize(3))),
+        ValueError,
+        r"a Linear must follow the Standardize layer, got nothing",
+    ),
     # ---- layers: backward
+    (
+        lambda: nn.Standardize(3).backward(x(4, 3)),
+        RuntimeError,
+        r"Standardize\.backward: no training-mode forward",
+    ),
+    (
+        lambda: after_forward(nn.Standardize(3), 4, 3).backward(x(3)),
+        ValueError,
+        r"Standardize\.backward: dy must have shape \(4, 3\), got \(3,\)",
+    ),
     (lambda: linear().backward(x(4, 2)), RuntimeError, r"Linear\.backward: no training-mode forward"),
     (lambda: nn.BatchNorm1d(3).backward(x(4, 3)), RuntimeError, r"BatchNorm1d\.backward: no training-mode"),
     (lambda: nn.ReLU().backward(x(4, 3)), RuntimeError, r"ReLU\.backward: no training-mode forward"),

@@ -6,8 +6,8 @@ the function and the argument.
 
 import numpy as np
 import pytest
+from bad_input_preprocessing import PREPROCESSING
 from fastnn import data, init
-from fastnn.schedulers import CosineAnnealingDecay, LinearWarmup, PerEpoch, StepDecay, as_schedule
 
 X, Y = np.zeros((6, 2), np.float32), np.zeros(6, np.int64)
 MASKED = np.ma.masked_array(X, mask=X == 0)
@@ -26,6 +26,84 @@ INIT = [
     ("mean-infinite", lambda: init.Normal(mean=INF), ValueError, "Normal: mean must be .*got inf"),
     ("mean-minus-infinite", lambda: init.Normal(mean=-INF), ValueError, "Normal: mean must be .*got -inf"),
     ("mean-none", lambda: init.Normal(mean=None), TypeError, "Normal: mean must be a number"),
+    ("constant", lambda: init.Constant(INF), ValueError, "Constant: value must be in .*got inf"),
+    ("constant-none", lambda: init.Constant(None), TypeError, "Constant: value must be a number, got None"),
+    (
+        "truncated-std",
+        lambda: init.TruncatedNormal(std=-1),
+        ValueError,
+        "TruncatedNormal: std must be at least",
+    ),
+    (
+        "truncated-mean",
+        lambda: init.TruncatedNormal("0"),
+        TypeError,
+        "TruncatedNormal: mean must be a number",
+    ),
+    (
+        "uniform-order",
+        lambda: init.Uniform(1, 0),
+        ValueError,
+        "Uniform: low must not be above high, got 1 and 0",
+    ),
+    ("uniform-nan", lambda: init.Uniform(0, NAN), ValueError, "Uniform: high must be .*got nan"),
+    ("uniform-wide", lambda: init.Uniform(-3e38, 3e38), ValueError, "Uniform: low must be in .*got -3e"),
+    ("uniform-text", lambda: init.Uniform("0", 1), TypeError, "Uniform: low must be a number, got '0'"),
+    (
+        "uniform-std",
+        lambda: init.Uniform.from_std(-1),
+        ValueError,
+        r"Uniform\.from_std: std must be at least 0",
+    ),
+    (
+        "scaling-distribution",
+        lambda: init.VarianceScaling(1, "fan_in", "truncated_norm"),
+        ValueError,
+        "distribution must be one of normal, truncated_normal, uniform; got 'truncated_norm'",
+    ),
+    (
+        "scaling-mode",
+        lambda: init.VarianceScaling(1, "avg", "normal"),
+        ValueError,
+        "VarianceScaling: mode must be one of fan_in, fan_out, fan_avg; got 'avg'",
+    ),
+    (
+        "scaling-scale",
+        lambda: init.VarianceScaling(-2, "fan_in", "normal"),
+        ValueError,
+        "VarianceScaling: scale must be at least 0",
+    ),
+    (
+        "scaling-fan",
+        lambda: draw(init.VarianceScaling(1, "fan_avg", "normal"), fan_out=None),
+        ValueError,
+        "VarianceScaling: needs fan_out.*pass fan_out=",
+    ),
+    ("lecun-fan", lambda: draw(init.LecunNormal(), fan_in=None), ValueError, "LecunNormal: needs fan_in"),
+    ("orthogonal-gain", lambda: init.Orthogonal(-1), ValueError, "Orthogonal: gain must be .*got -1"),
+    (
+        "orthogonal-1d",
+        lambda: draw(init.Orthogonal(), (3,)),
+        ValueError,
+        r"Orthogonal: .*\(fan_in, fan_out\), got \(3,\)",
+    ),
+    (
+        "identity-3d",
+        lambda: draw(init.Identity(), (2, 2, 2)),
+        ValueError,
+        "Identity: shape must be that of a matrix",
+    ),
+    ("identity-gain", lambda: init.Identity(NAN), ValueError, "Identity: gain must be .*got nan"),
+    ("sparse-k", lambda: init.Sparse(0, 1.0), ValueError, "Sparse: k must be at least 1, got 0"),
+    ("sparse-k-share", lambda: init.Sparse(0.1, 1.0), TypeError, "Sparse: k must be a whole number, got 0.1"),
+    ("sparse-std", lambda: init.Sparse(1, -1.0), ValueError, "Sparse: std must be .*got -1"),
+    (
+        "sparse-many",
+        lambda: draw(init.Sparse(4, 1.0)),
+        ValueError,
+        "Sparse: k must be at most fan_in = 3, got 4",
+    ),
+    ("sparse-1d", lambda: draw(init.Sparse(1, 1.0), 3), ValueError, "Sparse: shape must be that of a matrix"),
     ("xavier-gain", lambda: init.XavierUniform(-2.0), ValueError, "XavierUniform: gain must be at least 0"),
     ("xavier-name", lambda: init.XavierNormal("tanh"), TypeError, "XavierNormal: gain must be a number"),
     ("mode", lambda: init.KaimingNormal("fan_avg"), ValueError, "KaimingNormal: mode must be .*'fan_avg'"),
@@ -85,83 +163,6 @@ INIT = [
     ),
 ]
 
-SCHEDULERS = [
-    ("t-negative", lambda: StepDecay(0.1, 3)(-1), ValueError, "StepDecay: t must be at least 0, got -1"),
-    (
-        "t-float",
-        lambda: CosineAnnealingDecay(0.1, 3)(1.0),
-        TypeError,
-        "CosineAnnealingDecay: t must be a whole",
-    ),
-    ("step-lr", lambda: StepDecay(-0.1, 3), ValueError, "StepDecay: lr must be at least 0 .*got -0.1"),
-    ("step-lr-nan", lambda: StepDecay(NAN, 3), ValueError, "StepDecay: lr must be .*finite, got nan"),
-    ("step-lr-none", lambda: StepDecay(None, 3), TypeError, "StepDecay: lr must be a number, got None"),
-    ("step-size", lambda: StepDecay(0.1, 0), ValueError, "StepDecay: step_size must be at least 1, got 0"),
-    (
-        "step-size-float",
-        lambda: StepDecay(0.1, 2.5),
-        TypeError,
-        "StepDecay: step_size must be a whole number",
-    ),
-    ("step-gamma", lambda: StepDecay(0.1, 3, gamma=1.5), ValueError, "StepDecay: gamma must be .*got 1.5"),
-    ("step-gamma-0", lambda: StepDecay(0.1, 3, gamma=0), ValueError, "StepDecay: gamma must be above 0"),
-    ("cosine-T", lambda: CosineAnnealingDecay(0.1, 0), ValueError, "T_max must be at least 1, got 0"),
-    ("cosine-eta", lambda: CosineAnnealingDecay(0.1, 3, -1), ValueError, "eta_min must be at least 0"),
-    (
-        "cosine-after",
-        lambda: CosineAnnealingDecay(0.1, 3, after="stop"),
-        ValueError,
-        "after must be .*'stop'",
-    ),
-    (
-        "warmup-steps",
-        lambda: LinearWarmup(0.1, -1),
-        ValueError,
-        "LinearWarmup: warmup_steps must be at least 0",
-    ),
-    (
-        "warmup-after",
-        lambda: LinearWarmup("0.1", 4),
-        TypeError,
-        "after must be a number or a schedule.*got str",
-    ),
-    ("warmup-nan", lambda: LinearWarmup(NAN, 4), ValueError, "LinearWarmup: after must be .*finite, got nan"),
-    (
-        "warmup-start",
-        lambda: LinearWarmup(0.1, 4, -1),
-        ValueError,
-        "LinearWarmup: start_lr must be at least 0",
-    ),
-    (
-        "warmup-end",
-        lambda: LinearWarmup(0.1, 4, end_lr=INF),
-        ValueError,
-        "LinearWarmup: end_lr must be .*inf",
-    ),
-    (
-        "epoch-schedule",
-        lambda: PerEpoch(None),
-        TypeError,
-        "PerEpoch: schedule must be a number or a schedule",
-    ),
-    ("epoch-steps", lambda: PerEpoch(0.1, 0), ValueError, "PerEpoch: steps_per_epoch must be at least 1"),
-    ("epoch-open", lambda: PerEpoch(0.1)(0), ValueError, r"steps_per_epoch=data\.steps_per_epoch\(len\(X\)"),
-    ("epoch-open-plot", lambda: PerEpoch(0.1).plot(5), ValueError, "PerEpoch: steps_per_epoch is not known"),
-    (
-        "plot-steps",
-        lambda: StepDecay(0.1, 3).plot(0),
-        ValueError,
-        r"StepDecay\.plot: steps must be at least 1",
-    ),
-    (
-        "schedule-list",
-        lambda: as_schedule([0.1], "Adam: lr"),
-        TypeError,
-        "Adam: lr must be a number or a sched",
-    ),
-    ("schedule-negative", lambda: as_schedule(-1, "Adam: lr"), ValueError, "Adam: lr must be at least 0"),
-]
-
 DATA = [
     ("lengths", lambda: data.batches(X, Y[:5], 2), ValueError, "same number of rows, got 6 and 5"),
     ("empty", lambda: data.batches(X[:0], Y[:0], 2), ValueError, "batches: X has no rows"),
@@ -206,7 +207,7 @@ DATA = [
     ("call", "exception", "message"),
     [
         pytest.param(call, exception, message, id=f"{module}-{name}")
-        for module, rows in {"init": INIT, "schedulers": SCHEDULERS, "data": DATA}.items()
+        for module, rows in {"init": INIT, "data": DATA, "preprocessing": PREPROCESSING}.items()
         for name, call, exception, message in rows
     ],
 )

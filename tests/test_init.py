@@ -1,6 +1,8 @@
 """Initializers: the distributions, their scale for each fan, and what random numbers they draw."""
 
 import copy
+import doctest
+import importlib
 import math
 import pickle
 
@@ -10,10 +12,18 @@ from fastnn import init
 
 SHAPE = (300, 500)  # fan_in 300, fan_out 500
 
-# initializer, standard deviation of its draws, largest absolute value (None: not bounded)
+# initializer, standard deviation of its draws, largest absolute value of a uniform one (None: normal)
 SCALES = [
     pytest.param(init.Normal(), 0.01, None, id="Normal"),
     pytest.param(init.Normal(std=2.0), 2.0, None, id="Normal-std"),
+    pytest.param(init.Uniform(-0.3, 0.3), 0.3 / math.sqrt(3), 0.3, id="Uniform"),
+    pytest.param(init.Uniform.from_std(0.05), 0.05, 0.05 * math.sqrt(3), id="Uniform-from_std"),
+    pytest.param(init.LecunNormal(), math.sqrt(1 / 300), None, id="LecunNormal"),
+    pytest.param(init.VarianceScaling(3.0, "fan_in", "normal"), 0.1, None, id="VarianceScaling"),
+    pytest.param(
+        init.VarianceScaling(3.0, "fan_out", "uniform"), math.sqrt(3 / 500), 3 / math.sqrt(500), id="fan_out"
+    ),
+    pytest.param(init.VarianceScaling(1.0, "fan_avg", "normal"), 0.05, None, id="fan_avg"),
     pytest.param(init.XavierNormal(), math.sqrt(2 / 800), None, id="XavierNormal"),
     pytest.param(init.XavierNormal(5 / 3), 5 / 3 * math.sqrt(2 / 800), None, id="XavierNormal-tanh"),
     pytest.param(init.XavierUniform(), math.sqrt(2 / 800), math.sqrt(6 / 800), id="XavierUniform"),
@@ -60,8 +70,86 @@ def test_scale_and_distribution(initializer, std, bound):
         assert w.min() < 0 < w.max()
 
 
-def test_zeros_and_mean():
+def truncated_moments():
+    """E z**2, z**4, z**6, z**8 of a normal distribution cut off at +-2, each from the one before."""
+    edge = 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2))
+    moments = [1.0]
+    for k in (1, 3, 5, 7):
+        moments.append(k * moments[-1] - 2**k * edge)
+    return moments[1:]
+
+
+@pytest.mark.parametrize(
+    ("initializer", "std"),
+    [
+        (init.TruncatedNormal(std=1.0), 1.0),
+        (init.TruncatedNormal(std=0.02), 0.02),
+        (init.VarianceScaling(2.0, "fan_in", "truncated_normal"), math.sqrt(2 / 300)),
+        (init.VarianceScaling(1.0, "fan_avg", "truncated_normal"), 0.05),
+    ],
+    ids=repr,
+)
+def test_truncated_draws_have_the_deviation_asked_for(initializer, std):
+    """In units of the deviation after the cut; the peers' TruncatedNormal(std=1) gives 0.88."""
+    second, fourth, _, eighth = truncated_moments()
+    assert math.sqrt(second) == pytest.approx(0.87962566, rel=1e-8)
+    w = draw(initializer).astype(np.float64) / std
+    assert abs(w.mean()) < 4 * math.sqrt(1 / w.size)
+    assert abs((w**2).mean() - 1) < 4 * math.sqrt((fourth / second**2 - 1) / w.size)
+    error = 4 * math.sqrt((eighth - fourth**2) / w.size) / second**2
+    assert abs((w**4).mean() - fourth / second**2) < error  # 2.37: neither normal nor uniform
+    bound = 2 / math.sqrt(second)
+    assert 0.99 * bound < np.abs(w).max() <= bound * (1 + 1e-6)
+
+
+def test_truncation_is_about_the_mean():
+    w = init.TruncatedNormal(mean=5.0, std=1.0)(SHAPE, rng=0)
+    assert abs(w.mean() - 5) < 4 / math.sqrt(w.size)
+    assert np.abs(w - 5).max() <= 2.2738
+
+
+def test_pytorch_narrows_a_truncated_normal():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.manual_seed(0)
+    theirs = torch.nn.init.trunc_normal_(torch.empty(SHAPE), std=1.0, a=-2.0, b=2.0).std().item()
+    assert theirs == pytest.approx(0.88, abs=0.005)
+    assert draw(init.TruncatedNormal(std=1.0)).std() == pytest.approx(1.0, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("general", "named"),
+    [
+        (init.VarianceScaling(1.0, "fan_in", "normal"), init.LecunNormal()),
+        (init.VarianceScaling(2.0, "fan_in", "normal"), init.KaimingNormal()),
+        (init.VarianceScaling(2.0, "fan_out", "uniform"), init.KaimingUniform("fan_out")),
+        (init.VarianceScaling(1.0, "fan_avg", "uniform"), init.XavierUniform()),
+        (init.VarianceScaling(4.0, "fan_avg", "normal"), init.XavierNormal(2.0)),
+    ],
+    ids=repr,
+)
+def test_variance_scaling_holds_the_others(general, named):
+    np.testing.assert_allclose(draw(general), draw(named), rtol=1e-6, atol=1e-7)
+
+
+def test_fans_are_those_given_and_not_read_from_the_shape():
+    """A weight of PyTorch's layout, (out, in) = (300, 500), with its fans said."""
+    for initializer in (
+        init.LecunNormal(),
+        init.KaimingUniform(),
+        init.VarianceScaling(1, "fan_in", "normal"),
+    ):
+        w = initializer(SHAPE, rng=0, fan_in=500, fan_out=300)
+        np.testing.assert_allclose(draw(initializer), w * math.sqrt(500 / 300), rtol=1e-6, atol=1e-7)
+
+
+def test_constants_and_mean():
     assert not draw(init.Zeros()).any()
+    assert np.array_equal(draw(init.Constant(-1.5)), np.full(SHAPE, -1.5, np.float32))
+    assert np.array_equal(init.Uniform(0.25, 0.25)(5, rng=0), np.full(5, 0.25, np.float32))
+    w = init.Uniform(2.0, 5.0)(SHAPE, rng=0)
+    assert abs(w.mean() - 3.5) < 4 * math.sqrt(9 / 12 / w.size)
+    assert 2 <= w.min() < 2.001
+    assert 4.999 < w.max() <= 5
     assert np.abs(init.Normal(mean=3.0, std=0.0)((4, 5), rng=0) - 3).max() == 0
     assert abs(init.Normal(mean=-2.0, std=1.0)(SHAPE, rng=0).mean() + 2) < 0.02
 
@@ -146,7 +234,16 @@ def test_draws_depend_on_rng_only(initializer, std, bound):
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (0, 3), (2, 3, 4), [2, 3], np.int64(4), 4], ids=repr)
 def test_shapes(shape):
     expected = np.empty(shape).shape
-    for initializer in (init.Zeros(), init.Normal(), init.KaimingUniform(), init.XavierNormal()):
+    for initializer in (
+        init.Zeros(),
+        init.Normal(),
+        init.KaimingUniform(),
+        init.XavierNormal(),
+        init.Constant(1.0),
+        init.TruncatedNormal(),
+        init.Uniform(-1.0, 1.0),
+        init.LecunNormal(),
+    ):
         assert initializer(shape, rng=0, fan_in=3, fan_out=2).shape == expected
 
 
@@ -155,6 +252,19 @@ def test_repr_builds_it_again():
         init.Zeros(),
         init.Normal(1.0, 2.0),
         init.KaimingNormal("fan_out", "leaky_relu", 0.1),
+        init.Uniform.from_std(0.1),
+        init.VarianceScaling(2.0, "fan_avg", "truncated_normal"),
+        init.Orthogonal(2.0),
+        init.Sparse(3, 1.0),
+        init.Identity(0.5),
+        init.Constant(3.0),
     ):
         again = eval(repr(initializer), vars(init))
         assert np.array_equal(draw(initializer), draw(again))
+
+
+@pytest.mark.parametrize("name", ["simple", "scaled", "matrices"])
+def test_doctests(name):
+    found = doctest.testmod(importlib.import_module(f"fastnn.init.{name}"), raise_on_error=False)
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -3,36 +3,30 @@
 import doctest
 import importlib
 import pkgutil
-import re
-from pathlib import Path
 
 import pytest
 from fastnn import nn, ops
+from pages import blocks, run
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-FENCE = "`" * 3
-
-
-def blocks(kind):
-    return re.findall(rf"^{FENCE}{kind}\n(.*?)^{FENCE}$", PAGE.read_text(), re.M | re.S)
+PAGE = "models.md"
 
 
 def test_the_page_runs(capsys):
     names = {"__name__": "page"}
-    for block in blocks("python"):
+    for block in blocks(PAGE, "python"):
         if "import torch" in block:
             continue
-        exec(compile(block, str(PAGE), "exec"), names)
-    assert capsys.readouterr().out == blocks("text")[0]
+        run(PAGE, block, names)
+    assert capsys.readouterr().out == blocks(PAGE, "text")[0]
 
 
 def test_the_pytorch_part_of_the_page_runs():
     pytest.importorskip("torch", reason="PyTorch is not installed (pip install '.[peers]')")
-    first, *_ = blocks("python")
-    (block,) = (block for block in blocks("python") if "import torch" in block)
+    first, *_ = blocks(PAGE, "python")
+    (block,) = (block for block in blocks(PAGE, "python") if "import torch" in block)
     names = {"__name__": "page"}
-    exec(compile(first, str(PAGE), "exec"), names)
-    exec(compile(block, str(PAGE), "exec"), names)
+    run(PAGE, first, names)
+    run(PAGE, block, names)
 
 
 @pytest.mark.parametrize("name", sorted(f"fastnn.nn.{m.name}" for m in pkgutil.iter_modules(nn.__path__)))

@@ -8,6 +8,7 @@ namespace fastnn::bind {
 void bind_gemm(pybind11::module_& m);
 void bind_activation(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
+void bind_scaling(pybind11::module_& m);
 void bind_batchnorm(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
 void bind_updates(pybind11::module_& m);

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
     bind_activation(m);
     bind_dropout(m);
     bind_batchnorm(m);
+    bind_scaling(m);
     bind_loss(m);
     bind_updates(m);
 }

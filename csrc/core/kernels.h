@@ -30,6 +30,8 @@ struct Kernels {
     Kernel<GemmArgs> gemm;
     Kernel<GemmBf16Args> gemm_bf16;
     Kernel<ColumnSumArgs> column_sum[2];
+    Kernel<ColumnMomentsArgs> column_moments[2];
+    Kernel<ScaleColumnsArgs> scale_columns;
     Kernel<ActivationArgs> activation;
     Kernel<ActivationBackwardArgs> activation_backward;
     Kernel<DropoutArgs> dropout;

@@ -86,6 +86,31 @@ struct ColumnSumArgs {
     bool accumulate;
 };
 
+// What a data matrix holds before it becomes a network's input.
+enum class Element : int { float32, float64, uint8 };
+
+// mean[j] and squares[j] = sum_i (x[i, j] - mean[j])^2; partials: 2 * column_partials(rows, cols) doubles.
+struct ColumnMomentsArgs {
+    const void* x;
+    Index x_row;
+    Index rows, cols;
+    Element element;
+    double *mean, *squares;
+    double* partials;
+};
+
+// y = (x - shift) * scale + offset by column; y may be x where that is float32.
+struct ScaleColumnsArgs {
+    const void* x;
+    Index x_row;
+    Element element;
+    float* y;
+    Index y_row;
+    Index rows, cols;
+    const double* shift;
+    const float *scale, *offset;
+};
+
 // y = f(x) over n contiguous elements; y may be x.
 struct ActivationArgs {
     const float* x;

@@ -1,7 +1,7 @@
 """fastnn: fast training of small and medium neural networks from NumPy arrays.
 
 Three ways to call it: kernels on arrays (`ops`), layers, losses and optimizers in a loop of your own (`nn`,
-`losses`, `optim`, `schedulers`, `init`, `data`), and whole steps and fits (`Trainer`).
+`losses`, `optim`, `schedulers`, `init`, `preprocessing`, `data`), and whole steps and fits (`Trainer`).
 
 >>> import fastnn
 >>> from fastnn import data, losses, nn, optim
@@ -15,7 +15,7 @@ True
 
 from __future__ import annotations
 
-from fastnn import data, init, losses, nn, ops, optim, schedulers
+from fastnn import data, init, losses, nn, ops, optim, preprocessing, schedulers
 from fastnn._runtime import (
     __version__,
     get_isa,
@@ -46,6 +46,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "preprocessing",
     "schedulers",
     "set_isa",
     "set_num_threads",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -129,15 +130,16 @@ class Optimizer(ABC):
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def state_dict(self) -> dict[str, Any]:
-        """`step_count`, `param_groups` (options; parameters as numbers, a schedule as None), `state`: copies.
+        """`step_count`, `param_groups` (options; parameters as numbers), `state` (the slots): copies.
 
-        As in PyTorch. A schedule is code and is not saved: load into an optimizer built the same way.
+        As in PyTorch. A schedule is code and is not saved: load into an optimizer built the same way. In its
+        place stands None, or what its own `state_dict()` gives (`ReduceOnPlateau`, alone or wrapped).
         """
         numbers = iter(range(len(self._parameters())))
         groups = [
             {
                 **group,
-                "lr": None if callable(group["lr"]) else group["lr"],
+                "lr": _saved(group["lr"]),
                 "params": [next(numbers) for _ in group["params"]],
             }
             for group in self.param_groups
@@ -167,7 +169,11 @@ class Optimizer(ABC):
             raise ValueError(f"{where}: " + "; ".join(problems + slot_problems))
         self.step_count = count
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
-            group.update({key: saved[key] for key in group if key != "params" and saved[key] is not None})
+            for key in group.keys() - {"params"}:
+                if isinstance(saved[key], Mapping):  # the state of a schedule
+                    group[key].load_state_dict(saved[key])
+                elif saved[key] is not None:
+                    group[key] = saved[key]
         for slot, i, value in values:
             self._slots[slot][i][...] = value
 
@@ -181,12 +187,14 @@ class Optimizer(ABC):
                 continue
             if mine["params"] != list(theirs["params"]):
                 problems.append(f"group {i} has parameters {theirs['params']}, must be {mine['params']}")
-            kinds = ["a schedule" if group["lr"] is None else "a number" for group in (theirs, mine)]
+            kinds = [_kind(group["lr"]) for group in (theirs, mine)]
             if kinds[0] != kinds[1]:
                 problems.append(f"lr of group {i} is {kinds[0]}, must be {kinds[1]}")
                 continue
             try:
-                self._check({**theirs, "lr": 0.0 if theirs["lr"] is None else theirs["lr"]})
+                if isinstance(theirs["lr"], Mapping):
+                    copy.deepcopy(self.param_groups[i]["lr"]).load_state_dict(theirs["lr"])
+                self._check({**theirs, "lr": theirs["lr"] if kinds[0] == "a number" else 0.0})
             except (TypeError, ValueError) as error:
                 problems.append(f"group {i}: {error}")
         return problems
@@ -221,6 +229,20 @@ class Optimizer(ABC):
         return (
             f"{type(self).__name__}({options}; {len(self._parameters())} parameters, {self.step_count} steps)"
         )
+
+
+def _saved(lr: Rate) -> Any:
+    """What a state keeps of a rate: a number itself; of a schedule its state, None when it has none."""
+    if not callable(lr):
+        return lr
+    state: dict[str, Any] = getattr(lr, "state_dict", dict)()
+    return state or None
+
+
+def _kind(saved: Any) -> str:
+    if saved is None:
+        return "a schedule"
+    return "a schedule with a state" if isinstance(saved, Mapping) else "a number"
 
 
 def _rate(lr: Rate, step: int | None, what: str) -> float:

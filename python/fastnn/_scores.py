@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ Hits = Callable[[Array, Array, Array | None], tuple[Array, Array]]
 class Scores(ABC):
     """Metrics of all rows added so far."""
 
+    names: ClassVar[tuple[str, ...]]  # of the metrics in `result`
+
     @abstractmethod
     def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
         """Count the rows of another batch."""
@@ -27,6 +30,8 @@ class Scores(ABC):
 
 class Accuracy(Scores):
     """`accuracy`: the weighted share of hits."""
+
+    names = ("accuracy",)
 
     def __init__(self, hits: Hits) -> None:
         self._hits = hits
@@ -46,6 +51,8 @@ class RegressionScores(Scores):
 
     As in scikit-learn, an output whose targets are all the same has an r2 of 1 if it is met, else of 0.
     """
+
+    names = ("rmse", "mae", "r2")
 
     def __init__(self) -> None:
         self._weight = 0.0

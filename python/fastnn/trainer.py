@@ -18,7 +18,7 @@ from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.nn.module import evaluating
 from fastnn.optim import Optimizer
-from fastnn.schedulers import Schedule
+from fastnn.schedulers import ReduceOnPlateau, Schedule, plateaus
 
 Loss = Callable[..., tuple[float, FloatArray]]
 Metric = Callable[[FloatArray, Array], float]
@@ -134,8 +134,9 @@ class Trainer:
         The batches are those of `data.batches(X, Y, batch_size, seed=seed, epoch=epochs done before, ...)`,
         except that a last batch of one row is joined to the one before it when the model has batch-norm.
         Integers and float64 in X are converted to float32 once. A `PerEpoch` schedule without steps_per_epoch
-        gets it here. `validation=(Xv, Yv)` is evaluated after each epoch. `progress` shows a tqdm bar when
-        tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
+        gets it here. `validation=(Xv, Yv)` is evaluated after each epoch, and every `ReduceOnPlateau` told
+        its metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
+        when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
 
         Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps; an
         epoch that it cut short counts as not begun. Raises ValueError when the rows do not match or there is
@@ -167,6 +168,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Schedule):
                 group["lr"] = group["lr"].with_steps_per_epoch(len(first))
+        watching = self._watching(validation is not None)
         history = History()
         shown = Progress(progress, epochs * len(first))
         try:
@@ -177,6 +179,8 @@ class Trainer:
                 if validation is not None:
                     scores = self.evaluate(*validation)
                     logs.update({f"val_{name}": score for name, score in scores.items()})
+                for plateau, name in watching:
+                    plateau.update(logs[name])
                 history.append(logs)
                 shown.epoch(logs)
         finally:
@@ -216,6 +220,22 @@ class Trainer:
             means = {"loss": means.pop("loss"), **scores.result(), **means}
         speed = sum(map(len, batches)) / seconds
         return {"lr": rate, **means, "seconds": seconds, "samples_per_second": speed}
+
+    def _watching(self, validation: bool) -> list[tuple[ReduceOnPlateau, str]]:
+        """Every `ReduceOnPlateau` of the optimizer, and the name of its metric in the logs of an epoch."""
+        scores = self._scores()
+        names = ["loss", *(scores.names if scores else ()), *self.metrics]
+        names += [f"val_{name}" for name in names] if validation else []
+        watching = []
+        for plateau in plateaus(group["lr"] for group in self.optimizer.param_groups):
+            name = plateau.monitor or ("val_loss" if validation else "loss")
+            if name not in names:
+                raise ValueError(
+                    f"Trainer.fit: ReduceOnPlateau: monitor {name!r} is not among {', '.join(names)}"
+                    + ("" if validation else "; pass validation=(X, Y) for those of a validation")
+                )
+            watching.append((plateau, name))
+        return watching
 
     # ---- evaluation and prediction
 

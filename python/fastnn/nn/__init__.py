@@ -35,6 +35,7 @@ from fastnn.nn.module import Module
 from fastnn.nn.recalibrate import recalibrate_bn
 from fastnn.nn.residual import Residual
 from fastnn.nn.sequential import Sequential
+from fastnn.nn.standardize import Standardize, fold_scaling
 
 __all__ = [
     "ELU",
@@ -54,6 +55,8 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softplus",
+    "Standardize",
     "Tanh",
+    "fold_scaling",
     "recalibrate_bn",
 ]

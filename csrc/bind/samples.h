@@ -1,0 +1,25 @@
+// Data matrices as they come: the only arrays of several dtypes that kernels read.
+#pragma once
+
+#include "bind/arrays.h"
+
+namespace fastnn::bind {
+
+// Rows of contiguous columns; strides count elements.
+struct Samples {
+    const void* data = nullptr;
+    Element element = Element::float32;
+    Index rows = 0, cols = 0;
+    Index row = 0;
+    Region region{};
+    Shape shape{};
+};
+
+// (..., cols) of float32, float64 or uint8, native and aligned: two dimensions with any distance between
+// rows, or C-contiguous. Anything else raises: fastnn._columns makes it so.
+Samples read_samples(Call& call, const Value& value);
+
+// n contiguous numbers of float64.
+const double* read_doubles(Call& call, const Value& value, Index n);
+
+}  // namespace fastnn::bind
