@@ -46,17 +46,31 @@ PYTHON_ROOMS = {
     "data": {"_arrays", "ops"},
     "datasets": set(),
     "_parameter": {"_arrays"},
-    "nn": {"_arrays", "_columns", "_parameter", "ops", "init", "preprocessing"},
+    "_describe": set(),
+    "nn": {"_arrays", "_columns", "_describe", "_parameter", "ops", "init", "preprocessing"},
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
     "_optimizer": {"_arrays", "_parameter"},
     "optim": {"_arrays", "_optimizer", "_parameter", "ops", "init"},
     "history": {"_arrays"},
-    "trainer": {"_arrays", "_scores", "_core", "nn", "optim", "losses", "schedulers", "data", "history"},
+    "_plain": {"_arrays"},
+    "_file": {"_arrays"},
+    "callbacks": {"_arrays", "_file", "nn"},
+    "checkpoint": {"_arrays", "_describe", "_file", "_plain", "_runtime", "init", "nn"},
+    # The trainer: three helpers, which hold no loop, and the loop.
+    "_epoch": {"_arrays", "_scores"},
+    "_fitting": {"_arrays"},
+    "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
+    "trainer": {
+        *("_arrays", "_scores", "_core", "_epoch", "_fitting", "_trainer_state"),
+        *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
+    },
+    "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "__init__": {"*"},
     "__main__": {"*", "fastnn"},
 }
+DEPENDENCIES = {"numpy", "safetensors"}
 OPTIONAL = {"matplotlib", "tqdm"}  # imported where they are used, so that `import fastnn` never needs them
 
 SOURCES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
@@ -173,7 +187,7 @@ def check_imports(root):
             elif parts[0] in OPTIONAL:
                 if not lazy:
                     yield f"{where}: {parts[0]} is optional, import it inside the function that needs it"
-            elif parts[0] != "numpy" and parts[0] not in sys.stdlib_module_names:
+            elif parts[0] not in DEPENDENCIES and parts[0] not in sys.stdlib_module_names:
                 yield f"{where}: fastnn does not depend on {parts[0]}"
 
 

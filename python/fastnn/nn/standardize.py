@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,9 @@ class Standardize(Module):
         if dy.shape != shape:
             raise ValueError(f"Standardize.backward: dy must have shape {shape}, got {dy.shape}")
         return dy * self.scale if input_grad else None
+
+    def _config(self) -> dict[str, Any]:
+        return {"scaler": self.num_features}  # its numbers are buffers
 
     def _arguments(self) -> str:
         return f"{self.num_features}"
