@@ -330,15 +330,12 @@ def test_floor_of_arithmetic_and_of_memory() -> None:
     worker: Any = SteadyWorker()
     machine = limits.Limits(worker, "avx2", 2)
     machine.survey(["avx2", "scalar"])
-    gemm, adam = cases.BY_NAME["GEMM 512x512x512"], cases.BY_NAME["Adam 1 million"]
-    bfloat16 = cases.BY_NAME["GEMM bf16 128x128x128"]
-    for case in (gemm, adam, bfloat16):
+    chosen = [cases.BY_NAME[n] for n in ("GEMM 512x512x512", "GEMM bf16 128x128x128", "Adam 1 million")]
+    for case in chosen:
         machine.measure_for(case)
-    assert machine.floor(gemm) == pytest.approx(2 * 512**3 / 100e9)
-    assert machine.floor(bfloat16) == pytest.approx(2 * 128**3 / 200e9)
-    assert machine.floor(adam) == pytest.approx(max(16e6 / 10e9, 24e6 / 8e9))
-    text = "\n".join(limits.lines(json.loads(json.dumps(machine.as_json()))))
-    assert "1 thread 100, 2 threads 100" in text
+    floors = [2 * 512**3 / 100e9, 2 * 128**3 / 200e9, max(16e6 / 10e9, 24e6 / 8e9)]
+    assert [machine.floor(case) for case in chosen] == pytest.approx(floors)
+    assert "100, 2 threads 100" in "\n".join(limits.lines(json.loads(json.dumps(machine.as_json()))))
 
 
 # ---- worker processes
