@@ -268,6 +268,9 @@ static_assert(are_indices(&BatchNormBackwardArgs::dy_row, &BatchNormBackwardArgs
 static_assert(are_indices(&SoftmaxArgs::logits_row, &SoftmaxArgs::probabilities_row, &SoftmaxArgs::rows,
                           &SoftmaxArgs::cols));
 static_assert(are_indices(&PointLossArgs::rows, &PointLossArgs::cols));
+static_assert(are_indices(&ColumnMomentsArgs::x_row, &ColumnMomentsArgs::rows, &ColumnMomentsArgs::cols));
+static_assert(are_indices(&ScaleColumnsArgs::x_row, &ScaleColumnsArgs::y_row, &ScaleColumnsArgs::rows,
+                          &ScaleColumnsArgs::cols));
 static_assert(are_indices(&UpdateTensor::n, &UpdateTensor::first_chunk));
 static_assert(are_indices(&UpdateArgs::count, &UpdateArgs::chunks));
 
