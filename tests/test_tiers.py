@@ -1,6 +1,7 @@
 """The heavy tiers as tests: `pytest -m heavy`. Each is a script; docs/reliability.md says what they found."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,19 @@ def test_tier(command):
     if done.returncode == 77:
         pytest.skip(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout[-8000:]
+
+
+def test_every_test_that_a_tier_names_is_there():
+    """A test that moved would be run where it says nothing, or left out of what is wanted."""
+    named = [
+        found
+        for script in TIERS.glob("*.sh")
+        for found in re.findall(r"tests/(test_\w+\.py)(?:::(test_\w+))?", script.read_text())
+    ]
+    assert len(named) > 10
+    for file, test in named:
+        text = (TIERS.parent / file).read_text()
+        assert not test or f"\ndef {test}(" in text, f"{file}::{test}"
 
 
 def test_every_script_is_a_tier():

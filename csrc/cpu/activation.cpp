@@ -70,6 +70,33 @@ FASTNN_INLINE void backward(const GradientTile& t, F formula) {
     over_tile(t.rows, t.cols, t.dx, t.dx_row, formula, Operand{t.dy, t.dy_row}, Operand{t.from, t.from_row});
 }
 
+// Formulas of a few operations wait for memory, not for each other: one vector at a time (the gradient of
+// ReLU takes 1.0 ns for sixteen floats in L1, in pairs 1.4).
+template <class F>
+FASTNN_INLINE void each_vec(Index rows, Index cols, F f) {
+    for (Index r = 0; r < rows; ++r)
+        each_vector(0, cols, [&](Index j, int lanes) FASTNN_BODY { f(r, j, lanes); });
+}
+
+// The tile is copied: stores through vector types may alias it, and its pointers would be read every time.
+template <class F>
+FASTNN_INLINE void light_forward(const ActivationTile& tile, F formula) {
+    const ActivationTile t = tile;
+    each_vec(t.rows, t.cols, [&](Index r, Index j, int lanes) FASTNN_BODY {
+        vstore(t.y + r * t.y_row + j, lanewise(formula, vload(t.x + r * t.x_row + j, lanes)), lanes);
+    });
+}
+
+template <class F>
+FASTNN_INLINE void light_backward(const GradientTile& tile, F formula) {
+    const GradientTile t = tile;
+    each_vec(t.rows, t.cols, [&](Index r, Index j, int lanes) FASTNN_BODY {
+        const Vec dy = vload(t.dy + r * t.dy_row + j, lanes);
+        const Vec from = vload(t.from + r * t.from_row + j, lanes);
+        vstore(t.dx + r * t.dx_row + j, lanewise(formula, dy, from), lanes);
+    });
+}
+
 // dx from x for the kinds whose gradient is written with y: y is computed again.
 void backward_of_input(Activation kind, float alpha, const GradientTile& t) {
     switch (kind) {
@@ -106,10 +133,10 @@ FASTNN_FLAT void activate(Activation kind, float alpha, const ActivationTile& t)
         case Activation::none:
             return;
         case Activation::relu:
-            return forward(t, [](auto x) FASTNN_BODY { return relu(x); });
+            return light_forward(t, [](auto x) FASTNN_BODY { return relu(x); });
         case Activation::leaky_relu:
-            return forward(t,
-                           [=](auto x) FASTNN_BODY { return leaky_relu(x, constant<decltype(x)>(alpha)); });
+            return light_forward(
+                t, [=](auto x) FASTNN_BODY { return leaky_relu(x, constant<decltype(x)>(alpha)); });
         case Activation::sigmoid:
             return forward(t, [](auto x) FASTNN_BODY { return sigmoid(x); });
         case Activation::tanh:
@@ -134,15 +161,15 @@ FASTNN_FLAT void activate_backward(Activation kind, float alpha, const GradientT
         case Activation::none:
             return;
         case Activation::relu:
-            return backward(t, [](auto dy, auto y) FASTNN_BODY { return relu_gradient(dy, y); });
+            return light_backward(t, [](auto dy, auto y) FASTNN_BODY { return relu_gradient(dy, y); });
         case Activation::leaky_relu:
-            return backward(t, [=](auto dy, auto y) FASTNN_BODY {
+            return light_backward(t, [=](auto dy, auto y) FASTNN_BODY {
                 return leaky_relu_gradient(dy, y, constant<decltype(y)>(alpha));
             });
         case Activation::sigmoid:
-            return backward(t, [](auto dy, auto y) FASTNN_BODY { return sigmoid_gradient(dy, y); });
+            return light_backward(t, [](auto dy, auto y) FASTNN_BODY { return sigmoid_gradient(dy, y); });
         case Activation::tanh:
-            return backward(t, [](auto dy, auto y) FASTNN_BODY { return tanh_gradient(dy, y); });
+            return light_backward(t, [](auto dy, auto y) FASTNN_BODY { return tanh_gradient(dy, y); });
         case Activation::gelu:
             return backward(t, [](auto dy, auto x) FASTNN_BODY { return gelu_gradient(dy, x); });
         case Activation::gelu_tanh:
@@ -150,10 +177,11 @@ FASTNN_FLAT void activate_backward(Activation kind, float alpha, const GradientT
         case Activation::silu:
             return backward(t, [](auto dy, auto x) FASTNN_BODY { return silu_gradient(dy, x); });
         case Activation::elu:
-            return backward(t, [=](auto dy, auto y)
-                                   FASTNN_BODY { return elu_gradient(dy, y, constant<decltype(y)>(alpha)); });
+            return light_backward(t, [=](auto dy, auto y) FASTNN_BODY {
+                return elu_gradient(dy, y, constant<decltype(y)>(alpha));
+            });
         case Activation::selu:
-            return backward(t, [](auto dy, auto y) FASTNN_BODY { return selu_gradient(dy, y); });
+            return light_backward(t, [](auto dy, auto y) FASTNN_BODY { return selu_gradient(dy, y); });
         case Activation::softplus:
             return backward(t, [](auto dy, auto x) FASTNN_BODY { return softplus_gradient(dy, x); });
     }
