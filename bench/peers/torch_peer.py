@@ -49,7 +49,10 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: torch.addmm(bias, a, b, out=c).relu_(), lambda: shown({"c": c}))
 
 
-def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
+    """No large products where oneDNN has none: without AVX-512, 1024^3 takes PyTorch three seconds."""
+    if sizes["m"] > 128 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
     a, b = (t.bfloat16() for t in own(v).values())
     c = torch.empty((sizes["m"], sizes["n"]), dtype=torch.bfloat16)
     return Prepared(lambda: torch.mm(a, b, out=c), lambda: shown({"c": c.float()}))
