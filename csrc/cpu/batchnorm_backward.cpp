@@ -60,8 +60,9 @@ void combine(const BatchNormBackwardArgs& a, const ColumnPlan& p, Range columns)
 template <bool kRelu>
 FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
     const Vec inverse = splat(static_cast<float>(1.0 / static_cast<double>(a.rows)));
+    const Index lead = columns_to_border(a.dx, a.dx_row, block);
     each_rows<2>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-        each_aligned_vec(a.dx, a.dx_row, block.columns, [&](Index j, int lanes) FASTNN_BODY {
+        each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
             const Vec mean = vload(a.mean + j, lanes);
             const Vec rstd = vload(a.rstd + j, lanes);
             const Vec scale = rstd * vload(a.gamma + j, lanes);

@@ -22,7 +22,10 @@ using Pair = Regs<2 * kRegs>;
 template <int kCount = kRegs, class F>
 FASTNN_INLINE Regs<kCount> map(F f) {
     Regs<kCount> v;
-    unroll<kCount>([&](auto i) FASTNN_BODY { v.r[i] = f(i); });
+    if constexpr (kCount == kRegs)  // with constants a column sum takes a tenth more instructions
+        for (int i = 0; i < kCount; ++i) v.r[i] = f(i);
+    else
+        unroll<kCount>([&](auto i) FASTNN_BODY { v.r[i] = f(i); });
     return v;
 }
 
