@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -17,15 +18,16 @@ from fastnn._scores import Scores
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.nn.module import evaluating
-from fastnn.optim import Optimizer
-from fastnn.schedulers import ReduceOnPlateau, Schedule, plateaus
+from fastnn.optim import Optimizer, Rprop
+from fastnn.schedulers import ReduceOnPlateau, plateaus
 
 Loss = Callable[..., tuple[float, FloatArray]]
 Metric = Callable[[FloatArray, Array], float]
 
 
 # Columns of the history that metrics of one's own may not replace.
-_TAKEN = {"epoch", "step", "lr", "loss", "seconds", "samples_per_second", "accuracy", "rmse", "mae", "r2"}
+_TAKEN = {"epoch", "step", "lr", "loss", "penalty", "seconds", "samples_per_second"}
+_TAKEN |= {"accuracy", "rmse", "mae", "r2"}
 
 
 class Trainer:
@@ -137,6 +139,7 @@ class Trainer:
         gets it here. `validation=(Xv, Yv)` is evaluated after each epoch, and every `ReduceOnPlateau` told
         its metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
         when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
+        With weight decay or l1 the history has `penalty` beside `loss`, which stays the loss of the data.
 
         Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps; an
         epoch that it cut short counts as not begun. Raises ValueError when the rows do not match or there is
@@ -165,9 +168,13 @@ class Trainer:
 
         first = order(self._epochs_done)
         later = map(order, range(self._epochs_done + 1, self._epochs_done + epochs))
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Schedule):
-                group["lr"] = group["lr"].with_steps_per_epoch(len(first))
+        self.optimizer.set_steps_per_epoch(len(first))
+        if isinstance(self.optimizer, Rprop) and len(first) > 1:
+            warnings.warn(
+                "Trainer.fit: Rprop follows the sign of the gradient of all rows, but an epoch has "
+                f"{len(first)} batches; pass batch_size={len(X)}",
+                stacklevel=2,
+            )
         watching = self._watching(validation is not None)
         history = History()
         shown = Progress(progress, epochs * len(first))
@@ -176,6 +183,8 @@ class Trainer:
                 logs = self._epoch(batches, X, Y, weight, shown)
                 self._epochs_done += 1
                 logs = {"epoch": self._epochs_done, "step": self.optimizer.step_count, **logs}
+                if self.optimizer.regularises:
+                    logs["penalty"] = self.optimizer.penalty()
                 if validation is not None:
                     scores = self.evaluate(*validation)
                     logs.update({f"val_{name}": score for name, score in scores.items()})
