@@ -1,10 +1,11 @@
 """Wrong edits that the tests must notice: `python tests/mutants.py [python] [native] [TRAP...]`.
 
-Each mutant of mutant_table.py is one small edit of fastnn: a constant, a sign, an order, an axis, a
-comparison, the very mistake that others made there. It is made in a copy, and each of the tests it names
-must then fail (not: not run). "python" mutants edit a Python file of a copy of the installed package;
-"native" ones a C++ file, and the copy is built anew (incrementally, with ccache where there is one). Without
-an argument both run. First all named tests must pass without an edit. Exit 77: a tool is missing.
+Each mutant is one small edit of fastnn: a constant, a sign, an order, an axis, a comparison, the very mistake
+that others made there. It is made in a copy, and each of the tests it names must then fail (not: not run).
+"python" mutants (mutant_table.py) edit a file of a copy of the installed package; "native" ones
+(mutant_table_native.py) a C++ file, and the copy is built anew (incrementally, with ccache where there is
+one). Without an argument both run. First all named tests must pass without an edit. Exit 77: a tool is
+missing.
 
 WORK=DIR keeps the copy and its build there.
 """
@@ -19,14 +20,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mutant_table import MUTANTS
+from mutant_table import PYTHON
+from mutant_table_native import NATIVE
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120  # a mutant may also be one that never ends
-
-
-def is_native(mutant):
-    return mutant.file.startswith("csrc/")
 
 
 def mutated(text, mutant):
@@ -37,8 +35,8 @@ def mutated(text, mutant):
     return text.replace(mutant.old, mutant.new)
 
 
-def run(where, tests):
-    """Exit codes of pytest (0 passed, 1 failed) for each test, with the package `where`/fastnn.
+def run(where, calls):
+    """Exit codes of pytest (0 passed, 1 failed) for each list of tests, with the package `where`/fastnn.
 
     In a child of this process, which has imported pytest and NumPy already, but not fastnn. None: the child
     died or never came back.
@@ -66,7 +64,7 @@ def run(where, tests):
                 "-c",
                 str(ROOT / "pyproject.toml"),
             ]
-            codes = [int(pytest.main([*options, str(ROOT / test)])) for test in tests]
+            codes = [int(pytest.main([*options, *(str(ROOT / test) for test in tests)])) for tests in calls]
             os.write(write, json.dumps(codes).encode())
         finally:
             os._exit(0)
@@ -157,10 +155,8 @@ def survivors(mutants, work, native):
     else:
         where = copy_of_package(work)
     tests = sorted({test for mutant in mutants for test in mutant.tests})
-    codes = run(where, tests)
-    if codes is None or any(codes):
-        failed = [test for test, code in zip(tests, codes or [], strict=False) if code]
-        yield f"without an edit these do not pass: {', '.join(failed) or 'the package does not import'}"
+    if run(where, [tests]) != [0]:
+        yield f"without an edit these do not pass, or the package does not import: {', '.join(tests)}"
         return
     for mutant in mutants:
         file = work / mutant.file
@@ -169,7 +165,7 @@ def survivors(mutants, work, native):
             file.write_text(mutated(text, mutant))
             if native:
                 build(work)
-            wrong = judge(mutant, run(where, mutant.tests))
+            wrong = judge(mutant, run(where, [[test] for test in mutant.tests]))
         finally:
             file.write_text(text)
         print(f"{'SURVIVED' if wrong else 'caught'}  {mutant.trap:>2}  {mutant.what}", flush=True)
@@ -188,7 +184,8 @@ def main(arguments):
     traps = [int(a) for a in arguments if a.isdecimal()]
     found = []
     for kind in kinds:
-        chosen = [m for m in MUTANTS if is_native(m) == (kind == "native") and (not traps or m.trap in traps)]
+        table = NATIVE if kind == "native" else PYTHON
+        chosen = [mutant for mutant in table if not traps or mutant.trap in traps]
         with tempfile.TemporaryDirectory() as folder:
             kept = os.environ.get("WORK")
             work = Path(kept, kind) if kept else Path(folder)

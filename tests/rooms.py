@@ -46,7 +46,8 @@ PYTHON_ROOMS = {
     "data": {"_arrays", "ops"},
     "datasets": set(),
     "_parameter": {"_arrays"},
-    "nn": {"_arrays", "_columns", "_parameter", "ops", "init", "preprocessing"},
+    "_describe": set(),
+    "nn": {"_arrays", "_columns", "_describe", "_parameter", "ops", "init", "preprocessing"},
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
@@ -57,10 +58,23 @@ PYTHON_ROOMS = {
     "_optimizer": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer_state", "_parameter", "ops"},
     "optim": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer", "_parameter", "ops", "init"},
     "history": {"_arrays"},
-    "trainer": {"_arrays", "_scores", "_core", "nn", "optim", "losses", "schedulers", "data", "history"},
+    "_plain": {"_arrays"},
+    "_file": {"_arrays"},
+    "callbacks": {"_arrays", "_file", "nn"},
+    "checkpoint": {"_arrays", "_describe", "_file", "_plain", "_runtime", "init", "nn"},
+    # The trainer: three helpers, which hold no loop, and the loop.
+    "_epoch": {"_arrays", "_scores"},
+    "_fitting": {"_arrays"},
+    "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
+    "trainer": {
+        *("_arrays", "_scores", "_core", "_epoch", "_fitting", "_trainer_state"),
+        *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
+    },
+    "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "__init__": {"*"},
     "__main__": {"*", "fastnn"},
 }
+DEPENDENCIES = {"numpy", "safetensors"}
 # Imported where they are used (typing_extensions: by type checkers), so that `import fastnn` never needs
 # them.
 OPTIONAL = {"matplotlib", "tqdm", "typing_extensions"}
@@ -179,7 +193,7 @@ def check_imports(root):
             elif parts[0] in OPTIONAL:
                 if not lazy:
                     yield f"{where}: {parts[0]} is optional, import it inside the function that needs it"
-            elif parts[0] != "numpy" and parts[0] not in sys.stdlib_module_names:
+            elif parts[0] not in DEPENDENCIES and parts[0] not in sys.stdlib_module_names:
                 yield f"{where}: fastnn does not depend on {parts[0]}"
 
 

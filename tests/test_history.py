@@ -133,13 +133,15 @@ def test_ctrl_c_leaves_whole_steps(rows, at):
     for x, y in batches[:at]:
         steps.step(x, y)
     assert_same_model(run, steps)
-    # The epoch cut short is not counted: the next fit begins it again.
+    # The next fit finishes the epoch that was cut short, and that is its one epoch.
     run.loss = losses.CrossEntropyLoss()
-    run.fit(X, Y, batch_size=16, epochs=1)
-    begun = (at - 1) // 4
-    for x, y in data.batches(X, Y, 16, epoch=begun):
+    history = run.fit(X, Y, batch_size=16, epochs=1)
+    end = 4 * -(-at // 4)
+    for x, y in batches[at:end]:
         steps.step(x, y)
     assert_same_model(run, steps)
+    assert history["epoch"] == [end / 4]
+    assert history["step"] == [end]
 
 
 def test_ctrl_c_before_the_update_waits_for_both_groups(rows, monkeypatch):

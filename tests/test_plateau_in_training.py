@@ -42,6 +42,7 @@ def run(opt, steps, epoch_steps=3):
 def test_a_run_resumed_at_any_step_has_the_same_rates(make):
     whole = run(optimizer(make()), 30)
     assert len(set(whole)) > 2
+    assert whole[-1] < max(whole)
     for at in range(30):
         first, second = optimizer(make()), optimizer(make())
         rates = run(first, at)

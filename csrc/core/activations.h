@@ -36,9 +36,15 @@ FASTNN_RULE F tanh_gradient(const F& dy, const F& y) {
     return dy * fma(constant<F>(0.0f) - y, y, constant<F>(1.0f));
 }
 
+// max(-x, 0)
+template <class F>
+FASTNN_RULE F negative_part(const F& x) {
+    return max_(constant<F>(0.0f), constant<F>(0.0f) - x);
+}
+
 template <class F>
 FASTNN_RULE F elu(const F& x, const F& alpha) {
-    return select_positive(x, x, alpha * expm1_negative(x));
+    return fma(constant<F>(0.0f) - alpha, one_minus_exp_minus(negative_part(x)), max_(constant<F>(0.0f), x));
 }
 template <class F>
 FASTNN_RULE F elu_gradient(const F& dy, const F& y, const F& alpha) {
@@ -50,49 +56,47 @@ inline constexpr float kSeluScaleAlpha = 1.75809934084737685994f;  // scale * 1.
 
 template <class F>
 FASTNN_RULE F selu(const F& x) {
-    return select_positive(x, constant<F>(kSeluScale) * x, constant<F>(kSeluScaleAlpha) * expm1_negative(x));
+    return fma(constant<F>(-kSeluScaleAlpha), one_minus_exp_minus(negative_part(x)),
+               constant<F>(kSeluScale) * max_(constant<F>(0.0f), x));
 }
 template <class F>
 FASTNN_RULE F selu_gradient(const F& dy, const F& y) {
     return select_positive(y, constant<F>(kSeluScale) * dy, dy * (y + constant<F>(kSeluScaleAlpha)));
 }
 
-// x * sigmoid(x). The bound makes -infinity give 0.
+// x * sigmoid(x). From the bound downwards the denominator is infinite and the result 0.
 template <class F>
 FASTNN_RULE F silu(const F& x) {
-    const F above = max_(constant<F>(-100.0f), x);
-    return above / (constant<F>(1.0f) + exp(constant<F>(0.0f) - above));
+    const F above = max_(constant<F>(-88.8f), x);
+    return above / one_plus_exp_minus(min_(constant<F>(88.0f), above));
 }
-// s + x s (1 - s) with s = sigmoid(x) and 1 - s = e^-x s, so nothing cancels but the two terms.
+// s + x s (1 - s) with s = sigmoid(x) = 1 / (1 + e), which is (1 + e (1 + x)) / (1 + e)^2. At -80 the square
+// is infinite and e (1 + x) is not.
 template <class F>
 FASTNN_RULE F silu_gradient(const F& dy, const F& x) {
-    const F bounded = min_(constant<F>(88.0f), max_(constant<F>(-88.0f), x));
-    const F e = exp(constant<F>(0.0f) - bounded);
-    const F s = constant<F>(1.0f) / (constant<F>(1.0f) + e);
-    return dy * fma(bounded * s, e * s, s);
+    const F one = constant<F>(1.0f);
+    const F bounded = min_(constant<F>(88.0f), max_(constant<F>(-80.0f), x));
+    const ExpParts<F> parts = exp_minus_parts(bounded);
+    const F e = exp_minus_rest(parts.r) * parts.power;
+    const F below = one + e;
+    return dy * (fma(e, one + bounded, one) / (below * below));
 }
 
-// The two GELUs are x * gate(x) with gate(x) = 1 / (1 + 2^(-x logit(x^2))), which keeps the relative error of
-// a small gate: 1 + erf or 1 + tanh cancels. A gate's `logit` is log2(e) times the log-odds of the gate,
-// divided by x; `slope` the derivative of the log-odds. From x = -kZero downwards 2^(...) is infinite and the
-// result 0; at kBound the gate is 1, and at -kBound it is denormal, which is zero.
+// The two GELUs are x * gate(x) with gate(x) = 1 / (1 + 2^(x logit(x^2))), which keeps the relative error of
+// a small gate: 1 + erf or 1 + tanh cancels. A gate's `logit` is -log2(e) times the log-odds of the gate,
+// divided by x. From x = -kZero downwards 2^(...) is infinite and the result 0; at kBound the gate is 1.
 
-// The normal distribution function (1 + erf(x / sqrt 2)) / 2. Minimax polynomials for |x| <= 5.4, where the
-// gate is off by 3e-8 of itself for x >= -1 and by 5e-8 below; further out the gate is closed whatever they
-// are.
+// The normal distribution function (1 + erf(x / sqrt 2)) / 2. A minimax polynomial for |x| <= 5.4, where the
+// gate is off by 3.7e-8 of itself for x >= -1 and by 6.2e-8 below; further out the gate is closed whatever it
+// is.
 struct NormalGate {
-    static constexpr float kZero = 6.772f;
-    static constexpr float kBound = 6.767f;
+    static constexpr float kZero = 7.269f;
+    static constexpr float kBound = 7.265f;
 
     template <class F>
     FASTNN_RULE F logit(const F& square) {
-        return polynomial(square, 6.79259635e-11f, 1.44086731e-9f, -3.10385047e-7f, 1.07905162e-5f,
-                          -1.56738199e-4f, -9.9605415e-5f, 0.104839027f, 2.30220866f);
-    }
-    template <class F>
-    FASTNN_RULE F slope(const F& square) {
-        return polynomial(square, 4.53124436e-08f, -2.89654213e-06f, 7.12211549e-05f, -7.73909676e-04f,
-                          -3.24495486e-04f, 0.217992023f, 1.59577477f);
+        return polynomial(square, -4.20331592e-9f, 3.5027665e-7f, -1.10439751e-5f, 1.57451039e-4f,
+                          9.8813638e-5f, -0.104838744f, -2.30220866f);
     }
 };
 
@@ -103,8 +107,9 @@ struct TanhGate {
 
     template <class F>
     FASTNN_RULE F logit(const F& square) {
-        return polynomial(square, 0.10294324f, 2.3022082f);
+        return polynomial(square, -0.10294324f, -2.3022082f);
     }
+    // The derivative of the log-odds.
     template <class F>
     FASTNN_RULE F slope(const F& square) {
         return polynomial(square, 0.21406445f, 1.5957691f);
@@ -115,18 +120,35 @@ template <class Gate, class F>
 FASTNN_RULE F gelu(const F& x) {
     const F above = max_(constant<F>(-Gate::kZero), x);
     const F bounded = min_(constant<F>(Gate::kBound), above);
-    const Exp2Parts<F> e = exp2_of_product(constant<F>(0.0f) - bounded, Gate::logit(bounded * bounded));
+    const Exp2Parts<F> e = exp2_of_product(bounded, Gate::logit(bounded * bounded));
     return above / fma(e.fraction, e.power, constant<F>(1.0f));
 }
-// g + x g (1 - g) slope(x^2), where 1 - g = 2^(...) g
-template <class Gate, class F>
+
+// gate(x) + x gate'(x), which for the normal distribution is Phi(x) + x phi(x). At -u it is e^(-u^2 / 2)
+// times a smooth function of u >= 0, taken as a polynomial (off by 8e-8 after the product), and at u it is 1
+// less that. At the bound the power is 0.
+template <class F>
 FASTNN_RULE F gelu_gradient(const F& dy, const F& x) {
-    const F bounded = min_(constant<F>(Gate::kBound), max_(constant<F>(-Gate::kBound), x));
+    const F u = min_(constant<F>(13.27f), magnitude(x));
+    const F smooth =
+        polynomial(u, 1.67825294e-6f, -3.60404811e-5f, 3.45987646e-4f, -2.00031232e-3f, 8.00268259e-3f,
+                   -2.44101565e-2f, 6.12444095e-2f, -0.132562608f, 0.249931023f, -0.79788065f, 0.5f);
+    const Exp2Parts<F> e = exp2_of_product(u * u, constant<F>(-0.72134752f));  // -log2(e) / 2
+    const F left = smooth * e.fraction * e.power;
+    return dy * select_positive(x, constant<F>(1.0f) - left, left);
+}
+
+// With e the power of two of the gate, x e slope = x gate' / gate^2, so the gradient is (1 + e (1 + x slope))
+// / (1 + e)^2. At the bound the square is infinite and the numerator is not.
+template <class F>
+FASTNN_RULE F gelu_tanh_gradient(const F& dy, const F& x) {
+    const F one = constant<F>(1.0f);
+    const F bounded = min_(constant<F>(9.7f), max_(constant<F>(-9.7f), x));
     const F square = bounded * bounded;
-    const Exp2Parts<F> parts = exp2_of_product(constant<F>(0.0f) - bounded, Gate::logit(square));
+    const Exp2Parts<F> parts = exp2_of_product(bounded, TanhGate::logit(square));
     const F e = parts.fraction * parts.power;
-    const F g = constant<F>(1.0f) / (constant<F>(1.0f) + e);
-    return dy * fma(bounded * Gate::slope(square), e * g * g, g);
+    const F below = one + e;
+    return dy * (fma(e, fma(bounded, TanhGate::slope(square), one), one) / (below * below));
 }
 
 template <class F>

@@ -32,7 +32,8 @@ FASTNN_RULE float min_(float a, float b) { return flushed(a < b ? a : b); }
 FASTNN_RULE float select_positive(float x, float a, float b) { return !(x <= 0.0f) ? a : b; }
 // x > 0 or x is NaN ? a : 0
 FASTNN_RULE float keep_positive(float x, float a) { return select_positive(x, a, 0.0f); }
-// |a| with the sign of x
+FASTNN_RULE float magnitude(float a) { return __builtin_fabsf(a); }
+// a, which is not negative, with the sign of x
 FASTNN_RULE float with_sign_of(float x, float a) { return __builtin_copysignf(a, x); }
 // 2^n for s = 12582912 + n, whose low bits are n (exp_parts), for n in -127 .. 128: the ends give 0 and
 // infinity.

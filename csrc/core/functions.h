@@ -1,38 +1,61 @@
 // Functions of one variable, one polynomial each for all ISAs. F is a CPU vector or float; its operations
-// (fma, min_, max_, exp2_biased, mantissa, with_sign_of) are those of core/formula.h. docs/numerics.md has
-// the errors found over all float32 values. Kernels flush denormals, so a result below 1.2e-38 is zero.
+// (fma, min_, max_, exp2_biased, mantissa, magnitude, with_sign_of) are those of core/formula.h.
+// docs/numerics.md has the errors found over all float32 values. Kernels flush denormals, so a result
+// below 1.2e-38 is zero.
 #pragma once
 
 #include "core/formula.h"
 
 namespace fastnn {
 
-// x = n ln 2 + r with |r| <= ln 2 / 2, for x in [-88, 88.8].
+// e^-x = power * e^-r with |r| <= ln 2 / 2, for x from -88 to 88. All exponentials are taken of -x: what the
+// activations ask for, without a negation.
 template <class F>
 struct ExpParts {
-    F power;  // 2^n
+    F power;
     F r;
-    F tail;  // (e^r - 1 - r) / r^2
 };
 
 template <class F>
-FASTNN_RULE ExpParts<F> exp_parts(const F& x) {
-    // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits. ln 2 is taken in two parts:
+FASTNN_RULE ExpParts<F> exp_minus_parts(const F& x) {
+    // Adding 1.5 * 2^23 rounds to a whole number n and leaves it in the low bits. ln 2 is taken in two parts:
     // the product of n with the first is exact.
     const F magic = constant<F>(12582912.0f);
-    const F biased = fma(x, constant<F>(1.44269504f), magic);
+    const F biased = fma(x, constant<F>(-1.44269504f), magic);
     const F n = biased - magic;
-    F r = fma(n, constant<F>(-0.693359375f), x);
-    r = fma(n, constant<F>(2.12194440e-4f), r);
-    return {exp2_biased(biased), r,
-            polynomial(r, 1.38706667e-3f, 8.36626254e-3f, 4.16674353e-2f, 0.166665465f, 0.49999997f)};
+    F r = fma(n, constant<F>(0.693359375f), x);
+    r = fma(n, constant<F>(-2.12194440e-4f), r);
+    return {exp2_biased(biased), r};
 }
 
-// e^x. Below -87.34 the result is 0, above 88.37 it is infinite; NaN stays NaN.
+// The polynomial of e^-r, without its last two terms and divided by -r^2 in one_minus_exp_minus.
 template <class F>
-FASTNN_RULE F exp(const F& x) {
-    const ExpParts<F> e = exp_parts(min_(constant<F>(88.8f), max_(constant<F>(-88.0f), x)));
-    return fma(fma(e.tail, e.r, constant<F>(1.0f)), e.r, constant<F>(1.0f)) * e.power;
+FASTNN_RULE F exp_minus_rest(const F& r) {
+    return polynomial(r, 1.38706667e-3f, -8.36626254e-3f, 4.16674353e-2f, -0.166665465f, 0.49999997f, -1.0f,
+                      1.0f);
+}
+
+// e^-x for x >= 0. Above 87.34 the result is 0; NaN stays NaN.
+template <class F>
+FASTNN_RULE F exp_minus(const F& x) {
+    const ExpParts<F> e = exp_minus_parts(min_(constant<F>(88.0f), x));
+    return exp_minus_rest(e.r) * e.power;
+}
+
+// 1 + e^-x for x up to 88, and down to -88.8: infinite from -88.4 downwards.
+template <class F>
+FASTNN_RULE F one_plus_exp_minus(const F& x) {
+    const ExpParts<F> e = exp_minus_parts(x);
+    return fma(exp_minus_rest(e.r), e.power, constant<F>(1.0f));
+}
+
+// 1 - e^-x for x >= 0, with the relative error of a result near zero.
+template <class F>
+FASTNN_RULE F one_minus_exp_minus(const F& x) {
+    const ExpParts<F> e = exp_minus_parts(min_(constant<F>(40.0f), x));
+    const F tail =
+        polynomial(e.r, -1.38706667e-3f, 8.36626254e-3f, -4.16674353e-2f, 0.166665465f, -0.49999997f);
+    return fma(fma(tail, e.r * e.r, e.r), e.power, constant<F>(1.0f) - e.power);
 }
 
 // ln x for normal, finite x > 0; NaN stays NaN. x = m 2^n, ln m by the polynomial of the Cephes library, n ln
@@ -68,25 +91,19 @@ FASTNN_RULE Exp2Parts<F> exp2_of_product(const F& a, const F& b) {
     return {exp2_biased(biased), fma(p, r, constant<F>(1.0f))};
 }
 
-// e^x - 1 for x <= 0, with the relative error of a result near zero.
-template <class F>
-FASTNN_RULE F expm1_negative(const F& x) {
-    const ExpParts<F> e = exp_parts(max_(constant<F>(-40.0f), x));
-    return fma(fma(e.tail, e.r * e.r, e.r), e.power, e.power - constant<F>(1.0f));
-}
-
 // 1 / (1 + e^-x)
 template <class F>
 FASTNN_RULE F sigmoid(const F& x) {
-    return constant<F>(1.0f) / (constant<F>(1.0f) + exp(constant<F>(0.0f) - x));
+    const F bounded = min_(constant<F>(88.0f), max_(constant<F>(-88.0f), x));
+    return constant<F>(1.0f) / one_plus_exp_minus(bounded);
 }
 
 // (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x
 template <class F>
 FASTNN_RULE F tanh(const F& x) {
-    const F twice = x + x;
-    const F e = expm1_negative(min_(twice, constant<F>(0.0f) - twice));
-    return with_sign_of(x, e / (e + constant<F>(2.0f)));
+    const F size = magnitude(x);
+    const F rest = one_minus_exp_minus(size + size);
+    return with_sign_of(x, rest / (constant<F>(2.0f) - rest));
 }
 
 // log(1 + u) for u in [0, 1]: with s = 2u / (2 + u) it is 2 artanh(s / 2), an odd function of s <= 2/3.
@@ -101,8 +118,7 @@ FASTNN_RULE F log1p_of_share(const F& u) {
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)
 template <class F>
 FASTNN_RULE F softplus(const F& x) {
-    const F zero = constant<F>(0.0f);
-    return max_(zero, x) + log1p_of_share(exp(min_(x, zero - x)));
+    return max_(constant<F>(0.0f), x) + log1p_of_share(exp_minus(magnitude(x)));
 }
 
 }  // namespace fastnn

@@ -31,7 +31,7 @@ FASTNN_RULE F logistic_loss(const F& x, const F& t, F& slope) {
     const F zero = constant<F>(0.0f);
     const F one = constant<F>(1.0f);
     const F minus_x = zero - x;
-    const F u = exp(min_(x, minus_x));
+    const F u = exp_minus(magnitude(x));
     slope = select_positive(x, one, u) / (one + u) - t;
     return fma(max_(zero, x), one - t, fma(max_(zero, minus_x), t, log1p_of_share(u)));
 }

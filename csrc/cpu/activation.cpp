@@ -2,44 +2,72 @@
 #include "core/activations.h"
 #include "cpu/activate.h"
 #include "cpu/entries.h"
+#include "cpu/index.h"
 #include "cpu/math.h"
 #include "cpu/stream.h"
 
 namespace fastnn::FASTNN_NS {
 namespace {
 
-// f(row, column, lanes) for each Vec of a tile.
-template <class Tile, class F>
-FASTNN_INLINE void each_vec(const Tile& t, F f) {
-    for (Index r = 0; r < t.rows; ++r) {
-        Index j = 0;
-        for (; j + kLanes <= t.cols; j += kLanes) f(r, j, kLanes);
-        if (j < t.cols) f(r, j, static_cast<int>(t.cols - j));
+// Rows of contiguous floats, `row` apart.
+struct Operand {
+    const float* data;
+    Index row;
+};
+
+// out = formula(in...) for `count` vectors, two at a time; the last one of an odd number twice. A function of
+// its own for each formula: inlined into the switch below they shared its registers, and gcc 12 kept half of
+// the constants on the stack.
+template <class F, class... Operands>
+[[gnu::noinline]] void each_pair(Index count, float* out, Index out_step, F formula, Operands... in) {
+    for (Index i = 0; i < count; i += 2) {
+        const Index other = i + 1 < count ? i + 1 : i;
+        const Pair result = lanewise(formula, vload(in.data + i * in.row, in.data + other * in.row)...);
+        vstore(out + i * out_step, out + other * out_step, result);
     }
 }
 
-// The tile is copied: stores through vector types may alias it, and its pointers would be read every time.
-template <class F>
-FASTNN_INLINE void forward_vectors(const ActivationTile& tile, F formula) {
-    const ActivationTile t = tile;
-    each_vec(t, [&](Index r, Index j, int lanes) FASTNN_BODY {
-        vstore(t.y + r * t.y_row + j, formula(vload(t.x + r * t.x_row + j, lanes)), lanes);
-    });
+// out = formula(in...) on a tile. The columns left over go through memory to the same loop: beside a copy of
+// it with masks gcc makes one of the two, which asks for the number of lanes at each step.
+template <class F, class... Operands>
+FASTNN_INLINE void over_tile(Index rows, Index cols, float* out, Index out_row, F formula, Operands... in) {
+    const Index whole = cols / kLanes * kLanes;
+    const int rest = static_cast<int>(cols - whole);
+    if (whole >= 4 * kLanes || rows == 1) {
+        for (Index r = 0; r < rows; ++r)
+            each_pair(whole / kLanes, out + r * out_row, kLanes, formula,
+                      Operand{in.data + r * in.row, kLanes}...);
+    } else {
+        for (Index j = 0; j < whole; j += kLanes)
+            each_pair(rows, out + j, out_row, formula, Operand{in.data + j, in.row}...);
+    }
+    if (rest == 0) return;
+    constexpr Index kRows = 8;
+    alignas(64) float results[kRows * kLanes];
+    alignas(64) float operands[sizeof...(in)][kRows * kLanes];
+    for (Index first = 0; first < rows; first += kRows) {
+        const Index count = least(rows - first, kRows);
+        int k = 0;
+        const auto gather = [&](const Operand& operand) FASTNN_BODY {
+            float* const to = operands[k++];
+            for (Index r = 0; r < count; ++r)
+                vstore(to + r * kLanes, vload(operand.data + (first + r) * operand.row + whole, rest));
+            return Operand{to, kLanes};
+        };
+        each_pair(count, results, kLanes, formula, gather(in)...);
+        for (Index r = 0; r < count; ++r)
+            vstore(out + (first + r) * out_row + whole, vload(results + r * kLanes), rest);
+    }
 }
 
 template <class F>
 FASTNN_INLINE void forward(const ActivationTile& t, F formula) {
-    forward_vectors(t, [&](const Vec& x) FASTNN_BODY { return lanewise(formula, x); });
+    over_tile(t.rows, t.cols, t.y, t.y_row, formula, Operand{t.x, t.x_row});
 }
 
 template <class F>
-FASTNN_INLINE void backward(const GradientTile& tile, F formula) {
-    const GradientTile t = tile;
-    each_vec(t, [&](Index r, Index j, int lanes) FASTNN_BODY {
-        const Vec dy = vload(t.dy + r * t.dy_row + j, lanes);
-        const Vec from = vload(t.from + r * t.from_row + j, lanes);
-        vstore(t.dx + r * t.dx_row + j, lanewise(formula, dy, from), lanes);
-    });
+FASTNN_INLINE void backward(const GradientTile& t, F formula) {
+    over_tile(t.rows, t.cols, t.dx, t.dx_row, formula, Operand{t.dy, t.dy_row}, Operand{t.from, t.from_row});
 }
 
 // dx from x for the kinds whose gradient is written with y: y is computed again.
@@ -78,8 +106,7 @@ FASTNN_FLAT void activate(Activation kind, float alpha, const ActivationTile& t)
         case Activation::none:
             return;
         case Activation::relu:
-            // On vectors, whose maximum flushes a denormal; the compiler may choose one float by a mask.
-            return forward_vectors(t, [](const Vec& x) FASTNN_BODY { return relu(x); });
+            return forward(t, [](auto x) FASTNN_BODY { return relu(x); });
         case Activation::leaky_relu:
             return forward(t,
                            [=](auto x) FASTNN_BODY { return leaky_relu(x, constant<decltype(x)>(alpha)); });
@@ -117,9 +144,9 @@ FASTNN_FLAT void activate_backward(Activation kind, float alpha, const GradientT
         case Activation::tanh:
             return backward(t, [](auto dy, auto y) FASTNN_BODY { return tanh_gradient(dy, y); });
         case Activation::gelu:
-            return backward(t, [](auto dy, auto x) FASTNN_BODY { return gelu_gradient<NormalGate>(dy, x); });
+            return backward(t, [](auto dy, auto x) FASTNN_BODY { return gelu_gradient(dy, x); });
         case Activation::gelu_tanh:
-            return backward(t, [](auto dy, auto x) FASTNN_BODY { return gelu_gradient<TanhGate>(dy, x); });
+            return backward(t, [](auto dy, auto x) FASTNN_BODY { return gelu_tanh_gradient(dy, x); });
         case Activation::silu:
             return backward(t, [](auto dy, auto x) FASTNN_BODY { return silu_gradient(dy, x); });
         case Activation::elu:

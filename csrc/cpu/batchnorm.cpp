@@ -134,7 +134,7 @@ FASTNN_FLAT void apply(const BatchNormArgs a, const Block block) {
     const bool other = a.activation != Activation::none && a.activation != Activation::relu;
     const auto over = [&](auto finish) FASTNN_BODY {
         each_rows<4>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-            each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+            each_aligned_vec(a.y, a.y_row, block.columns, [&](Index j, int lanes) FASTNN_BODY {
                 const Vec mean = vload(a.mean + j, lanes);
                 const Vec scale = vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes);
                 const Vec beta = vload(a.beta + j, lanes);

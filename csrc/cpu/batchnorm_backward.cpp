@@ -61,7 +61,7 @@ template <bool kRelu>
 FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
     const Vec inverse = splat(static_cast<float>(1.0 / static_cast<double>(a.rows)));
     each_rows<2>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-        each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+        each_aligned_vec(a.dx, a.dx_row, block.columns, [&](Index j, int lanes) FASTNN_BODY {
             const Vec mean = vload(a.mean + j, lanes);
             const Vec rstd = vload(a.rstd + j, lanes);
             const Vec scale = rstd * vload(a.gamma + j, lanes);

@@ -15,6 +15,7 @@
 
 #include "core/kernels.h"
 #include "cpu/index.h"
+#include "cpu/stream.h"
 #include "cpu/vec.h"
 
 namespace fastnn::FASTNN_NS {
@@ -22,6 +23,7 @@ namespace fastnn::FASTNN_NS {
 static constexpr Index kSlabColumns = 64;
 static constexpr Index kTileColumns = 512;    // phase 0: its sums stay in L1
 static constexpr Index kApplyColumns = 2048;  // phase 2: long runs suit the prefetcher (390 us against 272)
+static constexpr Index kAlignedColumns = 512;
 static constexpr Index kMostChunks = 65536;
 static constexpr Index kSlabElements = 16 * 1024;  // x and y, or dy, x and dx, stay in a 512 KB or 1 MB cache
 static constexpr Index kGroupElements = 24 * 1024;  // of one chunk in the groups way
@@ -100,6 +102,22 @@ FASTNN_INLINE void each_vec(Range columns, F f) {
     Index j = columns.begin;
     for (; j + kLanes <= columns.end; j += kLanes) f(j, kLanes);
     if (j < columns.end) f(j, static_cast<int>(columns.end - j));
+}
+
+// The same with whole vectors at the 64-byte borders of `out`, where all its rows have them at the same
+// columns and are long enough to pay for a second partial vector. NumPy's large arrays begin 16 bytes past a
+// border: (512, 2048) forward 152 us against 168.
+template <class F>
+FASTNN_INLINE void each_aligned_vec(const float* out, Index out_row, Range columns, F f) {
+    const Index begin = columns.begin;
+    const Index length = columns.end - begin;
+    const bool pays = out_row % kLanes == 0 && length >= kAlignedColumns;
+    const Index lead = pays ? until_aligned(out + begin, length) : 0;
+    Index j = begin + lead;
+    for (; j + kLanes <= columns.end; j += kLanes) f(j, kLanes);
+    const Range partial[] = {{begin, begin + lead}, {j, columns.end}};
+    for (const Range& p : partial)
+        if (p.begin < p.end) f(p.begin, static_cast<int>(p.end - p.begin));
 }
 
 // f(row, std::integral_constant<int, n>) for n = kRows rows at a time, then one.

@@ -35,17 +35,13 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
     const Index cols = least(grid.cols, g.n - c0);
     float* const packed = reinterpret_cast<float*>(scratch.data);
 
-    Tile t = tile_of(g, kBlockK);
+    Tile t = tile_of(g);
     for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {
         const float* const b = g.b + k0 * g.b_row + c0 * g.b_col;
         t.k = least(kBlockK, g.k - k0);
         t.first = k0 == 0;
         t.last = k0 + kBlockK >= g.k;
-        if (grid.pack) {
-            for (Index p = 0; p * kPanel < cols; ++p)
-                pack_panel(b + p * kPanel * g.b_col, g.b_row, g.b_col, t.k,
-                           static_cast<int>(least(kPanel, cols - p * kPanel)), packed + p * t.k * kPanel);
-        }
+        if (grid.pack) pack(b, g.b_row, g.b_col, t.k, cols, packed);
         t.a = g.a + r0 * g.a_row + k0 * g.a_col;
         t.b = grid.pack ? packed : b;
         t.b_row = grid.pack ? kPanel : g.b_row;

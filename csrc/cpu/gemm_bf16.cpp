@@ -107,7 +107,7 @@ void gemm_bf16(const GemmBf16Args& args, int chunk, Scratch& scratch) {
     const Index sums_row = round_up(cols, W);
     const Index high = args.c == nullptr ? r1 - r0 : most(1, kSumFloats / sums_row);
 
-    Tile t = tile_of(g, kBlockTerms);
+    Tile t = tile_of(g);
     if (args.c != nullptr) t.c_row = sums_row;
     for (Index top = r0; top < r1; top += high) {
         const Index end = least(top + high, r1);

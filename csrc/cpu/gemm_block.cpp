@@ -66,7 +66,12 @@ FASTNN_FLAT void tile(const Tile& t) {
     unroll<kGroups>([&](auto g) FASTNN_BODY { a[g] = t.a + 3 * g * t.a_row; });
     const float* b = t.b;
     const Index a_row = t.a_row, a_col = t.a_col, b_row = t.b_row;
+    // Terms of a transposed a lie on a page each, where nothing else fetches them early: 784x1024x256 with
+    // trans_a 10 % faster. Elsewhere the prefetch is of what is there.
+    const Index ahead = kEdge || a_col == 1 || t.k < 64 ? 0 : 8 * a_col;
+    if (!t.first) unroll<MR>([&](auto i) FASTNN_BODY { __builtin_prefetch(t.c + i * t.c_row, 1); });
     for (Index k = t.k; k > 0; --k) {
+        __builtin_prefetch(a[0] + ahead);
         Reg bv[NV];
         unroll<NV - 1>([&](auto v) FASTNN_BODY { bv[v] = load(b + v * W); });
         bv[NV - 1] = load_last<kEdge>(b + (NV - 1) * W, t.tail);
@@ -86,6 +91,14 @@ FASTNN_FLAT void tile(const Tile& t) {
         finish_buffered(t, sums, MR, NV * W);
         return;
     }
+    if (!t.first) {  // c = fma(1, sum, c)
+        unroll<MR>([&](auto i) FASTNN_BODY {
+            const float* const c = t.c + i * t.c_row;
+            unroll<NV - 1>([&](auto v) FASTNN_BODY { acc[i][v] = load(c + v * W) + acc[i][v]; });
+            acc[i][NV - 1] = load_last<kEdge>(c + (NV - 1) * W, t.tail) + acc[i][NV - 1];
+        });
+    }
+    const bool relu = t.relu && t.last;
     const auto store_tile = [&](auto finish) FASTNN_BODY {
         float* const c = t.c;
         const Index c_row = t.c_row;
@@ -95,8 +108,8 @@ FASTNN_FLAT void tile(const Tile& t) {
             store_last<kEdge>(c + i * c_row + (NV - 1) * W, finish(acc[i][NV - 1], NV - 1), tail);
         });
     };
-    if (t.bias == nullptr) {
-        if (t.relu)
+    if (t.bias == nullptr || !t.last) {
+        if (relu)
             store_tile([](Reg r, int) FASTNN_BODY { return max_(set1(0.0f), r); });
         else
             store_tile([](Reg r, int) FASTNN_BODY { return r; });
@@ -105,7 +118,7 @@ FASTNN_FLAT void tile(const Tile& t) {
     Reg bias[NV];
     unroll<NV - 1>([&](auto v) FASTNN_BODY { bias[v] = load(t.bias + v * W); });
     bias[NV - 1] = load_last<kEdge>(t.bias + (NV - 1) * W, t.tail);
-    if (t.relu)
+    if (relu)
         store_tile([&](Reg r, int v) FASTNN_BODY { return max_(set1(0.0f), r + bias[v]); });
     else
         store_tile([&](Reg r, int v) FASTNN_BODY { return r + bias[v]; });
@@ -159,12 +172,20 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel) {
     };
     const Index full = cols / kPanel;
     const int rest = static_cast<int>(cols % kPanel);
-    t.cols = kPanel;
     t.tail = W;
+    Index begin = 0;
+    if (b_panel == kPanel && rows <= 2) {
+        // b is read once, where it lies: eight chains a tile, and more of each of its rows at a time.
+        const Index wide = rows == 1 ? 8 * W : 4 * W;
+        const TileFunction run = rows == 1 ? tile<1, 8, false> : tile<2, 4, false>;
+        t.cols = static_cast<int>(wide);
+        for (; begin * kPanel + wide <= cols; begin += wide / kPanel) fill(begin, 0, run);
+    }
+    t.cols = kPanel;
     for (Index row = 0, mr = 0; full > 0 && row < rows; row += mr) {
         mr = next_rows(rows - row, kRows[kMaxWidth]);
         const TileFunction run = kWhole.by_rows[mr - 1];
-        for (Index panel = 0; panel < full; ++panel) fill(panel, row, run);
+        for (Index panel = begin; panel < full; ++panel) fill(panel, row, run);
     }
     if (rest == 0) return;
     const int width = (rest + W - 1) / W;

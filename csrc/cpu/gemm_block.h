@@ -17,15 +17,15 @@ struct Tile {
     const float* bias;
     float alpha, beta;
     bool first, last;  // of the blocks of K
-    bool plain;        // alpha 1, beta 0, first and last: nothing but bias and ReLU to do
+    bool plain;        // alpha 1, beta 0: nothing but earlier blocks, bias and ReLU to add
     bool relu;
     Activation other;  // an activation that is not ReLU
     int cols;
     int tail;  // of them in the last register
 };
 
-// What all tiles of a product share; blocks of K have block_terms terms.
-static inline Tile tile_of(const GemmArgs& g, Index block_terms) {
+// What all tiles of a product share.
+static inline Tile tile_of(const GemmArgs& g) {
     Tile t{};
     t.a_row = g.a_row;
     t.a_col = g.a_col;
@@ -34,12 +34,12 @@ static inline Tile tile_of(const GemmArgs& g, Index block_terms) {
     t.beta = g.beta;
     t.relu = g.activation == Activation::relu;
     t.other = t.relu ? Activation::none : g.activation;
-    t.plain = g.k <= block_terms && g.alpha == 1.0f && g.beta == 0.0f && t.other == Activation::none;
+    t.plain = g.alpha == 1.0f && g.beta == 0.0f && t.other == Activation::none;
     return t;
 }
 
 // Fills rows x cols of c, whose upper left tile is `t` (cols and tail are set here). Panels of b are kPanel
-// columns wide and lie b_panel floats apart.
+// columns wide and lie b_panel floats apart, which is kPanel where b is not packed.
 void multiply_block(Tile& t, Index rows, Index cols, Index b_panel);
 
 }  // namespace fastnn::FASTNN_NS

@@ -24,7 +24,9 @@ static inline Grid cut(Index m, Index n, Index k, bool pack, double longest_flop
         grid.row_blocks = grid.col_slabs = 1;
         return grid;
     }
-    const double few = flops / kChunkFlops + 1.0 < kMaxChunks ? flops / kChunkFlops + 1.0 : kMaxChunks;
+    // To read an element of b costs a flop or two, to pack it tens of them: what matters where rows are few.
+    const double work = flops + (pack ? 32.0 : 2.0) * static_cast<double>(n) * static_cast<double>(k);
+    const double few = work / kChunkFlops + 1.0 < kMaxChunks ? work / kChunkFlops + 1.0 : kMaxChunks;
     const double many = flops / longest_flops;
     const Index want = static_cast<Index>(many > few ? (many < 1e5 ? many : 1e5) : few);
     const Index widest = most(kPanel, kSlabFloats / most(least(k, kBlockK), 1) / kPanel * kPanel);

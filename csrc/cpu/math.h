@@ -1,4 +1,4 @@
-// The functions of core/functions.h on Vec: exp, expm1_negative, log, sigmoid, tanh, softplus.
+// The functions of core/functions.h on Vec.
 #pragma once
 
 #include "core/functions.h"

@@ -20,18 +20,13 @@
 #if defined(FASTNN_ISA_AVX512BF16)
 #define FASTNN_NS avx512bf16
 #define FASTNN_FLOAT_NS avx512  // whose float32 kernels this ISA has
-#include "cpu/simd_avx512bf16.h"
 #elif defined(FASTNN_ISA_AVX512)
 #define FASTNN_NS avx512
-#include "cpu/simd_avx512.h"
 #elif defined(FASTNN_ISA_AVX2)
 #define FASTNN_NS avx2
-#include "cpu/simd_avx2.h"
 #else
 #define FASTNN_NS scalar
-#include "cpu/simd_scalar.h"
 #endif
-
 #if !defined(FASTNN_FLOAT_NS)
 #define FASTNN_FLOAT_NS FASTNN_NS
 #endif
@@ -49,6 +44,20 @@ template <int N, class F>
 FASTNN_INLINE void unroll(F&& f) {
     unroll_over(f, std::make_integer_sequence<int, N>{});
 }
+
+}  // namespace fastnn::FASTNN_NS
+
+#if defined(FASTNN_ISA_AVX512BF16)
+#include "cpu/simd_avx512bf16.h"
+#elif defined(FASTNN_ISA_AVX512)
+#include "cpu/simd_avx512.h"
+#elif defined(FASTNN_ISA_AVX2)
+#include "cpu/simd_avx2.h"
+#else
+#include "cpu/simd_scalar.h"
+#endif
+
+namespace fastnn::FASTNN_NS {
 
 #if !defined(FASTNN_ISA_AVX512BF16)
 // A step of a matrix product.

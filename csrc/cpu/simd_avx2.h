@@ -34,12 +34,12 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NLE_UQ))};
 }
+FASTNN_INLINE Reg magnitude(Reg a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q))};
 }
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    return {_mm256_or_ps(_mm256_and_ps(sign, x.v), _mm256_andnot_ps(sign, a.v))};
+    return {_mm256_or_ps(_mm256_and_ps(_mm256_set1_ps(-0.0f), x.v), a.v)};
 }
 FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(first(n)))};
@@ -56,21 +56,23 @@ FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
 }
 FASTNN_INLINE void transpose(Reg (&r)[8]) {
     __m256 t[8];
-    for (int i = 0; i < 8; i += 2) {
+    unroll<4>([&](auto pair) FASTNN_BODY {
+        constexpr int i = 2 * pair;
         t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
         t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
-    }
+    });
     __m256 u[8];
-    for (int i = 0; i < 8; i += 4) {
+    unroll<2>([&](auto half) FASTNN_BODY {
+        constexpr int i = 4 * half;
         u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
         u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
         u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    for (int i = 0; i < 4; ++i) {
+    });
+    unroll<4>([&](auto i) FASTNN_BODY {
         r[i].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
         r[i + 4].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
+    });
 }
 
 // ---- eight 32-bit integers

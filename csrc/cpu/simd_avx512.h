@@ -32,12 +32,12 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_NLE_UQ), a.v)};
 }
+FASTNN_INLINE Reg magnitude(Reg a) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)}; }
 FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), a.v)};
 }
 FASTNN_INLINE Reg with_sign_of(Reg x, Reg a) {
-    const __m512 sign = _mm512_set1_ps(-0.0f);
-    return {_mm512_or_ps(_mm512_and_ps(sign, x.v), _mm512_andnot_ps(sign, a.v))};
+    return {_mm512_or_ps(_mm512_and_ps(_mm512_set1_ps(-0.0f), x.v), a.v)};
 }
 FASTNN_INLINE Reg first_of(Reg a, Reg b, int n) { return {_mm512_mask_mov_ps(b.v, first(n), a.v)}; }
 FASTNN_INLINE Reg exp2_biased(Reg s) {
@@ -52,18 +52,20 @@ FASTNN_INLINE Reg mantissa(Reg x, Reg& exponent) {
 }
 FASTNN_INLINE void transpose(Reg (&r)[16]) {
     __m512 t[16];
-    for (int i = 0; i < 16; i += 2) {
+    unroll<8>([&](auto pair) FASTNN_BODY {
+        constexpr int i = 2 * pair;
         t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
         t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
-    }
+    });
     __m512 u[16];  // u[4g + c]: in each 128-bit lane q, column 4q + c of rows 4g .. 4g+3
-    for (int i = 0; i < 16; i += 4) {
+    unroll<4>([&](auto four) FASTNN_BODY {
+        constexpr int i = 4 * four;
         u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
         u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
         u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    for (int c = 0; c < 4; ++c) {
+    });
+    unroll<4>([&](auto c) FASTNN_BODY {
         const __m512 lo01 =
             _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88);  // lanes 0, 2 of rows 0-3, then of 4-7
         const __m512 hi01 = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd);  // lanes 1, 3
@@ -73,7 +75,7 @@ FASTNN_INLINE void transpose(Reg (&r)[16]) {
         r[c + 4].v = _mm512_shuffle_f32x4(hi01, hi23, 0x88);
         r[c + 8].v = _mm512_shuffle_f32x4(lo01, lo23, 0xdd);
         r[c + 12].v = _mm512_shuffle_f32x4(hi01, hi23, 0xdd);
-    }
+    });
 }
 
 // ---- sixteen 32-bit integers

@@ -66,6 +66,9 @@ FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {
 FASTNN_INLINE Reg select_positive(Reg x, Reg a, Reg b) {
     return each([&](int i) { return fastnn::select_positive(x.v[i], a.v[i], b.v[i]); });
 }
+FASTNN_INLINE Reg magnitude(Reg a) {
+    return each([&](int i) { return fastnn::magnitude(a.v[i]); });
+}
 // x is NaN ? a : b
 FASTNN_INLINE Reg select_nan(Reg x, Reg a, Reg b) {
     return each([&](int i) { return x.v[i] != x.v[i] ? a.v[i] : b.v[i]; });

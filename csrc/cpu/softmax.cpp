@@ -69,7 +69,7 @@ FASTNN_FLAT void softmax_group(const SoftmaxArgs& args, Index first, int rows) {
         const Vec top = splat(largest[r]);
         Vec total = zero;
         each_vector(0, a.cols, [&](Index j, int n) FASTNN_BODY {
-            const Vec e = exp(vload(x + j, n) - top);
+            const Vec e = exp_minus(top - vload(x + j, n));
             if (n == kLanes)
                 vstore(d + j, e);
             else

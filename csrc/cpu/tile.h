@@ -44,7 +44,8 @@ static constexpr Index kMinSlab = 64;
 static constexpr Index kMinRows = 24;
 static constexpr Index kMinPackedRows = 128;
 
-// Fewer rows than this do not pay for packing b (each element of b is then used that often only).
-static constexpr Index kPackRows = 24;
+// Fewer rows than this do not pay for packing b: in place and packed, 4x512x512 takes 43 and 65 us,
+// 8x1024x1024 494 and 331.
+static constexpr Index kPackRows = 8;
 
 }  // namespace fastnn::FASTNN_NS

@@ -9,28 +9,45 @@ namespace fastnn::FASTNN_NS {
 static constexpr int kLanes = 16;
 static constexpr int kRegs = kLanes / Reg::kWidth;
 
-struct Vec {
-    Reg r[kRegs];
+// Vec, and for the activations Pair: formulas with chains as long as theirs run faster over two at once.
+template <int kCount>
+struct Regs {
+    Reg r[kCount];
 
-    __attribute__((always_inline)) static Vec of(float x);  // for core/formula.h
+    __attribute__((always_inline)) static Regs of(float x);  // for core/formula.h
 };
+using Vec = Regs<kRegs>;
+using Pair = Regs<2 * kRegs>;
 
-template <class F>
-FASTNN_INLINE Vec map(F f) {
-    Vec v;
-    for (int i = 0; i < kRegs; ++i) v.r[i] = f(i);
+template <int kCount = kRegs, class F>
+FASTNN_INLINE Regs<kCount> map(F f) {
+    Regs<kCount> v;
+    unroll<kCount>([&](auto i) FASTNN_BODY { v.r[i] = f(i); });
     return v;
 }
 
 FASTNN_INLINE Vec splat(float x) {
     return map([=](int) FASTNN_BODY { return set1(x); });
 }
-inline Vec Vec::of(float x) { return splat(x); }
+template <int kCount>
+inline Regs<kCount> Regs<kCount>::of(float x) {
+    return map<kCount>([=](int) FASTNN_BODY { return set1(x); });
+}
 FASTNN_INLINE Vec vload(const float* p) {
     return map([=](int i) FASTNN_BODY { return load(p + i * Reg::kWidth); });
 }
 FASTNN_INLINE void vstore(float* p, const Vec& a) {
     for (int i = 0; i < kRegs; ++i) store(p + i * Reg::kWidth, a.r[i]);
+}
+FASTNN_INLINE Pair vload(const float* p, const float* q) {
+    return map<2 * kRegs>([=](int i) FASTNN_BODY {
+        return load(i < kRegs ? p + i * Reg::kWidth : q + (i - kRegs) * Reg::kWidth);
+    });
+}
+FASTNN_INLINE void vstore(float* p, float* q, const Pair& a) {
+    unroll<2 * kRegs>([&](auto i) FASTNN_BODY {
+        store(i < kRegs ? p + i * Reg::kWidth : q + (i - kRegs) * Reg::kWidth, a.r[i]);
+    });
 }
 // The first n lanes, 1 <= n <= 16; the others read as zero. No byte outside is touched.
 FASTNN_INLINE Vec vload(const float* p, int n) {
@@ -52,38 +69,54 @@ FASTNN_INLINE void vstore(float* p, const Vec& a, int n) {
             store(p + i * Reg::kWidth, a.r[i], left);
     }
 }
-FASTNN_INLINE Vec operator+(const Vec& a, const Vec& b) {
-    return map([&](int i) FASTNN_BODY { return a.r[i] + b.r[i]; });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> operator+(const Regs<kCount>& a, const Regs<kCount>& b) {
+    return map<kCount>([&](int i) FASTNN_BODY { return a.r[i] + b.r[i]; });
 }
-FASTNN_INLINE Vec operator-(const Vec& a, const Vec& b) {
-    return map([&](int i) FASTNN_BODY { return a.r[i] - b.r[i]; });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> operator-(const Regs<kCount>& a, const Regs<kCount>& b) {
+    return map<kCount>([&](int i) FASTNN_BODY { return a.r[i] - b.r[i]; });
 }
-FASTNN_INLINE Vec operator*(const Vec& a, const Vec& b) {
-    return map([&](int i) FASTNN_BODY { return a.r[i] * b.r[i]; });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> operator*(const Regs<kCount>& a, const Regs<kCount>& b) {
+    return map<kCount>([&](int i) FASTNN_BODY { return a.r[i] * b.r[i]; });
 }
-FASTNN_INLINE Vec operator/(const Vec& a, const Vec& b) {
-    return map([&](int i) FASTNN_BODY { return a.r[i] / b.r[i]; });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> operator/(const Regs<kCount>& a, const Regs<kCount>& b) {
+    return map<kCount>([&](int i) FASTNN_BODY { return a.r[i] / b.r[i]; });
 }
-FASTNN_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c) {
-    return map([&](int i) FASTNN_BODY { return fma(a.r[i], b.r[i], c.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> fma(const Regs<kCount>& a, const Regs<kCount>& b, const Regs<kCount>& c) {
+    return map<kCount>([&](int i) FASTNN_BODY { return fma(a.r[i], b.r[i], c.r[i]); });
 }
-FASTNN_INLINE Vec sqrt(const Vec& a) {
-    return map([&](int i) FASTNN_BODY { return sqrt(a.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> sqrt(const Regs<kCount>& a) {
+    return map<kCount>([&](int i) FASTNN_BODY { return sqrt(a.r[i]); });
 }
-FASTNN_INLINE Vec max_(const Vec& a, const Vec& b) {
-    return map([&](int i) FASTNN_BODY { return max_(a.r[i], b.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> max_(const Regs<kCount>& a, const Regs<kCount>& b) {
+    return map<kCount>([&](int i) FASTNN_BODY { return max_(a.r[i], b.r[i]); });
 }
-FASTNN_INLINE Vec min_(const Vec& a, const Vec& b) {
-    return map([&](int i) FASTNN_BODY { return min_(a.r[i], b.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> min_(const Regs<kCount>& a, const Regs<kCount>& b) {
+    return map<kCount>([&](int i) FASTNN_BODY { return min_(a.r[i], b.r[i]); });
 }
-FASTNN_INLINE Vec keep_positive(const Vec& x, const Vec& a) {
-    return map([&](int i) FASTNN_BODY { return keep_positive(x.r[i], a.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> keep_positive(const Regs<kCount>& x, const Regs<kCount>& a) {
+    return map<kCount>([&](int i) FASTNN_BODY { return keep_positive(x.r[i], a.r[i]); });
 }
-FASTNN_INLINE Vec select_positive(const Vec& x, const Vec& a, const Vec& b) {
-    return map([&](int i) FASTNN_BODY { return select_positive(x.r[i], a.r[i], b.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> select_positive(const Regs<kCount>& x, const Regs<kCount>& a,
+                                           const Regs<kCount>& b) {
+    return map<kCount>([&](int i) FASTNN_BODY { return select_positive(x.r[i], a.r[i], b.r[i]); });
 }
-FASTNN_INLINE Vec with_sign_of(const Vec& x, const Vec& a) {
-    return map([&](int i) FASTNN_BODY { return with_sign_of(x.r[i], a.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> magnitude(const Regs<kCount>& a) {
+    return map<kCount>([&](int i) FASTNN_BODY { return magnitude(a.r[i]); });
+}
+template <int kCount>
+FASTNN_INLINE Regs<kCount> with_sign_of(const Regs<kCount>& x, const Regs<kCount>& a) {
+    return map<kCount>([&](int i) FASTNN_BODY { return with_sign_of(x.r[i], a.r[i]); });
 }
 // The first n lanes of a, the others of b.
 FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
@@ -92,24 +125,25 @@ FASTNN_INLINE Vec first_of(const Vec& a, const Vec& b, int n) {
         return left >= Reg::kWidth ? a.r[i] : left > 0 ? first_of(a.r[i], b.r[i], left) : b.r[i];
     });
 }
-FASTNN_INLINE Vec exp2_biased(const Vec& s) {
-    return map([&](int i) FASTNN_BODY { return exp2_biased(s.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> exp2_biased(const Regs<kCount>& s) {
+    return map<kCount>([&](int i) FASTNN_BODY { return exp2_biased(s.r[i]); });
 }
-FASTNN_INLINE Vec mantissa(const Vec& x, Vec& exponent) {
-    return map([&](int i) FASTNN_BODY { return mantissa(x.r[i], exponent.r[i]); });
+template <int kCount>
+FASTNN_INLINE Regs<kCount> mantissa(const Regs<kCount>& x, Regs<kCount>& exponent) {
+    return map<kCount>([&](int i) FASTNN_BODY { return mantissa(x.r[i], exponent.r[i]); });
 }
 
-// f of every lane: of the vectors, or of one float after another where there are no vectors (sixteen copies
-// of each activation took 25 s to compile).
-template <class F, class... Vecs>
-FASTNN_INLINE Vec lanewise(F f, const Vecs&... vectors) {
+// f of every lane: of the vectors, or of one float after another where there are no vectors (copies of each
+// activation for every lane took 25 s to compile).
+template <int kCount, class F, class... More>
+FASTNN_INLINE Regs<kCount> lanewise(F f, const Regs<kCount>& first, const More&... more) {
     if constexpr (Reg::kVector) {
-        return f(vectors...);
+        return f(first, more...);
     } else {
-        Vec result;
-        for (int i = 0; i < kLanes; ++i)
-            result.r[i / Reg::kWidth].v[i % Reg::kWidth] =
-                f(vectors.r[i / Reg::kWidth].v[i % Reg::kWidth]...);
+        Regs<kCount> result;
+        for (int k = 0; k < kCount; ++k)
+            for (int i = 0; i < Reg::kWidth; ++i) result.r[k].v[i] = f(first.r[k].v[i], more.r[k].v[i]...);
         return result;
     }
 }

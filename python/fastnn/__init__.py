@@ -1,7 +1,8 @@
 """fastnn: fast training of small and medium neural networks from NumPy arrays.
 
 Three ways to call it: kernels on arrays (`ops`), layers, losses and optimizers in a loop of your own (`nn`,
-`losses`, `optim`, `schedulers`, `init`, `preprocessing`, `data`), and whole steps and fits (`Trainer`).
+`losses`, `optim`, `schedulers`, `init`, `preprocessing`, `data`), and whole steps and fits (`Trainer`,
+`callbacks`). `save` and `load` keep models in files.
 
 >>> import fastnn
 >>> from fastnn import data, losses, nn, optim
@@ -15,7 +16,7 @@ True
 
 from __future__ import annotations
 
-from fastnn import data, init, losses, nn, ops, optim, preprocessing, schedulers
+from fastnn import callbacks, data, init, losses, nn, ops, optim, preprocessing, schedulers
 from fastnn._runtime import (
     __version__,
     get_isa,
@@ -27,7 +28,9 @@ from fastnn._runtime import (
     show_config,
 )
 from fastnn._threadpoolctl import follow_threadpoolctl
+from fastnn.checkpoint import load, save
 from fastnn.history import History
+from fastnn.pretrain import pretrain_layerwise
 from fastnn.trainer import Trainer
 
 follow_threadpoolctl()
@@ -36,17 +39,21 @@ __all__ = [
     "History",
     "Trainer",
     "__version__",
+    "callbacks",
     "data",
     "get_isa",
     "get_num_threads",
     "info",
     "init",
     "isas",
+    "load",
     "losses",
     "nn",
     "ops",
     "optim",
     "preprocessing",
+    "pretrain_layerwise",
+    "save",
     "schedulers",
     "set_isa",
     "set_num_threads",

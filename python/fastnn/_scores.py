@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,14 @@ class Scores(ABC):
     @abstractmethod
     def result(self) -> dict[str, float]:
         """The metrics by name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {name: value for name, value in vars(self).items() if not callable(value)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()`."""
+        vars(self).update(state)
 
 
 class Accuracy(Scores):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -32,10 +33,31 @@ class History(Mapping[str, list[float]]):
     def __init__(self) -> None:
         self._columns: dict[str, list[float]] = {}
 
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, list[float]]) -> History:
+        """A history with these columns, all of one length.
+
+        >>> History.from_columns({"loss": [0.5, 0.25]}).epochs
+        2
+        """
+        history = cls()
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError("History.from_columns: columns must have one length")
+        history._columns = {str(key): list(column) for key, column in columns.items()}
+        return history
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs."""
+        return len(next(iter(self._columns.values()), []))
+
     def append(self, logs: Mapping[str, float]) -> None:
-        """Add an epoch; every epoch has the same keys."""
-        for key, value in logs.items():
-            self._columns.setdefault(key, []).append(value)
+        """Add an epoch; what it or the epochs before it lack is NaN."""
+        before = self.epochs
+        for key in logs:
+            self._columns.setdefault(key, [math.nan] * before)
+        for key, column in self._columns.items():
+            column.append(logs.get(key, math.nan))
 
     def __getitem__(self, key: str) -> list[float]:
         if key not in self._columns:
@@ -49,8 +71,7 @@ class History(Mapping[str, list[float]]):
         return len(self._columns)
 
     def __repr__(self) -> str:
-        epochs = len(next(iter(self._columns.values()), []))
-        return f"History({epochs} epochs; {', '.join(self._columns)})"
+        return f"History({self.epochs} epochs; {', '.join(self._columns)})"
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the columns to a JSON file."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
-from fastnn import data
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, check_int
+from fastnn import _trainer_state, data
+from fastnn._arrays import Array, FloatArray, as_float32, check_int
+from fastnn._epoch import Epoch
+from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, whole_steps
 from fastnn._scores import Scores
+from fastnn.callbacks import Callback, Checkpoint
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.nn.module import evaluating
@@ -22,12 +23,6 @@ from fastnn.optim import Optimizer, Rprop
 from fastnn.schedulers import ReduceOnPlateau, plateaus
 
 Loss = Callable[..., tuple[float, FloatArray]]
-Metric = Callable[[FloatArray, Array], float]
-
-
-# Columns of the history that metrics of one's own may not replace.
-_TAKEN = {"epoch", "step", "lr", "loss", "penalty", "seconds", "samples_per_second"}
-_TAKEN |= {"accuracy", "rmse", "mae", "r2"}
 
 
 class Trainer:
@@ -97,8 +92,21 @@ class Trainer:
         self.loss = loss
         self.optimizer = optimizer
         self.seed = check_int(seed, "Trainer: seed", 0)
-        self.metrics = _metrics(metrics)
-        self._epochs_done = 0
+        self.metrics = checked_metrics(metrics)
+        self._history = History()
+        self._epoch_begun: Epoch | None = None  # the one that a stop, Ctrl-C or an error cut short
+        self._callbacks: list[Callback] = []  # those of the last fit
+        self._callback_states: list[tuple[str, Any]] = []  # loaded, for callbacks that no fit has seen yet
+
+    @property
+    def history(self) -> History:
+        """All epochs that this trainer has finished, those before a `load` included."""
+        return self._history
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return self._history.epochs
 
     # ---- training
 
@@ -130,6 +138,7 @@ class Trainer:
         drop_last: bool = False,
         validation: tuple[Array, Array] | None = None,
         progress: bool = True,
+        callbacks: Sequence[Callback] = (),
     ) -> History:
         """Train for `epochs` further epochs on the rows of X and Y.
 
@@ -140,18 +149,23 @@ class Trainer:
         its metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
         when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
         With weight decay or l1 the history has `penalty` beside `loss`, which stays the loss of the data.
+        `callbacks`: `fastnn.callbacks`.
 
-        Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps; an
-        epoch that it cut short counts as not begun. Raises ValueError when the rows do not match or there is
-        no batch.
+        Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps. An
+        epoch that it cut short, or a callback or an error, is left begun: the next `fit` first finishes it,
+        in this process or after `save` and `load`, and that counts as one of its `epochs`. With other rows,
+        batch_size, shuffle or drop_last it cannot: it then warns and begins the epoch again.
+
+        Raises ValueError when the rows do not match, there is no batch, or the history will not have what a
+        callback monitors; then nothing has been trained.
         """
-        X, Y, weight = _rows("Trainer.fit", X, Y, sample_weight)
+        X, Y, weight = checked_rows("Trainer.fit", X, Y, sample_weight)
         X = as_float32(X, "Trainer.fit: X")
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError("Trainer.fit: validation must be a pair (X, Y)")
-            validation = _rows("Trainer.fit: validation", *validation, None)[:2]
+            validation = checked_rows("Trainer.fit: validation", *validation, None)[:2]
         batch_norm = any(isinstance(module, BatchNorm1d) for module in self.model.modules())
 
         def order(epoch: int) -> list[Array]:
@@ -166,23 +180,31 @@ class Trainer:
                 caller="Trainer.fit",
             )
 
-        first = order(self._epochs_done)
-        later = map(order, range(self._epochs_done + 1, self._epochs_done + epochs))
-        self.optimizer.set_steps_per_epoch(len(first))
-        if isinstance(self.optimizer, Rprop) and len(first) > 1:
+        batches = order(self.epoch)
+        plan = Epoch.plan_of(len(X), batch_size, shuffle, drop_last)
+        watching = self._watching(validation is not None)
+        self._use(callbacks, plan, validation is not None)
+        self.optimizer.set_steps_per_epoch(len(batches))
+        if isinstance(self.optimizer, Rprop) and len(batches) > 1:
             warnings.warn(
                 "Trainer.fit: Rprop follows the sign of the gradient of all rows, but an epoch has "
-                f"{len(first)} batches; pass batch_size={len(X)}",
+                f"{len(batches)} batches; pass batch_size={len(X)}",
                 stacklevel=2,
             )
-        watching = self._watching(validation is not None)
         history = History()
-        shown = Progress(progress, epochs * len(first))
+        begun: list[Callback] = []
+        shown = Progress(progress, epochs * len(batches))
         try:
-            for batches in chain([first], later):
-                logs = self._epoch(batches, X, Y, weight, shown)
-                self._epochs_done += 1
-                logs = {"epoch": self._epochs_done, "step": self.optimizer.step_count, **logs}
+            for callback in self._callbacks:
+                begun.append(callback)
+                callback.on_fit_begin(self)
+            for last in range(self.epoch + 1, self.epoch + epochs + 1):
+                if self._epoch_begun is None:
+                    self._epoch_begun = Epoch(plan, self.metrics, self._scores())
+                stop = self._train(self._epoch_begun, batches, X, Y, weight, shown)
+                if self._epoch_begun.steps < len(batches):
+                    break
+                logs = {"epoch": last, "step": self.optimizer.step_count, **self._epoch_begun.logs()}
                 if self.optimizer.regularises:
                     logs["penalty"] = self.optimizer.penalty()
                 if validation is not None:
@@ -190,23 +212,70 @@ class Trainer:
                     logs.update({f"val_{name}": score for name, score in scores.items()})
                 for plateau, name in watching:
                     plateau.update(logs[name])
+                self._epoch_begun = None
+                self._history.append(logs)
                 history.append(logs)
                 shown.epoch(logs)
+                stops = [callback.on_epoch_end(self, logs) for callback in self._callbacks]
+                if stop or any(stops):
+                    break
+                batches = order(last)
         finally:
             shown.close()
+            for callback in begun:
+                callback.on_fit_end(self)
         return history
 
-    def _epoch(
-        self, batches: list[Array], X: FloatArray, Y: Array, weight: Array | None, shown: Progress
-    ) -> dict[str, float]:
-        """Train on these batches (their row numbers); returns what the history keeps of the epoch."""
-        scores = self._scores()
+    def _use(self, callbacks: Sequence[Callback], plan: dict[str, int], validated: bool) -> None:
+        """Check the callbacks of a fit and make them and the begun epoch this trainer's."""
+        if not isinstance(callbacks, (list, tuple)):
+            raise TypeError(f"Trainer.fit: callbacks must be a list of callbacks, got {callbacks!r}")
+        names = {"epoch", "step", "lr", "loss", "seconds", "samples_per_second"}
+        names |= {"penalty"} if self.optimizer.regularises else set()
+        scored = {"loss", *getattr(self._scores(), "names", ()), *self.metrics}
+        names |= scored | ({f"val_{name}" for name in scored} if validated else set())
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    f"Trainer.fit: callbacks must be objects of fastnn.callbacks, got {callback!r}"
+                )
+            if callback.monitor is not None and callback.monitor not in names:
+                cure = "" if validated else "; pass validation= for those that begin with val_"
+                raise ValueError(
+                    f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
+                    f"history will not have; it will have {', '.join(sorted(names))}{cure}"
+                )
+        if self._epoch_begun is not None and self._epoch_begun.plan != plan:
+            warnings.warn(
+                f"Trainer.fit: epoch {self.epoch + 1} was left after {self._epoch_begun.steps} steps with "
+                f"{self._epoch_begun.plan}; now it is {plan}, so it begins again",
+                stacklevel=3,
+            )
+            self._epoch_begun = None
+        self._callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+        for callback in self._callbacks:
+            for i, (kind, state) in enumerate(self._callback_states):
+                if kind == type(callback).__name__:
+                    callback.load_state_dict(state)
+                    del self._callback_states[i]
+                    break
+
+    def _train(
+        self,
+        epoch: Epoch,
+        batches: list[Array],
+        X: FloatArray,
+        Y: Array,
+        weight: FloatArray | None,
+        shown: Progress,
+    ) -> bool:
+        """Train on the batches (their row numbers) that the epoch still has; whether a callback stops."""
         weight_of = getattr(self.loss, "total_weight", None)
-        sums = dict.fromkeys(("loss", *self.metrics), 0.0)
-        total = rate = 0.0
-        start = time.perf_counter()
-        with _whole_steps() as interrupted:
-            for rows in batches:
+        watching = [c for c in self._callbacks if type(c).on_step_end is not Callback.on_step_end]
+        stop = False
+        with whole_steps() as interrupted:
+            for rows in batches[epoch.steps :]:
+                start = time.perf_counter()
                 x, y = data.take(X, rows), data.take(Y, rows)
                 w = None if weight is None else data.take(weight, rows)
                 rate = self.optimizer.lr
@@ -215,20 +284,39 @@ class Trainer:
                     share = weight_of(y, w)
                 else:
                     share = len(rows) if w is None else float(w.sum(dtype=np.float64))
-                total += share
-                for name, mean in {"loss": value, **self._own_metrics(pred, y)}.items():
-                    sums[name] += share * mean
-                if scores is not None:
-                    scores.add(pred, y, w)
+                epoch.add(rate, share, {"loss": value, **self._own_metrics(pred, y)}, (pred, y, w), start)
                 shown.step()
-                if interrupted():
+                if watching:
+                    count = self.optimizer.step_count
+                    stops = [callback.on_step_end(self, count, value) for callback in watching]
+                    stop = any(stops)
+                if stop or interrupted():
                     break
-        seconds = time.perf_counter() - start
-        means = {name: value / total for name, value in sums.items()}
-        if scores is not None:
-            means = {"loss": means.pop("loss"), **scores.result(), **means}
-        speed = sum(map(len, batches)) / seconds
-        return {"lr": rate, **means, "seconds": seconds, "samples_per_second": speed}
+        return stop
+
+    # ---- files
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything that the further course depends on to one `.safetensors` file.
+
+        The model (as `fastnn.save`), the optimizer's state, the number of epochs, how far a begun epoch has
+        come and what it adds up to, the state of the callbacks of the running or last fit, seed and history.
+        Not the rows, nor code: schedules, losses, metrics and layers of your own. Written whole or not at
+        all, like `fastnn.save`.
+
+        Save, new process, `load`, `fit` gives the same bits as a fit that was never interrupted, also when
+        saved in the middle of an epoch (from `Callback.on_step_end`, or after Ctrl-C).
+        """
+        _trainer_state.save(self, path)
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Go on from a file that `save` wrote, in a trainer built by the same code.
+
+        Arrays are copied in place. The state of a callback is given to the first one of its class in the next
+        `fit`. Everything that does not fit (layers and their arguments, shapes, optimizer and its groups,
+        loss) is listed in one ValueError; an error, also for a damaged file, leaves the trainer as it was.
+        """
+        _trainer_state.load(self, path)
 
     def _watching(self, validation: bool) -> list[tuple[ReduceOnPlateau, str]]:
         """Every `ReduceOnPlateau` of the optimizer, and the name of its metric in the logs of an epoch."""
@@ -256,7 +344,7 @@ class Trainer:
         `loss`; `accuracy` (cross-entropy, BCE) or `rmse`, `mae`, `r2` (MSE, Huber, quadratic cost), weighted
         as the loss is; then the trainer's own `metrics`, which see no weights.
         """
-        X, Y, weight = _rows("Trainer.evaluate", X, Y, sample_weight)
+        X, Y, weight = checked_rows("Trainer.evaluate", X, Y, sample_weight)
         pred = self._predict("Trainer.evaluate", X, batch_size)
         value, _ = self._loss(pred, Y, weight)
         scores = self._scores()
@@ -303,72 +391,10 @@ class Trainer:
 
     def _predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
-        X = _as_rows(where, "X", X)
+        X = as_rows(where, "X", X)
         parts = []
         with evaluating(self.model):
             # One empty batch where there are no rows: it has the right number of columns.
             for i in range(0, max(len(X), 1), batch_size):
                 parts.append(self.model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _metrics(given: Mapping[str, Metric] | None) -> dict[str, Metric]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise TypeError(
-            f"Trainer: metrics must be a dict of name -> f(pred, target), got {type(given).__name__}"
-        )
-    for name, metric in given.items():
-        if not isinstance(name, str) or isinstance(metric, type) or not callable(metric):
-            raise TypeError(f"Trainer: metrics must be name -> f(pred, target), got {name!r} -> {metric!r}")
-        if name in _TAKEN or name.startswith("val_"):
-            raise ValueError(f"Trainer: metrics: the name {name!r} is taken; choose another")
-    return dict(given)
-
-
-def _rows(where: str, X: Array, Y: Array, weight: Array | None) -> tuple[Array, Array, FloatArray | None]:
-    """X, Y and the weights, checked for kind and for equal numbers of rows."""
-    given = {"X": X, "Y": Y} if weight is None else {"X": X, "Y": Y, "sample_weight": weight}
-    arrays = []
-    for name, array in given.items():
-        arrays.append(_as_rows(where, name, array))
-        if len(arrays[-1]) != len(arrays[0]):
-            raise ValueError(
-                f"{where}: {name} must have one row for each of the {len(arrays[0])} of X, "
-                f"got {len(arrays[-1])}"
-            )
-    weights = None if weight is None else as_float32(arrays[2], f"{where}: sample_weight")
-    return arrays[0], arrays[1], weights
-
-
-def _as_rows(where: str, name: str, array: Array) -> Array:
-    rows = as_array(array, f"{where}: {name}")
-    if rows.ndim == 0:
-        raise ValueError(f"{where}: {name} must have rows, got a single value")
-    return rows
-
-
-@contextmanager
-def _whole_steps() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only makes the yielded function true; it is raised where the block ends.
-
-    Only in the main thread and over Python's own handler: elsewhere it would not raise inside a step anyway.
-    """
-    pressed = False
-
-    def note(_signal: int, _frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if pressed:
-            raise KeyboardInterrupt

@@ -161,6 +161,15 @@ class BatchNorm1d(Fusable):
         names = {"gamma": "weight", "beta": "bias", "updates": "num_batches_tracked"}
         return names.get(name, name), array
 
+    def _config(self) -> dict[str, Any]:
+        return {
+            "num_features": self.num_features,
+            "eps": self.eps,
+            "momentum": self.momentum,
+            "running_var": "unbiased" if self.unbiased else "biased",
+            "debias": self.debias,
+        }
+
     def _arguments(self) -> str:
         shown = [str(self.num_features)]
         shown += [f"eps={self.eps:g}"] * (self.eps != 1e-5)

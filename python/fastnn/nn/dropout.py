@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastnn import ops
@@ -25,8 +27,9 @@ class Dropout(Module):
     The mask depends on `seed`, on `forwards`, the number of training forwards before, and on the place of
     the element: never on threads, instruction set or layout. It is not stored; `backward` draws it again
     (`ops.dropout`). Copies and pickles keep both numbers, so they go on with the same masks. `state_dict`
-    leaves them out, as PyTorch does with its generator: they are no arrays. To go on with the same masks
-    after loading one, set `layer.seed` and `layer.forwards`.
+    leaves them out, as PyTorch does with its generator: they are no arrays. Files keep them (`fastnn.save`,
+    `Trainer.save`). To go on with the same masks after loading a `state_dict`, set `layer.seed` and
+    `layer.forwards`.
 
     Dropping is selection, not multiplication: a dropped NaN is 0.
 
@@ -42,6 +45,8 @@ class Dropout(Module):
     >>> layer.eval()(np.ones(6)).tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
+
+    counters = ("seed", "forwards")
 
     def __init__(
         self,
@@ -77,6 +82,9 @@ class Dropout(Module):
         if dy.shape != shape:
             raise ValueError(f"Dropout.backward: dy must have shape {shape}, got {dy.shape}")
         return ops.dropout(dy, self.p, seed=self.seed, step=step) if input_grad else None
+
+    def _config(self) -> dict[str, Any]:
+        return {"p": self.p}
 
     def _arguments(self) -> str:
         return f"p={self.p:g}"

@@ -115,5 +115,20 @@ class Linear(Fusable):
     def _as_pytorch(self, name: str, array: FloatArray) -> tuple[str, FloatArray]:
         return name, array.T if name == "weight" else array
 
+    def _config(self) -> dict[str, Any]:
+        parameters = {"weight_init": self.weight, "bias_init": self.bias}
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias is not None,
+            **{name: _of_fastnn(parameter) for name, parameter in parameters.items()},
+        }
+
     def _arguments(self) -> str:
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias else ", bias=False")
+
+
+def _of_fastnn(parameter: Parameter | None) -> Initializer | None:
+    """The parameter's initializer; None where it is a function of the user's own, which no file can hold."""
+    found = None if parameter is None else parameter.init
+    return found if type(found).__module__.startswith("fastnn.") else None

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from fastnn._arrays import Array, FloatArray, as_float32, as_generator
+from fastnn._describe import arguments_of, make
 from fastnn._parameter import Initializer, Parameter
 
 Self = TypeVar("Self", bound="Module")
@@ -48,6 +49,7 @@ class Module(ABC):
 
     training: bool = True
     buffers: Mapping[str, float] = {}  # names of arrays saved but not trained -> first value
+    counters: tuple[str, ...] = ()  # names of whole numbers that go into a file beside the arrays
     passes_on: bool = False  # whether `forward` may return x itself or a view of it, in training too
     _saved: Any = None
 
@@ -208,6 +210,17 @@ class Module(ABC):
             raise TypeError(
                 f"{where}: expected a mapping of names to arrays, got {type(state).__name__}{hint}"
             )
+        values, problems = self._values(where, state, layout)
+        if problems:
+            raise ValueError(f"{where}: " + "; ".join(sorted(problems)))
+        own = self._state(layout)
+        for name, value in values.items():
+            own[name][...] = value
+
+    def _values(
+        self, where: str, state: Mapping[str, Any], layout: str = "fastnn"
+    ) -> tuple[dict[str, FloatArray], list[str]]:
+        """The arrays of a state as this module would store them, and all that is wrong with them."""
         own = self._state(layout)
         problems = [f"missing {name!r}" for name in own if name not in state]
         values: dict[str, FloatArray] = {}
@@ -236,10 +249,20 @@ class Module(ABC):
                 continue
             if values[name].shape != own[name].shape:
                 problems.append(f"{name!r} has shape {values[name].shape}, must be {own[name].shape}")
-        if problems:
-            raise ValueError(f"{where}: " + "; ".join(sorted(problems)))
-        for name, value in values.items():
-            own[name][...] = value
+        return values, problems
+
+    def _config(self) -> dict[str, Any]:
+        """The constructor's arguments by name, which `fastnn.save` writes down.
+
+        Here: for each argument the attribute of that name, without `rng` and `seed`, which only draw. A layer
+        that keeps an argument elsewhere overrides this.
+        """
+        return arguments_of(self)
+
+    @classmethod
+    def _from_config(cls: type[Self], config: Mapping[str, Any]) -> Self:
+        """A new module from what `_config` returned."""
+        return make(cls, config)
 
     def to(self: Self, device: str) -> Self:
         """Move the module to a device, keeping the Parameter objects; returns the module.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Standardize(Module):
     [[1.0, 0.009999999776482582], [1.0, 0.009999999776482582]]
     """
 
-    buffers: ClassVar[Mapping[str, float]] = {"shift": 0.0, "scale": 1.0, "offset": 0.0}
+    buffers: Mapping[str, float] = {"shift": 0.0, "scale": 1.0, "offset": 0.0}
 
     def __init__(self, scaler: ColumnScaler | int) -> None:
         if isinstance(scaler, ColumnScaler):
@@ -96,6 +96,9 @@ class Standardize(Module):
         if dy.shape != shape:
             raise ValueError(f"Standardize.backward: dy must have shape {shape}, got {dy.shape}")
         return dy * self.scale if input_grad else None
+
+    def _config(self) -> dict[str, Any]:
+        return {"scaler": self.num_features}  # its numbers are buffers
 
     def _arguments(self) -> str:
         return f"{self.num_features}"

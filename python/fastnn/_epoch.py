@@ -1,0 +1,77 @@
+"""An epoch in progress: how its rows are cut into batches, how many are done, what they add up to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastnn._arrays import Array
+from fastnn._scores import Scores
+
+
+class Epoch:
+    """What `Trainer.fit` knows of the epoch that it is in, and of one that it was stopped in."""
+
+    def __init__(self, plan: Mapping[str, int], metrics: Iterable[str], scores: Scores | None) -> None:
+        self.plan = dict(plan)
+        self.steps = 0
+        self.rows = 0
+        self.lr = 0.0
+        self.seconds = 0.0
+        self.total = 0.0  # what the means divide by
+        self.sums = dict.fromkeys(("loss", *metrics), 0.0)
+        self.scores = scores
+
+    @staticmethod
+    def plan_of(rows: int, batch_size: int, shuffle: bool, drop_last: bool) -> dict[str, int]:
+        """What must be the same for an epoch to be finished by another fit."""
+        return {
+            "rows": rows,
+            "batch_size": int(batch_size),
+            "shuffle": bool(shuffle),
+            "drop_last": bool(drop_last),
+        }
+
+    def add(
+        self,
+        lr: float,
+        share: float,
+        means: Mapping[str, float],
+        batch: tuple[Array, Array, Array | None],
+        start: float,
+    ) -> None:
+        """Count a step that began at `start`: the means of its batch, and its share in those of the epoch."""
+        self.steps += 1
+        self.rows += len(batch[0])
+        self.lr = lr
+        self.total += share
+        for name, mean in means.items():
+            self.sums[name] += share * mean
+        if self.scores is not None:
+            self.scores.add(*batch)
+        self.seconds += time.perf_counter() - start
+
+    def logs(self) -> dict[str, float]:
+        """What the history keeps of the epoch."""
+        means = {name: value / self.total for name, value in self.sums.items()}
+        if self.scores is not None:
+            means = {"loss": means.pop("loss"), **self.scores.result(), **means}
+        speed = self.rows / self.seconds
+        return {"lr": self.lr, **means, "seconds": self.seconds, "samples_per_second": speed}
+
+    def state_dict(self) -> dict[str, Any]:
+        scores = None if self.scores is None else self.scores.state_dict()
+        return {**vars(self), "scores": scores}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], scores: Scores | None) -> Epoch:
+        """The epoch of a `state_dict()`; `scores` are new ones of the same loss."""
+        epoch = cls(state["plan"], (), scores)
+        own = vars(epoch).keys()
+        if state.keys() != own or (scores is None) != (state["scores"] is None):
+            raise ValueError(f"a begun epoch has {sorted(own)}, got {sorted(state)}")
+        if scores is not None:
+            scores.load_state_dict(state["scores"])
+        vars(epoch).update({**state, "scores": scores})
+        return epoch

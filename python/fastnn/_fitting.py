@@ -1,0 +1,80 @@
+"""What a fit needs beside its loop: checked rows and metrics, Ctrl-C between steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from fastnn._arrays import Array, FloatArray, as_array, as_float32
+
+Metric = Callable[[FloatArray, Array], float]
+
+# Columns of the history that metrics of one's own may not replace.
+_TAKEN = {"epoch", "step", "lr", "loss", "penalty", "seconds", "samples_per_second"}
+_TAKEN |= {"accuracy", "rmse", "mae", "r2"}
+
+
+def checked_metrics(given: Mapping[str, Metric] | None) -> dict[str, Metric]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"Trainer: metrics must be a dict of name -> f(pred, target), got {type(given).__name__}"
+        )
+    for name, metric in given.items():
+        if not isinstance(name, str) or isinstance(metric, type) or not callable(metric):
+            raise TypeError(f"Trainer: metrics must be name -> f(pred, target), got {name!r} -> {metric!r}")
+        if name in _TAKEN or name.startswith("val_"):
+            raise ValueError(f"Trainer: metrics: the name {name!r} is taken; choose another")
+    return dict(given)
+
+
+def checked_rows(
+    where: str, X: Array, Y: Array, weight: Array | None
+) -> tuple[Array, Array, FloatArray | None]:
+    """X, Y and the weights, checked for kind and for equal numbers of rows."""
+    given = {"X": X, "Y": Y} if weight is None else {"X": X, "Y": Y, "sample_weight": weight}
+    arrays = []
+    for name, array in given.items():
+        arrays.append(as_rows(where, name, array))
+        if len(arrays[-1]) != len(arrays[0]):
+            raise ValueError(
+                f"{where}: {name} must have one row for each of the {len(arrays[0])} of X, "
+                f"got {len(arrays[-1])}"
+            )
+    weights = None if weight is None else as_float32(arrays[2], f"{where}: sample_weight")
+    return arrays[0], arrays[1], weights
+
+
+def as_rows(where: str, name: str, array: Array) -> Array:
+    rows = as_array(array, f"{where}: {name}")
+    if rows.ndim == 0:
+        raise ValueError(f"{where}: {name} must have rows, got a single value")
+    return rows
+
+
+@contextmanager
+def whole_steps() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C only makes the yielded function true; it is raised where the block ends.
+
+    Only in the main thread and over Python's own handler: elsewhere it would not raise inside a step anyway.
+    """
+    pressed = False
+
+    def note(_signal: int, _frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if pressed:
+            raise KeyboardInterrupt

@@ -1,0 +1,168 @@
+"""Wrong edits of C++ files, for the traps of mutant_table.py."""
+
+from mutant_table import Mutant
+
+RULES, LOSSES, BATCH_NORM = "csrc/core/rules.h", "csrc/core/losses.h", "csrc/cpu/batchnorm.cpp"
+
+NATIVE = [
+    Mutant(
+        *(3, "gradient ascent", RULES),
+        *("s.param = s.param - c.lr * s.grad;", "s.param = s.param + c.lr * s.grad;"),
+        (
+            "tests/test_updates.py::test_many_steps",
+            "tests/test_optim.py::test_every_rule_finds_the_lowest_point_of_a_parabola",
+        ),
+    ),
+    Mutant(
+        *(12, "the parameter moves before the velocity", RULES),
+        """        s.slot0 = c.decay0 * s.slot0 - step;
+        s.param = s.param + (kNesterov ? c.decay0 * s.slot0 - step : s.slot0);
+""",
+        """        s.param = s.param + (kNesterov ? c.decay0 * s.slot0 - step : s.slot0);
+        s.slot0 = c.decay0 * s.slot0 - step;
+""",
+        (
+            "tests/test_optim.py::test_golden_values_of_both_momentum_styles",
+            "tests/test_updates.py::test_many_steps",
+        ),
+    ),
+    Mutant(
+        *(12, "Nesterov's step without the gradient", RULES),
+        *(
+            "(kNesterov ? fma(c.decay0, s.slot0, step) : s.slot0)",
+            "(kNesterov ? c.decay0 * s.slot0 : s.slot0)",
+        ),
+        (
+            "tests/test_optim.py::test_golden_values_of_both_momentum_styles",
+            "tests/test_updates.py::test_many_steps",
+        ),
+    ),
+    Mutant(
+        *(13, "RMSProp's epsilon inside the root", RULES),
+        """one_minus0 * (s.grad * s.grad));
+    s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);""",
+        """one_minus0 * (s.grad * s.grad));
+    s.param = s.param - c.lr * s.grad / sqrt(s.slot0 + c.eps);""",
+        ("tests/test_optim.py::test_golden_values_of_pytorch",),
+    ),
+    Mutant(
+        *(13, "AdaGrad's epsilon inside the root", RULES),
+        """fma(s.grad, s.grad, s.slot0);
+    s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);""",
+        """fma(s.grad, s.grad, s.slot0);
+    s.param = s.param - c.lr * s.grad / sqrt(s.slot0 + c.eps);""",
+        ("tests/test_optim.py::test_golden_values_of_pytorch",),
+    ),
+    Mutant(
+        *(13, "Adam's epsilon before the correction of the root", RULES),
+        *("fma(sqrt(s.slot1), c.root_scale, c.eps)", "((sqrt(s.slot1) + c.eps) * c.root_scale)"),
+        ("tests/test_optim.py::test_golden_values_of_pytorch",),
+    ),
+    Mutant(
+        *(13, "batch-norm's epsilon outside the root", BATCH_NORM),
+        "__builtin_sqrt(variance.v[i] * inverse + static_cast<double>(a.eps))",
+        "(__builtin_sqrt(variance.v[i] * inverse) + static_cast<double>(a.eps))",
+        ("tests/test_batch_norm.py::test_eps", "tests/test_batch_norm.py::test_constant_columns"),
+    ),
+    Mutant(
+        *(15, "powers of beta in float", "csrc/bind/bind_updates.cpp"),
+        *(
+            "std::sqrt(1.0 - std::pow(beta2, step))",
+            "std::sqrt(1.0 - std::pow(static_cast<float>(beta2), step))",
+        ),
+        ("tests/test_updates.py::test_many_steps",),
+    ),
+    Mutant(
+        *(17, "no half in the squares", LOSSES),
+        *("return slope * (slope * constant<F>(0.5f));", "return slope * slope;"),
+        ("tests/test_elementwise_losses.py::test_known_values",),
+    ),
+    Mutant(
+        *(17, "a quadratic cost averaged over outputs as well", "csrc/bind/bind_loss.cpp"),
+        *("kSampleWeight, 1.0, false);", "kSampleWeight, 1.0, true);"),
+        (
+            "tests/test_losses.py::test_the_quadratic_cost_is_half_of_k_mean_squares",
+            "tests/test_elementwise_losses.py::test_known_values",
+        ),
+    ),
+    Mutant(
+        *(18, "twice the decay", RULES),
+        *("fma(c.weight_decay, s.param, s.grad)", "fma(c.weight_decay + c.weight_decay, s.param, s.grad)"),
+        (
+            "tests/test_updates.py::test_many_steps",
+            "tests/test_optim.py::test_adam_follows_the_float64_formula_for_many_steps",
+        ),
+    ),
+    Mutant(
+        *(19, "the sigmoid of -x", LOSSES),
+        *("select_positive(x, one, u) / (one + u)", "select_positive(x, u, one) / (one + u)"),
+        ("tests/test_losses.py::test_a_sure_wrong_logit_costs_its_size",),
+    ),
+    Mutant(
+        *(19, "exp of a large logit", LOSSES),
+        *("exp(min_(x, minus_x))", "exp(max_(x, minus_x))"),
+        ("tests/test_losses.py::test_cross_entropies_at_ten_thousand",),
+    ),
+    Mutant(
+        *(19, "the costs of both classes exchanged", LOSSES),
+        *(
+            "max_(zero, x), one - t, fma(max_(zero, minus_x), t,",
+            "max_(zero, x), t, fma(max_(zero, minus_x), one - t,",
+        ),
+        ("tests/test_losses.py::test_cross_entropies_at_ten_thousand",),
+    ),
+    Mutant(
+        *(19, "softmax without its largest logit taken off", "csrc/cpu/softmax.cpp"),
+        *("exp(vload(x + j, n) - top)", "exp(vload(x + j, n))"),
+        (
+            "tests/test_losses.py::test_cross_entropies_at_ten_thousand",
+            "tests/test_losses.py::test_large_logits_stay_finite",
+        ),
+    ),
+    Mutant(
+        *(20, "elements dropped with probability 1 - p", "csrc/bind/bind_dropout.cpp"),
+        *("std::llround(std::ldexp(p, 32))", "std::llround(std::ldexp(1.0 - p, 32))"),
+        ("tests/test_dropout.py::test_lengths", "tests/test_dropout.py::test_mean_and_variance"),
+    ),
+    Mutant(
+        *(21, "momentum as the weight of the old value, in the kernel", BATCH_NORM),
+        *("(1.0 - w) * moved_mean.v[i] + w * mean.v[i]", "w * moved_mean.v[i] + (1.0 - w) * mean.v[i]"),
+        ("tests/test_batch_norm.py::test_running_statistics",),
+    ),
+    Mutant(
+        *(21, "the biased variance in the kernel's running one", BATCH_NORM),
+        *("w * (variance.v[i] * unbiased)", "w * (variance.v[i] * inverse)"),
+        ("tests/test_batch_norm.py::test_running_statistics",),
+    ),
+    Mutant(
+        *(21, "one row taken in training", "csrc/bind/bind_batchnorm.cpp"),
+        *("if (training && x.rows < 2) {", "if (training && x.rows < 1) {"),
+        (
+            "tests/test_batch_norm.py::test_one_row_raises_before_anything_changes",
+            "tests/test_batch_norm_layer.py::test_one_row_raises_before_anything_changes",
+        ),
+    ),
+    Mutant(
+        *(21, "variance as E[x^2] - E[x]^2", BATCH_NORM),
+        *("vstore(shift + j, sum * inverse);", "vstore(shift + j, sum - sum);"),
+        ("tests/test_batch_norm.py::test_offset_of_a_million_keeps_the_variance",),
+    ),
+    Mutant(
+        *(21, "the activation before batch-norm's scaling", BATCH_NORM),
+        *("finish(fma(x[i], scale, beta))", "fma(finish(x[i]), scale, beta)"),
+        (
+            "tests/test_batch_norm.py::test_fused_equals_unfused_bit_for_bit",
+            "tests/test_gradients.py::test_layers",
+        ),
+    ),
+    Mutant(
+        *(30, "a product and a sum for a fused one, without vectors", "csrc/cpu/simd_scalar.h"),
+        *("return fastnn::fma(a.v[i], b.v[i], c.v[i]);", "return a.v[i] * b.v[i] + c.v[i];"),
+        ("tests/test_determinism.py::test_kernel[gemm]", "tests/test_determinism.py::test_training"),
+    ),
+    Mutant(
+        *(30, "the last lanes of a vector counted in a sum", "csrc/cpu/loss.cpp"),
+        *("first_of(kWeighted ? loss * w : loss, splat(0.0f), n)", "(kWeighted ? loss * w : loss)"),
+        ("tests/test_elementwise_losses.py::test_shapes",),
+    ),
+]

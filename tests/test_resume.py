@@ -1,0 +1,223 @@
+"""Trainer.save and Trainer.load: stopped anywhere and gone on elsewhere equals never stopped, bit for bit."""
+
+import signal
+import subprocess
+import sys
+
+import fastnn
+import numpy as np
+import pytest
+from bounds import assert_bits
+from custom import Scale
+from fastnn import callbacks, losses, nn, optim
+from runs import EPOCHS, OPTIMIZERS, STEPS, StopAt, assert_equal_tree, assert_same_run, build, fit
+from small import labelled_rows
+
+
+@pytest.fixture
+def rows():
+    return labelled_rows()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.safetensors"
+
+
+# ---- the same bits
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_save_load_fit_on_is_an_unbroken_run(optimizer, rows, path):
+    whole, first, second = build(optimizer), build(optimizer), build(optimizer, seed=99)
+    fit(whole, rows, EPOCHS)
+    fit(first, rows, 2)
+    first.save(path)
+    second.load(path)
+    history = fit(second, rows, EPOCHS - 2)
+    assert_same_run(second, whole)
+    assert history["epoch"] == [3, 4, 5, 6]
+    with pytest.raises(AssertionError):
+        assert_same_run(first, whole)
+
+
+@pytest.mark.parametrize("stop", range(1, 3 * STEPS + 1))
+def test_in_the_middle_of_an_epoch(stop, rows, path):
+    """Saved by a callback, at any step; the epoch that was left is finished, and counts as one."""
+    whole, first, second = build(), build(), build()
+    fit(whole, rows, 4)
+    done = fit(first, rows, 4, callbacks=[StopAt(stop, path)])
+    assert first.optimizer.step_count == stop
+    # A stop at the last step of an epoch lets the epoch end; what was saved there has its end before it.
+    assert first.epoch == len(done["epoch"] if done else []) == stop // STEPS
+    second.load(path)
+    assert second.epoch == (stop - 1) // STEPS
+    history = fit(second, rows, 4 - second.epoch)
+    assert history["epoch"] == list(range((stop - 1) // STEPS + 1, 5))
+    assert_same_run(second, whole)
+    # And so in the same process.
+    if first.epoch < 4:
+        fit(first, rows, 4 - first.epoch)
+    assert_same_run(first, whole)
+
+
+@pytest.mark.parametrize("loss", [losses.MSELoss, losses.HuberLoss, losses.BCEWithLogitsLoss])
+def test_metrics_of_a_broken_epoch_are_those_of_a_whole_one(loss, rows, path):
+    X = rows[0]
+    rows = X, (X[:, :3] > 0).astype(np.float32)
+    options = {"loss": loss(), "metrics": {"largest": lambda pred, target: pred.max()}}
+    weight = np.arange(1, 51).astype(np.float32)
+    whole, first, second = (build(**options) for _ in range(3))
+    fit(whole, rows, 2, sample_weight=weight)
+    fit(first, rows, 2, sample_weight=weight, callbacks=[StopAt(STEPS + 2)])
+    first.save(path)
+    second.load(path)
+    fit(second, rows, 1, sample_weight=weight)
+    assert_same_run(second, whole)
+
+
+def test_ctrl_c_save_load_fit_on(rows, path):
+    class Press(callbacks.Callback):
+        def on_step_end(self, trainer, step, loss):
+            if step == 6:
+                signal.raise_signal(signal.SIGINT)
+
+    whole, first, second = build(), build(), build()
+    fit(whole, rows, 3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, rows, 3, callbacks=[Press()])
+    first.save(path)
+    second.load(path)
+    fit(second, rows, 2)
+    assert_same_run(second, whole)
+
+
+def test_ctrl_c_in_the_validation_leaves_the_epoch_to_be_finished(rows):
+    whole, run = build(), build()
+    fit(whole, rows, 2)
+    evaluate, run.evaluate = run.evaluate, lambda *a: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, rows, 2)
+    assert (run.epoch, run.optimizer.step_count) == (0, STEPS)
+    run.evaluate = evaluate
+    fit(run, rows, 2)
+    assert_same_run(run, whole)
+
+
+def test_saved_again_and_again(rows, path):
+    """A file after every step of a run, each loaded into a new trainer that does one more step."""
+    whole = build()
+    fit(whole, rows, 2)
+    run = build()
+    for step in range(1, 2 * STEPS + 1):
+        run.save(path)
+        run = build()
+        run.load(path)
+        fit(run, rows, 1, callbacks=[StopAt(step)])
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_new_process_with_other_threads(rows, path, threads):
+    whole, first = build(), build()
+    fit(whole, rows, 4)
+    fit(first, rows, 4, callbacks=[StopAt(6)])
+    first.save(path)
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import fastnn\n"
+        "from runs import build, fit; from small import labelled_rows\n"
+        f"fastnn.set_num_threads({threads}); run = build(); run.load({str(path)!r})\n"
+        f"fit(run, labelled_rows(), 3); run.save({str(path)!r})"
+    )
+    root = __file__.rpartition("/tests/")[0]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    other = build()
+    other.load(path)
+    assert_same_run(other, whole)
+
+
+def test_a_callback_s_state_goes_on(rows, path):
+    def kept():
+        guard = callbacks.DivergenceGuard(action="rollback")
+        return [callbacks.EMA(0.9), callbacks.EarlyStopping(patience=2), guard]
+
+    whole, first, second = build(), build(), build()
+    one, two, three = kept(), kept(), kept()
+    fit(whole, rows, EPOCHS, callbacks=one)
+    fit(first, rows, EPOCHS, callbacks=[*two, StopAt(6, path)])
+    second.load(path)
+    # A fit without them keeps their state for the next one, and a file in between too.
+    second.save(path)
+    second = build()
+    second.load(path)
+    fit(second, rows, EPOCHS - 1, callbacks=three)
+    assert_same_run(second, whole)
+    for a, b in zip(one, three, strict=True):
+        assert_equal_tree(a.state_dict(), b.state_dict())
+    assert one[1].best_epoch > 0
+
+
+def test_modes_and_flags_come_back(rows, path):
+    first, second = build(), build()
+    fit(first, rows, 1)
+    first.model[1].eval()
+    first.model[0].weight.decay = False
+    first.model[4].bias.trainable = False
+    first.save(path)
+    second.load(path)
+    assert [m.training for m in second.model.modules()] == [m.training for m in first.model.modules()]
+    assert not second.model[0].weight.decay
+    for run in (first, second):
+        run.model.train()
+        fit(run, rows, 2)
+    assert_same_run(first, second)
+
+
+def test_layers_of_ones_own_are_no_obstacle(rows, path):
+    def make():
+        model = nn.Sequential(nn.Linear(6, 8), Scale(8), nn.Linear(8, 3), seed=0)
+        return fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()))
+
+    whole, first, second = make(), make(), make()
+    fit(whole, rows, 4)
+    fit(first, rows, 2)
+    first.save(path)
+    second.load(path)
+    fit(second, rows, 2)
+    assert_same_run(second, whole)
+    with pytest.raises(ValueError, match=r"holds layer '1' \(Scale\), no layer of fastnn; .*trainer\.load"):
+        fastnn.load(path)
+
+
+def test_the_model_alone_of_a_trainer_s_file(rows, path):
+    run = build()
+    fit(run, rows, 1)
+    run.save(path)
+    model = fastnn.load(path)
+    assert_bits(model.eval()(rows[0]), run.predict(rows[0]))
+
+
+# ---- the next fit is another one
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 10}, {"shuffle": False}, {"drop_last": True}, {"rows": 40}]
+)
+def test_another_plan_begins_the_epoch_again_and_says_so(change, rows):
+    run = build()
+    fit(run, rows, 2, callbacks=[StopAt(6)])
+    n = change.pop("rows", 50)
+    with pytest.warns(UserWarning, match="epoch 2 was left after 2 steps .* it begins again"):
+        history = fit(run, (rows[0][:n], rows[1][:n]), 1, **change)
+    assert history["epoch"] == [2]
+    assert history["step"][0] - 6 == -(-n // change.get("batch_size", 16)) - change.get("drop_last", 0)
+
+
+def test_a_history_of_fits_that_differ(rows):
+    run = build()
+    fit(run, rows, 2, validation=None)
+    last = fit(run, rows, 2)
+    assert list(last["epoch"]) == [3, 4]
+    assert run.history["epoch"] == [1, 2, 3, 4]
+    np.testing.assert_array_equal(run.history["val_loss"], [np.nan, np.nan, *last["val_loss"]])

@@ -1,0 +1,184 @@
+"""Trainer.save and Trainer.load: what does not fit is listed at once, and then nothing has changed."""
+
+import copy
+
+import fastnn
+import numpy as np
+import pytest
+from custom import Scale
+from fastnn import _file, callbacks, losses, nn, optim
+from runs import StopAt, assert_equal_tree, build, fit
+from small import labelled_rows
+
+
+@pytest.fixture
+def rows():
+    return labelled_rows()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.safetensors"
+
+
+# ---- what does not fit, all at once, changes nothing
+
+
+def snapshot(run):
+    """Everything that a load may touch."""
+    state = copy.deepcopy((run.model.state_dict(), run.optimizer.state_dict()))
+    modules = [(m.training, [getattr(m, key) for key in m.counters]) for m in run.model.modules()]
+    flags = [(p.trainable, p.decay) for p in run.model.parameters()]
+    return [*state, modules, flags, dict(run.history), run.seed, run.epoch, run._epoch_begun is None]
+
+
+def refused(run, path, error, *messages):
+    fit(run, labelled_rows(), 1)
+    before = snapshot(run)
+    with pytest.raises(error) as caught:
+        run.load(path)
+    for message in messages:
+        assert message in str(caught.value), str(caught.value)
+    for one, other in zip(snapshot(run), before, strict=True):
+        assert_equal_tree(one, other) if isinstance(one, dict) else None
+        assert isinstance(one, dict) or one == other
+    return str(caught.value)
+
+
+def test_all_mismatches_are_listed_at_once(rows, path):
+    fit(run := build(), rows, 1)
+    run.save(path)
+    hidden = nn.Linear(6, 12, bias=False), nn.BatchNorm1d(12), nn.Tanh(), nn.Dropout(0.4)
+    model = nn.Sequential(*hidden, nn.Linear(12, 3), seed=3)
+    other = fastnn.Trainer(
+        model, losses.CrossEntropyLoss(label_smoothing=0.1), optim.AdamW(model.parameters(), lr=0.1)
+    )
+    refused(
+        other,
+        path,
+        ValueError,
+        "'0.weight' has shape (6, 16), must be (6, 12)",
+        "'1.running_mean' has shape (16,), must be (12,)",
+        "model.0.out_features is 16 in the file, 12 here",
+        "model.2 is nn.ReLU in the file, nn.Tanh here",
+        "model.3.p is 0.3 in the file, 0.4 here",
+        "the optimizer is Adam in the file, AdamW here",
+        "the loss is CrossEntropyLoss(label_smoothing=0.0, ignore_index=None) in the file, Cross",
+        "lr of group 0 is a schedule, must be a number",
+        "slot 'm' of '0.weight' has shape (6, 16), must be (6, 12)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((nn.Linear(6, 3),), "model has 5 entries in the file, 1 here"),
+        ((nn.Linear(6, 16), *[nn.ReLU() for _ in range(4)]), "missing '0.bias'"),
+        ((nn.Linear(6, 3), *[nn.ReLU() for _ in range(4)]), "the file has counts ['3.forwards'"),
+        ((nn.Linear(6, 16), Scale(16), nn.Linear(16, 3)), "the file has layers of your own [], the model ["),
+    ],
+)
+def test_another_model(rows, path, layers, message):
+    run = build()
+    run.save(path)
+    model = nn.Sequential(*layers, seed=0)
+    loss = losses.CrossEntropyLoss()
+    refused(fastnn.Trainer(model, loss, optim.Adam(model.parameters(), lr=0.1)), path, ValueError, message)
+
+
+def test_another_optimizer_alone(rows, path):
+    build("Momentum").save(path)
+    refused(build("SGD"), path, ValueError, "the optimizer is Momentum in the file, SGD here", "group 0")
+    build("Adam").save(path)
+    refused(build("AdamW"), path, ValueError, "1 parameter groups, must be 2")
+
+
+def test_other_metrics(rows, path):
+    build(metrics={"a": lambda p, t: 0.0}).save(path)
+    refused(build(), path, ValueError, "metrics is ['a'] in the file, [] here")
+
+
+def test_a_model_is_no_trainer(path):
+    fastnn.save(path, build().model)
+    refused(build(), path, ValueError, "holds a model and no trainer; fastnn.load(path) returns the model")
+
+
+def test_damaged_files(rows, path):
+    fit(run := build(), rows, 2, callbacks=[StopAt(6)])
+    run.save(path)
+    data = path.read_bytes()
+    for damaged, message in (
+        (data[:-1], "cut off"),
+        (data[:50], "cut off"),
+        (b"", "no safetensors file"),
+        (data[:-9] + b"x" + data[-8:], "checksum is wrong"),
+    ):
+        path.write_bytes(damaged)
+        refused(build(), path, ValueError, "Trainer.load: ", message)
+    path.unlink()
+    refused(build(), path, FileNotFoundError, "Trainer.load: there is no file")
+    refused(build(), path.parent, IsADirectoryError, "Trainer.load: ")
+
+
+FORGED = {
+    "no state": lambda d: d.pop("trainer"),
+    "a list": lambda d: d.update(trainer=[]),
+    "no slots": lambda d: d["trainer"]["optimizer"]["state"].pop("state"),
+    "slots of another kind": lambda d: d["trainer"]["optimizer"]["state"].update(state=3),
+    "negative steps": lambda d: d["trainer"]["optimizer"]["state"].update(step_count=-1),
+    "seed": lambda d: d["trainer"].update(seed="x"),
+    "history": lambda d: d["trainer"]["history"].update(loss=[1.0, 2.0]),
+    "history of a kind": lambda d: d["trainer"].update(history=3),
+    "begun": lambda d: d["trainer"].update(begun={"steps": 1}),
+    "callbacks": lambda d: d["trainer"].update(callbacks=[1]),
+    "flags": lambda d: d["model"].update(frozen=3),
+    "counts": lambda d: d["model"]["counters"].update({"3.seed": "x"}),
+    "modes": lambda d: d["model"].update(evaluating=["x"]),
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_a_forged_description_changes_nothing(case, rows, path):
+    """With a checksum that fits: it is found before anything is taken over."""
+    fit(run := build(), rows, 2, callbacks=[StopAt(6)])
+    run.save(path)
+    description, arrays = _file.read(path, "test")
+    del description["sha256"]
+    FORGED[case](description)
+    _file.write(path, "test", description, arrays)
+    assert "\n" not in refused(build(), path, ValueError, "Trainer.load: ")
+
+
+# ---- what cannot be saved
+
+
+def test_a_callback_with_a_state_that_is_no_data(rows, path):
+    class Bad(callbacks.Callback):
+        def state_dict(self):
+            return {"f": [print]}
+
+    run = build()
+    fit(run, rows, 1, callbacks=[Bad()])
+    with pytest.raises(TypeError, match=r"trainer/callbacks/0/1/f/0: cannot save a builtin_fun"):
+        run.save(path)
+    assert not path.exists()
+
+
+def test_arrays_that_are_no_numbers(rows, path):
+    class Bad(callbacks.Callback):
+        def state_dict(self):
+            return {"a": np.array([object()])}
+
+    run = build()
+    fit(run, rows, 1, callbacks=[Bad()])
+    with pytest.raises(TypeError, match=r"trainer/callbacks/0/1/a: arrays of dtype object cannot be saved"):
+        run.save(path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"x", ["a"]])
+def test_a_path_that_is_none(bad):
+    run = build()
+    for method in (run.save, run.load):
+        with pytest.raises(TypeError, match=r"Trainer\.\w+: path must be a str or a pathlib\.Path, got"):
+            method(bad)
