@@ -51,8 +51,12 @@ PYTHON_ROOMS = {
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
-    "_optimizer": {"_arrays", "_parameter"},
-    "optim": {"_arrays", "_optimizer", "_parameter", "ops", "init"},
+    "_clip": {"_arrays"},
+    "_options": {"_arrays", "_clip"},
+    "_optimizer_state": {"_arrays", "_options", "_parameter"},
+    "_non_finite": {"_parameter"},
+    "_optimizer": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer_state", "_parameter", "ops"},
+    "optim": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer", "_parameter", "ops", "init"},
     "history": {"_arrays"},
     "_plain": {"_arrays"},
     "_file": {"_arrays"},
@@ -71,7 +75,9 @@ PYTHON_ROOMS = {
     "__main__": {"*", "fastnn"},
 }
 DEPENDENCIES = {"numpy", "safetensors"}
-OPTIONAL = {"matplotlib", "tqdm"}  # imported where they are used, so that `import fastnn` never needs them
+# Imported where they are used (typing_extensions: by type checkers), so that `import fastnn` never needs
+# them.
+OPTIONAL = {"matplotlib", "tqdm", "typing_extensions"}
 
 SOURCES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
 LONGEST = {"csrc": 400, "python": 400, "bench": 400, "tests": 400, "examples": 40}

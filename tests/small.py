@@ -1,4 +1,4 @@
-"""A network, a trainer and a problem small enough to train in a test."""
+"""A network, a trainer and a problem small enough to train in a test; a lone number for an optimizer."""
 
 import fastnn
 import numpy as np
@@ -47,3 +47,17 @@ def assert_state(model, state):
 def assert_same_model(one, other):
     """The models of two trainers are equal bit for bit, running statistics included."""
     assert_state(one.model, other.model.state_dict())
+
+
+def course(opt, p, grads):
+    """The value of the lone number p after a step with each gradient."""
+    values = []
+    for grad in grads:
+        p.grad = np.array([grad])
+        opt.step()
+        values.append(p.data.item())
+    return values
+
+
+def one(start=1.0):
+    return nn.Parameter(np.full(1, start))

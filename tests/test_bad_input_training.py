@@ -37,6 +37,99 @@ def make_trainer(**changes):
 ids = np.zeros(4, int)
 nan = float("nan")
 
+
+def error_for(name, value):
+    """TypeError for the wrong kind, ValueError for a wrong value of the right one."""
+    if name in ("decay", "decay_to", "nonfinite", "like", "style", "eps_mode"):
+        return ValueError
+    pair = name in ("grad_noise", "betas", "etas", "step_sizes")
+    items = value if pair and isinstance(value, tuple) else (value,)
+    right = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items)
+    right = right and pair == isinstance(value, tuple) and (not pair or len(value) in (2, 3))
+    right = right and (len(items) < 3 or isinstance(items[2], int))
+    return ValueError if right and name not in ("nesterov", "centered", "amsgrad", "colour") else TypeError
+
+
+def option_rows():
+    """Every option of every optimizer, wrong in kind and in value."""
+    kinds = [optim.SGD, optim.Momentum, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW, optim.Rprop]
+    common = {
+        "weight_decay": (-0.1, nan, float("inf"), "a", None),
+        "l1": (-0.1, nan, float("inf"), "a", None),
+        "decay": ("some", None, 1),
+        "decay_to": ("start", None, 0),
+        "clip": (0.0, -1.0, nan, float("inf"), "norm", True, optim.ClipByNorm),
+        "nonfinite": ("stop", None, True),
+        "grad_noise": (0.1, (0.1,), (-0.1, 1.0), (0.1, nan), (0.1, 0.5, -1), (0.1, 0.5, 0.5), ("a", 1)),
+        "like": ("torch", 1),
+        "colour": (1,),
+    }
+    own = {
+        optim.Momentum: {
+            "momentum": (1.0, -0.1, nan, "a", None),
+            "dampening": (-0.1, 1.1, "a"),
+            "nesterov": (1, "no"),
+            "style": ("heavy", None),
+        },
+        optim.RMSProp: {
+            "rho": (1.0, -0.1),
+            "centered": (1, None),
+            "momentum": (1.0, -0.1, "a"),
+            "eps_mode": ("hat", None),
+            "initial_accumulator": (-0.1, nan, "a"),
+        },
+        optim.AdaGrad: {"eps_mode": ("hat", None), "initial_accumulator": (-0.1, nan, "a")},
+        optim.Adam: {"amsgrad": (1, None), "eps_mode": ("root", None), "betas": (("a", 0.9), (1.0, 0.9), 3)},
+        optim.Rprop: {
+            "etas": ((0.5,), 0.5, (1.0, 1.2), (0.5, 1.0), (0.0, 1.2), ("a", 1.2)),
+            "step_sizes": ((1.0, 0.5), (1.0,), (-1.0, 1.0), None, (0.1, nan)),
+        },
+    }
+    for kind in kinds:
+        lr = {"lr": 0.1} if kind in (optim.SGD, optim.Momentum) else {}
+        for name, values in {**common, **own.get(kind, {})}.items():
+            for value in values:
+
+                def call(kind=kind, lr=lr, name=name, value=value):
+                    kind([parameter()], **lr, **{name: value})
+
+                yield call, error_for(name, value), rf"^{kind.__name__}: .*{name}"
+    for clip, arguments in (
+        (optim.ClipByValue, ("max_value",)),
+        (optim.ClipByNorm, ("max_norm",)),
+        (optim.ClipByGlobalNorm, ("max_norm",)),
+        (optim.AdaptiveClip, ("clipping", "eps")),
+    ):
+        for name in arguments:
+            for value in (0.0, -1.0, nan, float("inf"), "a", None, True):
+
+                def call(clip=clip, name=name, value=value):
+                    clip(**{name: value})
+
+                yield call, error_for(name, value), rf"^{clip.__name__}: {name}"
+    for kind, like in ((optim.RMSProp, "sklearn"), (optim.Rprop, "keras"), (optim.AdamW, "source")):
+        yield (
+            lambda kind=kind, like=like: kind([parameter()], like=like),
+            ValueError,
+            rf'{kind.__name__}: like="{like}" names no {kind.__name__}; it is known of .*pytorch',
+        )
+    yield (
+        lambda: optim.Momentum([parameter()], 0.1, nesterov=True, dampening=0.5),
+        ValueError,
+        "nesterov needs dampening=0, got 0.5",
+    )
+    yield (
+        lambda: optim.SGD([{"params": [parameter()], "clip": 1.0}], 0.1),
+        ValueError,
+        r"unknown options \['clip'\] in a group",
+    )
+    yield lambda: optim.SGD([parameter()], 1e39).step(), ValueError, "finite as float32"
+    yield lambda: setattr(optim.SGD([parameter()], 0.1), "clip", -1), ValueError, "SGD: clip must be"
+    yield lambda: setattr(optim.SGD([parameter()], 0.1), "nonfinite", 1), ValueError, "SGD: nonfinite must be"
+
+
+OPTION_ROWS = list(option_rows())
+
 ROWS = [
     # ---- optimizers
     (lambda: optim.SGD([], 0.1), ValueError, r"SGD: params is empty; pass model\.parameters\(\)"),
@@ -57,7 +150,7 @@ ROWS = [
     (
         lambda: optim.SGD([{"params": [parameter()], "beta": 1}], 0.1),
         ValueError,
-        r"unknown options \['beta'\] .* \['lr'\]",
+        r"unknown options \['beta'\] .*'lr'",
     ),
     (
         lambda: optim.SGD([{"params": [parameter()], "lr": -1}], 0.1),
@@ -133,8 +226,9 @@ ROWS = [
     (
         lambda: optim.Adam([parameter()]).load_state_dict({}),
         ValueError,
-        r"missing 'step_count', 'param_groups', 'state'",
+        r"missing 'step_count', 'skipped_steps', 'param_groups', 'state'",
     ),
+    *OPTION_ROWS,
     # ---- Trainer
     (
         lambda: make_trainer(model=[nn.Linear(3, 2)]),

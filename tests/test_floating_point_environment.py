@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference as ref
 from bounds import assert_bits
-from fastnn import ops
+from fastnn import nn, ops, optim
 from native import NATIVE
 
 try:
@@ -90,12 +90,21 @@ def calls():
         "rmsprop_": lambda: ops.rmsprop_(*state[:3], lr=0.1),
         "adagrad_": lambda: ops.adagrad_(*state[:3], lr=0.1),
         "adam_": lambda: ops.adam_(*state, step=1),
+        "optimizer": optimizer_steps,
         "refused": lambda: refused(x, y),
     }
 
 
+def optimizer_steps():
+    """Norms, noise and decay before the rule."""
+    p = nn.Parameter(np.ones((70, 30)))
+    p.grad = np.full((70, 30), 1e-20)
+    for clip in (1e-30, optim.AdaptiveClip(1e-30)):
+        optim.Adam([p], clip=clip, grad_noise=(1e-3, 1), l1=0.1, decay_to="init").step()
+
+
 def test_every_function_is_called():
-    assert {name.split()[0] for name in calls()} == {*NATIVE, "refused"}
+    assert {name.split()[0] for name in calls()} == {*NATIVE, "optimizer", "refused"}
 
 
 @pytest.mark.parametrize("name", calls())

@@ -144,18 +144,18 @@ def test_ctrl_c_leaves_whole_steps(rows, at):
     assert history["step"] == [end]
 
 
-def test_ctrl_c_between_two_groups_waits_for_the_second(rows, monkeypatch):
+def test_ctrl_c_before_the_update_waits_for_both_groups(rows, monkeypatch):
     X, Y = rows
-    model, adam = layers(), ops.adam_
+    model, update = layers(), ops._update_step
 
     def pressed(*arguments, **numbers):
         signal.raise_signal(signal.SIGINT)
-        adam(*arguments, **numbers)
+        return update(*arguments, **numbers)
 
     ps = model.parameters()
     groups = [{"params": ps[:1]}, {"params": ps[1:]}]
     run = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(groups, lr=0.01))
-    monkeypatch.setattr(ops, "adam_", pressed)
+    monkeypatch.setattr(ops, "_update_step", pressed)
     with pytest.raises(KeyboardInterrupt):
         run.fit(X, Y, batch_size=16, epochs=1)
     monkeypatch.undo()

@@ -1,11 +1,6 @@
-#include <algorithm>
-#include <cmath>
-
-#include "bind/arrays.h"
 #include "bind/bind.h"
-#include "bind/run.h"
 #include "bind/scalars.h"
-#include "core/dispatch.h"
+#include "bind/updates.h"
 
 namespace fastnn::bind {
 namespace {
@@ -114,152 +109,47 @@ least 0, ``step`` is an int from 1.
 array([-0.5,  0.5], dtype=float32)
 )";
 
-// The arrays of one update: each argument is one array, or a sequence of as many as the first holds.
-class Group {
- public:
-    // The first `arguments` parameters of the call: param, grad, then the slots.
-    Group(Call& call, int arguments) : call_(call), arguments_(arguments) {
-        many_ = is_sequence(call[0]);
-        for (int i = 0; i < arguments; ++i) read_items(i);
-        tensors_.reserve(static_cast<std::size_t>(count_));
-        regions_.reserve(static_cast<std::size_t>(count_ * arguments));
-        for (Py_ssize_t i = 0; i < count_; ++i) add_tensor(i);
-        check_all_apart();
-    }
-
-    void update(UpdateArgs args) const {
-        args.tensors = tensors_.data();
-        args.count = static_cast<Index>(tensors_.size());
-        args.chunks = chunks_;
-        Tasks tasks;
-        tasks.add(kernels().update, args);
-        tasks.run_to_the_end(stream_ns((2.0 * arguments_ - 1.0) * static_cast<double>(elements_)));
-    }
-
- private:
-    static constexpr int kMaxArguments = 4;
-
-    static bool is_sequence(const Value& v) { return PyList_Check(v.object) || PyTuple_Check(v.object); }
-
-    void read_items(int argument) {
-        const Value value = call_[argument];
-        if (is_sequence(value) != many_) {
-            const char* wanted = many_ ? "must be a list of arrays" : "must be one array";
-            call_.type_error(value, std::string(wanted) + ", as 'param' is, got " + type_name(value.object));
-        }
-        if (!many_) return;
-        PyObject* items = fixed_items(call_, value);
-        const Py_ssize_t count = PyTuple_GET_SIZE(items);
-        if (argument == 0) count_ = count;
-        if (count != count_) {
-            call_.value_error(value, "must hold " + std::to_string(count_) +
-                                         " arrays, as 'param' does, got " + std::to_string(count));
-        }
-        items_[argument] = items;
-    }
-
-    Value item(int argument, Py_ssize_t i) const {
-        const Value value = call_[argument];
-        return many_ ? Value{PyTuple_GET_ITEM(items_[argument], i), value.name, i} : value;
-    }
-
-    float* in_place(const Value& value, Shape& shape) {
-        const Output array = update_flat(call_, value, shape);  // the caller or items_ keep it alive
-        regions_.push_back(array.region);
-        return array.data;
-    }
-
-    void add_tensor(Py_ssize_t i) {
-        Shape shape;
-        UpdateTensor t{};
-        t.param = in_place(item(0, i), shape);
-
-        const Value gradient = item(1, i);
-        if (!gradient.given()) {
-            call_.type_error(gradient, "is None: every parameter needs a gradient; call backward first");
-        }
-        const Input grad = read_flat(call_, gradient);
-        require_shape(call_, gradient, grad.shape, shape);
-        regions_.push_back(grad.region);
-        t.grad = grad.data;
-
-        for (int slot = 2; slot < arguments_; ++slot) {
-            const Value value = item(slot, i);
-            Shape slot_shape;
-            (slot == 2 ? t.slot0 : t.slot1) = in_place(value, slot_shape);
-            require_shape(call_, value, slot_shape, shape);
-        }
-        t.n = grad.cols;
-        t.first_chunk = chunks_;
-        chunks_ += stream_chunks(t.n);
-        elements_ += t.n;
-        tensors_.push_back(t);
-    }
-
-    // Sorted by address, only neighbours can meet.
-    void check_all_apart() {
-        std::sort(regions_.begin(), regions_.end(),
-                  [](const Region& a, const Region& b) { return a.lo < b.lo; });
-        for (std::size_t i = 0; i < regions_.size(); ++i) {
-            for (std::size_t j = i + 1; j < regions_.size() && regions_[j].lo < regions_[i].hi; ++j) {
-                check_apart(call_, regions_[i], regions_[j]);
-            }
-        }
-    }
-
-    Call& call_;
-    int arguments_;
-    bool many_ = false;
-    Py_ssize_t count_ = 1;
-    PyObject* items_[kMaxArguments];  // tuples kept by the call; set only if many_
-    Index chunks_ = 0;
-    Index elements_ = 0;
-    std::vector<UpdateTensor> tensors_;
-    std::vector<Region> regions_;
-};
+// The first `arguments` parameters of the call: param, grad, then the slots.
+void update_arrays(Call& call, int arguments, const UpdateOptions& options) {
+    Value values[kRoles] = {};
+    for (int i = 0; i < arguments; ++i) values[i] = call[i];
+    UpdateArrays arrays(call);
+    arrays.add(values, 0);
+    arrays.check_all_apart();
+    UpdateArgs args{};
+    args.options = &options;
+    arrays.run(args);
+}
 
 PyObject* sgd_(Call& call) {
     enum { kParam, kGrad, kLr };
-    UpdateArgs args{};
-    args.rule = Rule::sgd;
-    args.lr = static_cast<float>(non_negative(call, call[kLr]));
-    Group(call, 2).update(args);
+    update_arrays(call, 2, sgd_options(non_negative(call, call[kLr])));
     Py_RETURN_NONE;
 }
 
 PyObject* momentum_(Call& call) {
     enum { kParam, kGrad, kVelocity, kLr, kMomentum, kNesterov, kStyle };
-    UpdateArgs args{};
-    args.rule = Rule::momentum;
-    args.lr = static_cast<float>(non_negative(call, call[kLr]));
-    args.decay0 = static_cast<float>(fraction(call, call[kMomentum]));
-    args.nesterov = flag(call, call[kNesterov]);
+    const double lr = non_negative(call, call[kLr]);
+    const double momentum = fraction(call, call[kMomentum]);
+    const bool nesterov = flag(call, call[kNesterov]);
     const bool velocity = choice(call, call[kStyle], {"buffer", "velocity"}) == 1;
-    args.style = velocity ? MomentumStyle::velocity : MomentumStyle::buffer;
-    Group(call, 3).update(args);
+    update_arrays(call, 3, momentum_options(lr, momentum, 1.0, nesterov, velocity));
     Py_RETURN_NONE;
 }
 
 PyObject* rmsprop_(Call& call) {
     enum { kParam, kGrad, kSquareAvg, kLr, kRho, kEps };
     const double rho = fraction(call, call[kRho]);
-    UpdateArgs args{};
-    args.rule = Rule::rmsprop;
-    args.lr = static_cast<float>(non_negative(call, call[kLr]));
-    args.decay0 = static_cast<float>(rho);
-    args.one_minus0 = static_cast<float>(1.0 - rho);
-    args.eps = static_cast<float>(non_negative(call, call[kEps]));
-    Group(call, 3).update(args);
+    const double lr = non_negative(call, call[kLr]);
+    const double eps = non_negative(call, call[kEps]);
+    update_arrays(call, 3, rmsprop_options(lr, rho, eps, EpsMode::outside, false, false, 0.0));
     Py_RETURN_NONE;
 }
 
 PyObject* adagrad_(Call& call) {
     enum { kParam, kGrad, kSquareSum, kLr, kEps };
-    UpdateArgs args{};
-    args.rule = Rule::adagrad;
-    args.lr = static_cast<float>(non_negative(call, call[kLr]));
-    args.eps = static_cast<float>(non_negative(call, call[kEps]));
-    Group(call, 3).update(args);
+    const double lr = non_negative(call, call[kLr]);
+    update_arrays(call, 3, adagrad_options(lr, non_negative(call, call[kEps]), EpsMode::outside));
     Py_RETURN_NONE;
 }
 
@@ -270,18 +160,11 @@ PyObject* adam_(Call& call) {
     const double beta1 = fraction(call, call[kBeta1]);
     const double beta2 = fraction(call, call[kBeta2]);
     const double weight_decay = non_negative(call, call[kWeightDecay]);
-    UpdateArgs args{};
-    args.rule = Rule::adam;
-    args.decoupled = flag(call, call[kDecoupled]);
-    args.lr = static_cast<float>(lr / (1.0 - std::pow(beta1, step)));
-    args.decay0 = static_cast<float>(beta1);
-    args.decay1 = static_cast<float>(beta2);
-    args.one_minus0 = static_cast<float>(1.0 - beta1);
-    args.one_minus1 = static_cast<float>(1.0 - beta2);
-    args.eps = static_cast<float>(non_negative(call, call[kEps]));
-    args.root_scale = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
-    args.weight_decay = static_cast<float>(args.decoupled ? 1.0 - lr * weight_decay : weight_decay);
-    Group(call, 4).update(args);
+    const bool decoupled = flag(call, call[kDecoupled]);
+    const double eps = non_negative(call, call[kEps]);
+    UpdateOptions options = adam_options(step, lr, beta1, beta2, eps, EpsMode::outside, false);
+    set_decay(options, lr, weight_decay, 0.0, decoupled, false);
+    update_arrays(call, 4, options);
     Py_RETURN_NONE;
 }
 

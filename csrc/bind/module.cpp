@@ -12,4 +12,5 @@ PYBIND11_MODULE(_core, m) {
     bind_scaling(m);
     bind_loss(m);
     bind_updates(m);
+    bind_optimizer(m);
 }

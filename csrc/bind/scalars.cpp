@@ -96,14 +96,14 @@ std::int64_t integer(const Call& call, const Value& value, std::int64_t least) {
 }
 
 int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices, bool or_none) {
-    std::string names = or_none ? "None" : "";
     int position = 0;
     const bool is_text = PyUnicode_Check(value.object);
     for (const char* name : choices) {
         if (is_text && PyUnicode_CompareWithASCIIString(value.object, name) == 0) return position;
-        names += std::string(names.empty() ? "" : " or ") + "'" + name + "'";
         ++position;
     }
+    std::string names = or_none ? "None" : "";
+    for (const char* name : choices) names += std::string(names.empty() ? "" : " or ") + "'" + name + "'";
     if (!is_text) call.type_error(value, "must be " + names + ", got " + type_name(value.object));
     call.value_error(value, "must be " + names + ", got " + repr_of(value.object));
 }

@@ -57,6 +57,13 @@ FASTNN_RULE float mantissa(float x, float& exponent) {
     return m;
 }
 
+// The float that has these bits.
+FASTNN_RULE float as_float(unsigned bits) {
+    float r;
+    __builtin_memcpy(&r, &bits, 4);
+    return r;
+}
+
 // A number as F.
 template <class F>
 FASTNN_RULE F constant(float x) {

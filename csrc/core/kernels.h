@@ -39,7 +39,7 @@ struct Kernels {
     Kernel<BatchNormBackwardArgs> batch_norm_backward[3];
     Kernel<SoftmaxArgs> softmax_cross_entropy;
     Kernel<PointLossArgs> point_loss;
-    Kernel<UpdateArgs> update;
+    Kernel<UpdateArgs> update[4];
     Kernel<LimitArgs> limit;
 };
 

@@ -41,11 +41,15 @@ enum class Activation : int {
            kind != Activation::softplus;
 }
 
-enum class Rule : int { sgd, momentum, rmsprop, adagrad, adam };
+enum class Rule : int { sgd, momentum, rmsprop, adagrad, adam, rprop };
 
 enum class PointLoss : int { squared, huber, logistic };
 
 enum class MomentumStyle : int { buffer, velocity };
+
+// What bounds a gradient: each number; the norm of each array, of all arrays, or (adaptive) of what belongs
+// to one output, beside that of its weights.
+enum class Clip : int { none, value, norm, global_norm, adaptive };
 
 // c = activation(alpha * a @ b + beta * c + bias), a (m,k), b (k,n), c (m,n) with contiguous columns.
 struct GemmArgs {
@@ -212,33 +216,64 @@ struct PointLossArgs {
     float delta;  // huber
 };
 
-// One parameter array with its gradient and its optimizer slots (m and v for Adam; slot for the others).
+// One parameter array with its gradient and its optimizer slots (rules.h says which are read).
 struct UpdateTensor {
     float* param;
     const float* grad;
-    float* slot0;
-    float* slot1;
+    float *slot0, *slot1, *slot2;
+    const float* initial;  // decay goes towards it; null: towards zero
     Index n;
-    Index first_chunk;  // number of chunks in the tensors before this one
+    Index cols;              // the last dimension
+    Index first_chunk;       // number of chunks in the tensors before this one
+    Index first_unit;        // number of scales in the tensors before this one
+    Index units;             // its scales: one, or (adaptive) one for each column
+    Index first_unit_chunk;  // number of chunks of `update_units` before this tensor's
+    std::uint64_t place;     // its number, for the noise
+    int group;               // its options
 };
 
-// The coefficients are formed once per call in double and rounded once (rules.h says how they enter).
+// The coefficients of a rule for some of the tensors, formed in double and rounded once (rules.h says how
+// they enter), and what is done to the gradient first.
+struct UpdateOptions {
+    Rule rule;
+    MomentumStyle style;
+    bool nesterov;
+    bool centered, buffered;  // rmsprop
+    bool amsgrad;
+    bool decay_parameter;  // decay and l1 move the parameter; else they are added to the gradient
+    float lr;              // adam: lr / (1 - beta1^t)
+    float decay0;          // momentum: mu; rmsprop: rho; adam: beta1; rprop: eta-
+    float decay1;          // adam: beta2; rmsprop: momentum; rprop: eta+
+    float one_minus0;      // 1 - decay0; momentum: of the gradient; rprop: the smallest step
+    float one_minus1;      // 1 - decay1; rprop: the largest step
+    float eps, eps_inside;
+    float square_scale;  // adam: 1, or 1 / (1 - beta2^t) where eps stands inside the root
+    float root_scale;    // adam: 1 / sqrt(1 - beta2^t), or 1
+    float keep;          // adam: the parameter is multiplied by it first
+    float decay, l1;     // times lr where decay_parameter
+    float noise;         // standard deviation
+    std::uint64_t noise_seed, noise_step;
+};
+
+// What the pass over the gradients found.
+struct UpdateVerdict {
+    bool refused;      // nothing is updated
+    Index non_finite;  // the first tensor whose gradient is not finite, or -1
+};
+
 struct UpdateArgs {
     const UpdateTensor* tensors;
     Index count;
     Index chunks;
-    Rule rule;
-    MomentumStyle style;
-    bool nesterov;
-    bool decoupled;
-    float lr;          // adam: lr / (1 - beta1^t)
-    float decay0;      // momentum: mu; rmsprop: rho; adam: beta1
-    float decay1;      // adam: beta2
-    float one_minus0;  // 1 - decay0
-    float one_minus1;  // 1 - decay1
-    float eps;
-    float root_scale;    // adam: 1 / sqrt(1 - beta2^t)
-    float weight_decay;  // coupled: added to the gradient; decoupled: 1 - lr * weight_decay
+    const UpdateOptions* options;
+    Clip clip;
+    float clip_limit;  // of a number or norm; adaptive: of norm / norm of the weights
+    float clip_floor;  // adaptive: the least norm of weights
+    bool refuse_non_finite;
+    double* sums;            // the sum of squares of each chunk's gradient; null: nobody asks
+    float* scales;           // factors of the gradient, `units` for each tensor; null: none
+    Index unit_chunks;       // adaptive
+    UpdateVerdict* verdict;  // null without sums
 };
 
 // Private memory of one thread: 64-byte aligned, kScratchBytes long.

@@ -28,7 +28,10 @@ FASTNN_ENTRY(batch_norm_backward_combine, BatchNormBackwardArgs);
 FASTNN_ENTRY(batch_norm_backward_apply, BatchNormBackwardArgs);
 FASTNN_ENTRY(softmax_cross_entropy, SoftmaxArgs);
 FASTNN_ENTRY(point_loss, PointLossArgs);
-FASTNN_ENTRY(update, UpdateArgs);
+FASTNN_ENTRY(update_sum, UpdateArgs);
+FASTNN_ENTRY(update_units, UpdateArgs);
+FASTNN_ENTRY(update_verdict, UpdateArgs);
+FASTNN_ENTRY(update_apply, UpdateArgs);
 FASTNN_ENTRY(limit, LimitArgs);
 
 #undef FASTNN_ENTRY

@@ -90,6 +90,7 @@ FASTNN_INLINE IntReg operator*(IntReg a, IntReg b) { return {_mm256_mullo_epi32(
 FASTNN_INLINE IntReg operator&(IntReg a, IntReg b) { return {_mm256_and_si256(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm256_xor_si256(a.v, b.v)}; }
 FASTNN_INLINE IntReg operator>>(IntReg a, int n) { return {_mm256_srli_epi32(a.v, n)}; }
+FASTNN_INLINE Reg as_floats(IntReg a) { return {_mm256_castsi256_ps(a.v)}; }
 FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
     return {_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(floor.v, bits.v)), a.v)};
 }

@@ -96,6 +96,7 @@ FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) { return {_mm512_xor_si512(a.
 FASTNN_INLINE IntReg operator>>(IntReg a, int n) {
     return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))};
 }
+FASTNN_INLINE Reg as_floats(IntReg a) { return {_mm512_castsi512_ps(a.v)}; }
 FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
     return {_mm512_mask_mov_ps(a.v, _mm512_cmpgt_epi32_mask(floor.v, bits.v), _mm512_setzero_ps())};
 }

@@ -130,6 +130,9 @@ FASTNN_INLINE IntReg operator^(IntReg a, IntReg b) {
 FASTNN_INLINE IntReg operator>>(IntReg a, int n) {
     return each_int([&](int i) { return a.v[i] >> n; });
 }
+FASTNN_INLINE Reg as_floats(IntReg a) {
+    return each([&](int i) { return as_float(a.v[i]); });
+}
 // bits >= least, both as signed numbers ? a : 0
 FASTNN_INLINE Reg keep_at_least(IntReg floor, IntReg bits, Reg a) {
     return each([&](int i) {

@@ -29,7 +29,8 @@ constinit const Kernels kTable = {
                             FASTNN_KERNEL(batch_norm_backward_apply)},
     .softmax_cross_entropy = FASTNN_KERNEL(softmax_cross_entropy),
     .point_loss = FASTNN_KERNEL(point_loss),
-    .update = FASTNN_KERNEL(update),
+    .update = {FASTNN_KERNEL(update_sum), FASTNN_KERNEL(update_units), FASTNN_KERNEL(update_verdict),
+               FASTNN_KERNEL(update_apply)},
     .limit = FASTNN_KERNEL(limit),
 };
 

@@ -214,6 +214,9 @@ FASTNN_INLINE IntVec operator^(const IntVec& a, std::uint32_t b) {
 FASTNN_INLINE IntVec operator>>(const IntVec& a, int n) {
     return map_int([&](int i) FASTNN_BODY { return a.r[i] >> n; });
 }
+FASTNN_INLINE Vec as_floats(const IntVec& a) {
+    return map([&](int i) FASTNN_BODY { return as_floats(a.r[i]); });
+}
 // bits >= least, both as signed numbers ? a : 0
 FASTNN_INLINE Vec keep_at_least(const IntVec& least, const IntVec& bits, const Vec& a) {
     return map([&](int i) FASTNN_BODY { return keep_at_least(least.r[i], bits.r[i], a.r[i]); });

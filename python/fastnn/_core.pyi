@@ -156,6 +156,16 @@ def adam_(
     weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> None: ...
+def update_step(
+    rule: str,
+    groups: list[tuple[Any, ...]],
+    *,
+    step: int,
+    clip: str = "none",
+    limit: float = 0.0,
+    floor: float = 0.0,
+    refuse: bool = True,
+) -> int: ...
 def isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def get_isa() -> str: ...

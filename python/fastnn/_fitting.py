@@ -12,7 +12,8 @@ from fastnn._arrays import Array, FloatArray, as_array, as_float32
 Metric = Callable[[FloatArray, Array], float]
 
 # Columns of the history that metrics of one's own may not replace.
-_TAKEN = {"epoch", "step", "lr", "loss", "seconds", "samples_per_second", "accuracy", "rmse", "mae", "r2"}
+_TAKEN = {"epoch", "step", "lr", "loss", "penalty", "seconds", "samples_per_second"}
+_TAKEN |= {"accuracy", "rmse", "mae", "r2"}
 
 
 def checked_metrics(given: Mapping[str, Metric] | None) -> dict[str, Metric]:

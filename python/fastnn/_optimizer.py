@@ -1,27 +1,43 @@
-"""Optimizer: groups of parameters, their slots and rates, and one native call per step and group."""
+"""Optimizer: groups of parameters, their slots and rates, and one native call per step."""
 
 from __future__ import annotations
 
-import copy
+import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from fastnn._arrays import FloatArray, aligned_zeros, as_float32, check_int, check_number
+import numpy as np
+
+from fastnn import ops
+from fastnn._arrays import FloatArray, aligned_zeros, check_int
+from fastnn._clip import Clip, as_clip
+from fastnn._non_finite import non_finite_gradient
+from fastnn._optimizer_state import group_problems, loaded, saved_option, slot_values
+from fastnn._options import (
+    DEFAULTS,
+    OF_THE_OPTIMIZER,
+    Group,
+    Rate,
+    check_choice,
+    check_common,
+    like_options,
+    noise_numbers,
+    rate_at,
+)
 from fastnn._parameter import Parameter
 
-Rate = float | Callable[[int], float]
-Group = dict[str, Any]
-Slots = Mapping[str, FloatArray]
+_INITIAL = "initial"  # the slot of the values that decay_to="init" decays to
 
 
-class Lists(NamedTuple):
-    """The arrays of one native call."""
+class Part(NamedTuple):
+    """The arrays of a group, or of those of them that decay, as the native call takes them."""
 
-    data: list[FloatArray]
-    grad: list[FloatArray]
-    slots: list[list[FloatArray]]
+    parameters: list[Parameter]
+    arrays: tuple[list[FloatArray] | None, ...]  # data, gradients, three slots, initial values
     decays: bool
+    places: list[int]
 
 
 class Optimizer(ABC):
@@ -30,16 +46,67 @@ class Optimizer(ABC):
     `params`: parameters, or groups as in PyTorch: dicts with `params` and any options that differ in the
     group. `param_groups` holds the groups as dicts with all options; `lr` in them may be a number or a
     schedule, and a changed value counts from the next step. `step_count` is the number of updates done.
-    Parameters whose `trainable` is False are left as they are.
+    Parameters whose `trainable` is False are left as they are. A step is one native call for all groups.
+
+    Options of every optimizer, in the order in which they act on the gradient g of a parameter p:
+
+    nonfinite : what a NaN or an infinity in any gradient does, found before anything is updated: "raise" a
+        `NonFiniteGradientError` that names parameter and index, "skip" the step (counted in `skipped_steps`,
+        not in `step_count`), or "ignore": not looked for, NaN spreads
+    clip : a float (the global norm), `ClipByValue`, `ClipByNorm`, `ClipByGlobalNorm` or `AdaptiveClip`
+    grad_noise : (eta, gamma) or (eta, gamma, seed): adds normal numbers of variance
+        eta / (1 + step_count)**gamma (Neelakantan et al. 2015), a pure function of (seed, step_count, place
+        of the parameter, element), so a resumed run draws the same; seed is 0 unless given
+    weight_decay, l1 : add weight_decay * (p - p0) + l1 * sign(p - p0) to g, the gradient of
+        `penalty()` = weight_decay / 2 * sum((p - p0)**2) + l1 * sum(|p - p0|); `AdamW` moves p instead.
+        PyTorch and PaddlePaddle have the same weight_decay (Keras's L2(x) is 2 x here; its own weight_decay
+        is decoupled in every optimizer)
+    decay : "weights" leaves biases, gamma and beta alone (those whose `Parameter.decay` is False), "all"
+        decays every parameter, as PyTorch does
+    decay_to : "zero" (p0 = 0) or "init": p0 is the value at construction, kept as a slot
+    like : the conventions of "source" (the papers' pages: velocity momentum, 1e-7 outside the root),
+        "pytorch", "paddle", "mindspore", "keras", "optax" or "sklearn" for what was not given
+
+    `weight_decay`, `l1`, `decay`, `decay_to` and `grad_noise` may differ in a group.
     """
 
-    slot_names: ClassVar[tuple[str, ...]] = ()  # arrays kept for each parameter, in the kernel's order
+    _rule: ClassVar[str]  # the kernel's word
+    _common: ClassVar[Mapping[str, Any]] = DEFAULTS  # common options and their defaults
+    _given: frozenset[str]  # the arguments that the caller named or placed
 
-    def __init__(self, params: Iterable[Parameter] | Iterable[Group], **options: Any) -> None:
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Shows the common options in the signature of a class that takes them as **common."""
+        super().__init_subclass__(**arguments)
+        own = inspect.signature(cls.__init__)
+        kinds = inspect.Parameter
+        shown = [p for p in list(own.parameters.values())[1:] if p.kind is not kinds.VAR_KEYWORD]
+        shown += [kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in cls._common.items()]
+        cls.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Optimizer:
+        optimizer = super().__new__(cls)
+        names = list(inspect.signature(cls).parameters)[: len(args)]
+        optimizer._given = frozenset(names).union(kwargs)
+        return optimizer
+
+    def __init__(
+        self, params: Iterable[Parameter] | Iterable[Group], common: Mapping[str, Any], **options: Any
+    ) -> None:
         name = type(self).__name__
+        unknown = common.keys() - self._common.keys()
+        if unknown:
+            raise TypeError(f"{name}: unknown arguments {sorted(unknown)}")
+        options = {**options, **self._common, **common}
+        for key, value in like_options(name, options["like"]).items():
+            if key not in self._given:
+                options[key] = value
         if isinstance(params, (Parameter, Mapping)):
             raise TypeError(f"{name}: params must be a list of parameters or groups; pass [...] around it")
+        self.clip = options["clip"]
+        self.nonfinite = options["nonfinite"]
+        options = {key: value for key, value in options.items() if key not in OF_THE_OPTIMIZER}
         self.step_count = 0
+        self.skipped_steps = 0
         self.param_groups: list[Group] = []
         members = list(params)
         for group in members if members and isinstance(members[0], Mapping) else [{"params": members}]:
@@ -49,8 +116,11 @@ class Optimizer(ABC):
             raise ValueError(f"{name}: params is empty; pass model.parameters()")
         if len({id(p) for p in every}) < len(every):
             raise ValueError(f"{name}: a parameter occurs twice in params; each must be updated once a step")
-        self._slots = {slot: [aligned_zeros(p.data.shape) for p in every] for slot in self.slot_names}
-        self._cache: dict[int, tuple[Any, list[Lists]]] = {}
+        self._state: list[dict[str, FloatArray]] = [{} for _ in every]
+        self._cache: dict[int, tuple[Any, list[Part]]] = {}
+        self._checked: dict[int, Group] = {}  # the options as they were when they were last checked
+        for index in range(len(self.param_groups)):
+            self._make_slots(index)
 
     def _group(self, given: Any, options: Group) -> Group:
         name = type(self).__name__
@@ -73,82 +143,222 @@ class Optimizer(ABC):
 
     def _check(self, group: Group) -> None:
         """Raise for an option of the wrong kind or value; a subclass adds its own options."""
-        _rate(group["lr"], None, f"{type(self).__name__}: lr")
+        name = type(self).__name__
+        rate_at(group["lr"], None, f"{name}: lr")
+        check_common(group, name)
+
+    # ---- what a subclass says
+
+    def _slots(self, group: Group) -> tuple[str | None, ...]:
+        """The names of the arrays kept for each parameter, in the kernel's order; None: that one is not."""
+        return ()
+
+    def _slot_start(self, slot: str, group: Group) -> float:
+        """What a slot is filled with at first."""
+        return 0.0
 
     @abstractmethod
-    def _update(self, lists: Lists, group: Group, lr: float) -> None:
-        """One native call: update these arrays with the options of the group."""
+    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
+        """The numbers of the rule, in the order of the kernel (csrc/bind/bind_optimizer.cpp)."""
+
+    # ---- the step
+
+    @property
+    def clip(self) -> float | Clip | None:
+        """The clip; assignable."""
+        return self._clip_given
+
+    @clip.setter
+    def clip(self, value: float | Clip | None) -> None:
+        self._clip = as_clip(value, type(self).__name__)
+        self._clip_given = value
+
+    @property
+    def nonfinite(self) -> str:
+        """What a gradient that is not finite does: "raise", "skip" or "ignore"; assignable."""
+        return self._nonfinite
+
+    @nonfinite.setter
+    def nonfinite(self, value: str) -> None:
+        check_choice(value, f"{type(self).__name__}: nonfinite", ("raise", "skip", "ignore"))
+        self._nonfinite = value
 
     def step(self) -> None:
-        """Update every trainable parameter from its gradient, at the rate of `lr`, and count the step."""
-        where = f"{type(self).__name__}: lr after {self.step_count} updates"
-        rates = [_rate(group["lr"], self.step_count, where) for group in self.param_groups]
-        for index, (group, rate) in enumerate(zip(self.param_groups, rates, strict=True)):
-            for lists in self._lists(index, group):
-                self._update(lists, group, rate)
+        """Update every trainable parameter from its gradient, at the rate of `lr`, and count the step.
+
+        Raises NonFiniteGradientError, with nothing changed, for a gradient that holds NaN or an infinity
+        (`nonfinite`).
+        """
+        parts, groups = [], []
+        for index, group in enumerate(self.param_groups):
+            if group != self._checked.get(index):
+                self._check(group)
+                self._checked[index] = dict(group)
+            numbers = self._numbers(group, self._now(group["lr"], "lr"))
+            noise = noise_numbers(group, self.step_count)
+            for part in self._parts(index, group):
+                arrays, decay = part.arrays, (0.0, 0.0)
+                if part.decays:
+                    decay = group["weight_decay"], group["l1"]
+                groups.append((*arrays, numbers, (*decay, *noise, part.places if noise[0] else None)))
+                parts.append(part)
+        if groups:
+            clip = self._clip
+            refused = ops._update_step(
+                self._rule,
+                groups,
+                step=self.step_count + 1,
+                clip=clip.kind,
+                limit=clip.limit,
+                floor=clip.floor,
+                refuse=self._nonfinite != "ignore",
+            )
+            if refused >= 0:
+                self._refuse([parameter for part in parts for parameter in part.parameters][refused])
+                return
         self.step_count += 1
 
-    def _lists(self, index: int, group: Group) -> list[Lists]:
-        """The native calls of a group: one, or two where weight decay must leave some parameters out."""
-        splits = bool(group.get("weight_decay")) and group["decay"] == "weights"
-        key = splits, [(p.trainable, p.decay) for p in group["params"]]
+    def _now(self, rate: Rate, what: str, high: float = math.inf) -> float:
+        """The rate (or momentum, below `high`) of this step; numbers have been checked with their group."""
+        if not callable(rate):
+            return rate
+        return rate_at(
+            rate, self.step_count, f"{type(self).__name__}: {what} after {self.step_count} updates", high
+        )
+
+    def _refuse(self, parameter: Parameter) -> None:
+        """A step was not done because this gradient is not finite."""
+        self.skipped_steps += 1
+        if self._nonfinite == "skip":
+            return
+        raise non_finite_gradient(type(self).__name__, parameter, self.step_count)
+
+    def _parts(self, index: int, group: Group) -> list[Part]:
+        """The arrays of a group: one part, or two where weight decay must leave some parameters out."""
+        decays = bool(group["weight_decay"] or group["l1"])
+        splits = decays and group["decay"] == "weights"
+        to_initial = decays and group["decay_to"] == "init"
+        slots = self._slots(group)
+        key = decays, splits, to_initial, slots, [(p.trainable, p.decay) for p in group["params"]]
         cached = self._cache.get(index)
         if cached is None or cached[0] != key:
             # Parameters never move, so their arrays are collected once for as long as the flags stay.
-            start = sum(len(earlier["params"]) for earlier in self.param_groups[:index])
+            start = self._make_slots(index)
             places = [(start + i, p) for i, p in enumerate(group["params"]) if p.trainable]
-            parts = (
-                [[at for at in places if at[1].decay == decay] for decay in (True, False)]
+            chosen = (
+                [([at for at in places if at[1].decay == decay], decay) for decay in (True, False)]
                 if splits
-                else [places]
+                else [(places, decays)]
             )
-            calls = [
-                Lists(
-                    [p.data for _, p in part],
-                    [p.grad for _, p in part],
-                    [[slot[i] for i, _ in part] for slot in self._slots.values()],
-                    not splits or part[0][1].decay,
-                )
-                for part in parts
-                if part
-            ]
-            self._cache[index] = cached = key, calls
+            three = (*slots, None, None, None)[:3]
+            parts = []
+            for part, decay in chosen:
+                if not part:
+                    continue
+                names = (*three, _INITIAL if to_initial and decay else None)
+                kept = [None if s is None else [self._state[i][s] for i, _ in part] for s in names]
+                arrays = [p.data for _, p in part], [p.grad for _, p in part], *kept
+                parts.append(Part([p for _, p in part], arrays, decay, [i for i, _ in part]))
+            self._cache[index] = cached = key, parts
         return cached[1]
+
+    def _make_slots(self, index: int) -> int:
+        """Make the arrays that a group's options ask for and that are not there; returns where it starts."""
+        start = sum(len(earlier["params"]) for earlier in self.param_groups[:index])
+        group = self.param_groups[index]
+        for i, parameter in enumerate(group["params"], start):
+            for slot in self._slots(group):
+                if slot is not None and slot not in self._state[i]:
+                    self._state[i][slot] = aligned_zeros(parameter.data.shape)
+                    self._state[i][slot].fill(self._slot_start(slot, group))
+            if group["decay_to"] == "init" and _INITIAL not in self._state[i]:
+                self._state[i][_INITIAL] = aligned_zeros(parameter.data.shape)
+                self._state[i][_INITIAL][...] = parameter.data
+        return start
+
+    # ---- regularisation
+
+    @property
+    def regularises(self) -> bool:
+        """Whether a group has weight decay or l1, so that `penalty` may be above 0."""
+        return any(group["weight_decay"] or group["l1"] for group in self.param_groups)
+
+    def penalty(self) -> float:
+        """The regularisation term at the present parameters, apart from the loss.
+
+        weight_decay / 2 * sum((p - p0)**2) + l1 * sum(|p - p0|) over the trainable parameters that decay
+        (p0: `decay_to`), in float64. The gradient that `weight_decay` and `l1` add is its derivative; `AdamW`
+        takes lr times that from the parameters themselves.
+
+        >>> import numpy as np
+        >>> from fastnn import nn, optim
+        >>> w, b = nn.Parameter(np.array([3.0, -4.0])), nn.Parameter(np.ones(1), decay=False)
+        >>> optim.SGD([w, b], lr=0.1, weight_decay=0.5, l1=1.0).penalty()
+        13.25
+        """
+        total = 0.0
+        for index, group in enumerate(self.param_groups):
+            for part in self._parts(index, group):
+                if not part.decays:
+                    continue
+                initial = part.arrays[-1]
+                for i, parameter in enumerate(part.parameters):
+                    gap = parameter.data.astype(np.float64)
+                    if initial is not None:
+                        gap -= initial[i]
+                    total += 0.5 * group["weight_decay"] * float(np.square(gap).sum())
+                    total += group["l1"] * float(np.abs(gap).sum())
+        return total
+
+    # ---- rates
 
     @property
     def lr(self) -> float:
         """The rate of the next update (of the first group); assigning sets every group."""
-        return _rate(self.param_groups[0]["lr"], self.step_count, f"{type(self).__name__}: lr")
+        return rate_at(self.param_groups[0]["lr"], self.step_count, f"{type(self).__name__}: lr")
 
     @lr.setter
     def lr(self, value: Rate) -> None:
-        _rate(value, None, f"{type(self).__name__}: lr")
+        rate_at(value, None, f"{type(self).__name__}: lr")
         for group in self.param_groups:
             group["lr"] = value
+
+    def set_steps_per_epoch(self, steps: int) -> None:
+        """Tell every schedule in the groups that counts epochs how many updates one has (`fit` does)."""
+
+        def told(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(told, value))
+            tell = getattr(value, "with_steps_per_epoch", None)
+            return value if tell is None else tell(steps)
+
+        for group in self.param_groups:
+            group.update({key: told(value) for key, value in group.items() if key != "params"})
 
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def state_dict(self) -> dict[str, Any]:
-        """`step_count`, `param_groups` (options; parameters as numbers), `state` (the slots): copies.
+    # ---- state
 
-        As in PyTorch. A schedule is code and is not saved: load into an optimizer built the same way. In its
-        place stands None, or what its own `state_dict()` gives (`ReduceOnPlateau`, alone or wrapped).
+    def state_dict(self) -> dict[str, Any]:
+        """`step_count`, `skipped_steps`, `param_groups` (options; parameters as numbers), `state`: copies.
+
+        As in PyTorch. A schedule and `clip` are code and are not saved: load into an optimizer built the
+        same way. In the place of a schedule stands None, or what its own `state_dict()` gives.
         """
         numbers = iter(range(len(self._parameters())))
         groups = [
             {
-                **group,
-                "lr": _saved(group["lr"]),
+                **{key: saved_option(value) for key, value in group.items()},
                 "params": [next(numbers) for _ in group["params"]],
             }
             for group in self.param_groups
         ]
         state = {
-            i: {slot: arrays[i].copy() for slot, arrays in self._slots.items()}
-            for i in range(len(self._parameters()))
+            i: {slot: array.copy() for slot, array in slots.items()} for i, slots in enumerate(self._state)
         }
-        return {"step_count": self.step_count, "param_groups": groups, "state": state}
+        counts = {"step_count": self.step_count, "skipped_steps": self.skipped_steps}
+        return {**counts, "param_groups": groups, "state": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a `state_dict`, slots in place.
@@ -163,90 +373,24 @@ class Optimizer(ABC):
         if missing:
             raise ValueError(f"{where}: missing {', '.join(missing)}; expected a dict from state_dict()")
         count = check_int(state["step_count"], f"{where}: step_count", 0)
-        problems = self._group_problems(own["param_groups"], state["param_groups"])
-        values, slot_problems = self._slot_values(own["state"], state["state"])
+        skipped = check_int(state["skipped_steps"], f"{where}: skipped_steps", 0)
+        problems = group_problems(self.param_groups, own["param_groups"], state["param_groups"], self._check)
+        values, slot_problems = slot_values(self._parameters(), own["state"], state["state"])
         if problems + slot_problems:
             raise ValueError(f"{where}: " + "; ".join(problems + slot_problems))
-        self.step_count = count
+        self.step_count, self.skipped_steps = count, skipped
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
-            for key in group.keys() - {"params"}:
-                if isinstance(saved[key], Mapping):  # the state of a schedule
-                    group[key].load_state_dict(saved[key])
-                elif saved[key] is not None:
-                    group[key] = saved[key]
+            group.update({key: loaded(key, group[key], saved[key]) for key in group if key != "params"})
         for slot, i, value in values:
-            self._slots[slot][i][...] = value
-
-    def _group_problems(self, own: list[Group], given: list[Group]) -> list[str]:
-        if len(own) != len(given):
-            return [f"{len(given)} parameter groups, must be {len(own)}"]
-        problems = []
-        for i, (mine, theirs) in enumerate(zip(own, given, strict=True)):
-            if mine.keys() != theirs.keys():
-                problems.append(f"group {i} has options {sorted(theirs)}, must be {sorted(mine)}")
-                continue
-            if mine["params"] != list(theirs["params"]):
-                problems.append(f"group {i} has parameters {theirs['params']}, must be {mine['params']}")
-            kinds = [_kind(group["lr"]) for group in (theirs, mine)]
-            if kinds[0] != kinds[1]:
-                problems.append(f"lr of group {i} is {kinds[0]}, must be {kinds[1]}")
-                continue
-            try:
-                if isinstance(theirs["lr"], Mapping):
-                    copy.deepcopy(self.param_groups[i]["lr"]).load_state_dict(theirs["lr"])
-                self._check({**theirs, "lr": theirs["lr"] if kinds[0] == "a number" else 0.0})
-            except (TypeError, ValueError) as error:
-                problems.append(f"group {i}: {error}")
-        return problems
-
-    def _slot_values(
-        self, own: dict[int, Slots], given: Mapping[int, Slots]
-    ) -> tuple[list[tuple[str, int, FloatArray]], list[str]]:
-        values, problems = [], []
-        for i, parameter in enumerate(self._parameters()):
-            saved = given.get(i, {})
-            if saved.keys() != own[i].keys():
-                problems.append(f"{parameter.name!r} has slots {sorted(saved)}, must be {sorted(own[i])}")
-                continue
-            for slot, array in saved.items():
-                what = f"slot {slot!r} of {parameter.name!r}"
-                try:
-                    value = as_float32(array, what)
-                except TypeError as error:
-                    problems.append(str(error))
-                    continue
-                if value.shape != parameter.data.shape:
-                    problems.append(f"{what} has shape {value.shape}, must be {parameter.data.shape}")
-                values.append((slot, i, value))
-        extra = [i for i in given if i not in own]
-        return values, problems + ([f"unexpected parameters {extra}"] if extra else [])
+            self._state[i][slot][...] = value
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_cache": {}}  # a copy has arrays of its own
+        return {**vars(self), "_cache": {}, "_checked": {}}  # a copy has arrays of its own
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{k}={v!r}" for k, v in self.param_groups[0].items() if k != "params")
+        shown = {**self.param_groups[0], "clip": self.clip, "nonfinite": self.nonfinite}
+        del shown["params"]
+        options = ", ".join(f"{k}={v!r}" for k, v in shown.items() if k not in DEFAULTS or v != DEFAULTS[k])
         return (
             f"{type(self).__name__}({options}; {len(self._parameters())} parameters, {self.step_count} steps)"
         )
-
-
-def _saved(lr: Rate) -> Any:
-    """What a state keeps of a rate: a number itself; of a schedule its state, None when it has none."""
-    if not callable(lr):
-        return lr
-    state: dict[str, Any] = getattr(lr, "state_dict", dict)()
-    return state or None
-
-
-def _kind(saved: Any) -> str:
-    if saved is None:
-        return "a schedule"
-    return "a schedule with a state" if isinstance(saved, Mapping) else "a number"
-
-
-def _rate(lr: Rate, step: int | None, what: str) -> float:
-    """The rate after `step` updates, checked; with None only the kind of a schedule is known yet."""
-    if callable(lr):
-        return 0.0 if step is None else check_number(lr(step), what, 0)
-    return check_number(lr, what, 0)

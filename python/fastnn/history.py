@@ -19,8 +19,9 @@ class History(Mapping[str, list[float]]):
 
     Keys: `epoch` (finished epochs of the trainer), `step` (updates done), `lr` (rate of the epoch's last
     update), `loss` and the loss's metrics (means over the epoch's rows, each batch before its update),
-    `seconds` and `samples_per_second` (training only); with validation also `val_loss` and the `val_`
-    metrics.
+    `seconds` and `samples_per_second` (training only); where the optimizer has weight decay or l1 `penalty`,
+    its `penalty()` after the epoch, which is no part of `loss`; with validation also `val_loss` and the
+    `val_` metrics.
 
     >>> h = History()
     >>> h.append({"epoch": 1, "loss": 0.5})

@@ -23,6 +23,7 @@ call). Results have the same bits for every number of threads and, in float32, e
 
 from __future__ import annotations
 
+from fastnn import _core
 from fastnn._batch_norm_steps import batch_norm_steps
 from fastnn._core import (
     activation,
@@ -43,6 +44,9 @@ from fastnn._core import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
+
+# A whole step of an optimizer, for fastnn._optimizer, which has checked the options.
+_update_step = _core.update_step
 
 __all__ = [
     "activation",

@@ -19,8 +19,8 @@ from fastnn.callbacks import Callback, Checkpoint
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.nn.module import evaluating
-from fastnn.optim import Optimizer
-from fastnn.schedulers import ReduceOnPlateau, Schedule, plateaus
+from fastnn.optim import Optimizer, Rprop
+from fastnn.schedulers import ReduceOnPlateau, plateaus
 
 Loss = Callable[..., tuple[float, FloatArray]]
 
@@ -148,6 +148,7 @@ class Trainer:
         gets it here. `validation=(Xv, Yv)` is evaluated after each epoch, and every `ReduceOnPlateau` told
         its metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
         when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
+        With weight decay or l1 the history has `penalty` beside `loss`, which stays the loss of the data.
         `callbacks`: `fastnn.callbacks`.
 
         Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps. An
@@ -183,9 +184,13 @@ class Trainer:
         plan = Epoch.plan_of(len(X), batch_size, shuffle, drop_last)
         watching = self._watching(validation is not None)
         self._use(callbacks, plan, validation is not None)
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Schedule):
-                group["lr"] = group["lr"].with_steps_per_epoch(len(batches))
+        self.optimizer.set_steps_per_epoch(len(batches))
+        if isinstance(self.optimizer, Rprop) and len(batches) > 1:
+            warnings.warn(
+                "Trainer.fit: Rprop follows the sign of the gradient of all rows, but an epoch has "
+                f"{len(batches)} batches; pass batch_size={len(X)}",
+                stacklevel=2,
+            )
         history = History()
         begun: list[Callback] = []
         shown = Progress(progress, epochs * len(batches))
@@ -200,6 +205,8 @@ class Trainer:
                 if self._epoch_begun.steps < len(batches):
                     break
                 logs = {"epoch": last, "step": self.optimizer.step_count, **self._epoch_begun.logs()}
+                if self.optimizer.regularises:
+                    logs["penalty"] = self.optimizer.penalty()
                 if validation is not None:
                     scores = self.evaluate(*validation)
                     logs.update({f"val_{name}": score for name, score in scores.items()})
@@ -224,6 +231,7 @@ class Trainer:
         if not isinstance(callbacks, (list, tuple)):
             raise TypeError(f"Trainer.fit: callbacks must be a list of callbacks, got {callbacks!r}")
         names = {"epoch", "step", "lr", "loss", "seconds", "samples_per_second"}
+        names |= {"penalty"} if self.optimizer.regularises else set()
         scored = {"loss", *getattr(self._scores(), "names", ()), *self.metrics}
         names |= scored | ({f"val_{name}" for name in scored} if validated else set())
         for callback in callbacks:

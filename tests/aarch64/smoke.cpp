@@ -1,6 +1,7 @@
 // Every kernel of the scalar table on a few shapes, without Python: prints a line "name hash" for each. The
 // same program built for another architecture must print the same lines (tests/tiers/aarch64.sh): the bits of
 // a result depend on the values only. Each hash is of teams of 1, 2 and 3 threads, which must agree.
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -272,55 +273,73 @@ void softmax(Hash& gradient, Hash& loss) {
     }
 }
 
+// Every rule, with all that may be done to the gradient first.
 void update(Hash& hash) {
-    struct Case {
-        Rule rule;
-        MomentumStyle style;
-        bool nesterov, decoupled;
-        float weight_decay;
-    };
-    const auto buffer = MomentumStyle::buffer, velocity = MomentumStyle::velocity;
-    for (const auto& [rule, style, nesterov, decoupled, weight_decay] :
-         {Case{Rule::sgd, buffer, false, false, 0.0F}, Case{Rule::momentum, buffer, false, false, 0.0F},
-          Case{Rule::momentum, buffer, true, false, 0.0F}, Case{Rule::momentum, velocity, false, false, 0.0F},
-          Case{Rule::momentum, velocity, true, false, 0.0F}, Case{Rule::rmsprop, buffer, false, false, 0.0F},
-          Case{Rule::adagrad, buffer, false, false, 0.0F}, Case{Rule::adam, buffer, false, false, 0.0F},
-          Case{Rule::adam, buffer, false, false, 0.1F}, Case{Rule::adam, buffer, false, true, 0.999F}}) {
+    std::vector<UpdateOptions> cases;
+    for (const Rule rule : {Rule::sgd, Rule::adagrad, Rule::rprop}) cases.push_back({.rule = rule});
+    for (const bool one : {false, true})
+        for (const bool other : {false, true}) {
+            cases.push_back({.rule = Rule::momentum,
+                             .style = one ? MomentumStyle::velocity : MomentumStyle::buffer,
+                             .nesterov = other});
+            cases.push_back({.rule = Rule::rmsprop, .centered = one, .buffered = other});
+            cases.push_back({.rule = Rule::adam, .amsgrad = one, .decay_parameter = other});
+        }
+    for (UpdateOptions o : cases) {
+        o.lr = 0.01F;
+        o.decay0 = 0.9F;
+        o.decay1 = 0.999F;
+        o.one_minus0 = 0.1F;
+        o.one_minus1 = 0.001F;
+        o.eps = 1e-8F;
+        o.square_scale = 1.1F;
+        o.root_scale = 18.0F;
+        o.keep = 0.999F;
+        o.decay = 0.1F;
+        o.l1 = 0.01F;
+        o.noise = 0.1F;
         Random r;
-        Floats p[3], g[3], m[3], v[3];
+        Floats p[3], g[3], m[3], v[3], w[3];
         std::vector<UpdateTensor> tensors;
         Index chunks = 0;
-        int i = 0;
-        for (const Index n : {5, 33001, 17}) {
+        for (int i = 0; i < 3; ++i) {
+            const Index n = std::array<Index, 3>{5, 33001, 17}[static_cast<std::size_t>(i)];
             p[i] = r.floats(n);
             g[i] = r.floats(n);
             m[i] = r.floats(n, 0.5F);
             v[i] = r.floats(n, 0.5F);
-            tensors.push_back({p[i].data(), g[i].data(), m[i].data(), v[i].data(), n, chunks});
+            w[i] = r.floats(n, 0.5F);
+            tensors.push_back({.param = p[i].data(),
+                               .grad = g[i].data(),
+                               .slot0 = m[i].data(),
+                               .slot1 = v[i].data(),
+                               .slot2 = w[i].data(),
+                               .n = n,
+                               .cols = n,
+                               .first_chunk = chunks,
+                               .first_unit = i,
+                               .units = 1});
             chunks += stream_chunks(n);
-            ++i;
         }
+        std::vector<double> sums(static_cast<std::size_t>(chunks));
+        float scales[3];
+        UpdateVerdict verdict{false, -1};
         UpdateArgs a{};
         a.tensors = tensors.data();
         a.count = 3;
         a.chunks = chunks;
-        a.rule = rule;
-        a.style = style;
-        a.nesterov = nesterov;
-        a.decoupled = decoupled;
-        a.lr = 0.01F;
-        a.decay0 = 0.9F;
-        a.decay1 = 0.999F;
-        a.one_minus0 = 0.1F;
-        a.one_minus1 = 0.001F;
-        a.eps = 1e-8F;
-        a.root_scale = 18.0F;
-        a.weight_decay = weight_decay;
+        a.options = &o;
+        a.clip = Clip::global_norm;
+        a.clip_limit = 10.0F;
+        a.sums = sums.data();
+        a.scales = scales;
+        a.verdict = &verdict;
         run(kernels().update, a);
         for (int j = 0; j < 3; ++j) {
             hash.add(p[j]);
             hash.add(m[j]);
             hash.add(v[j]);
+            hash.add(w[j]);
         }
     }
 }

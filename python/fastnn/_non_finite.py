@@ -1,0 +1,35 @@
+"""The error of a step that would have spread NaN or an infinity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn._parameter import Parameter
+
+
+class NonFiniteGradientError(ValueError):
+    """A gradient held NaN or an infinity; nothing was updated.
+
+    `parameter` is its name, `index` the place of the first such number in it.
+    """
+
+    def __init__(self, message: str, parameter: str, index: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+        self.index = index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.parameter, self.index)
+
+
+def non_finite_gradient(optimizer: str, parameter: Parameter, updates: int) -> NonFiniteGradientError:
+    """The error about a parameter whose gradient is not finite."""
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(parameter.grad))[0])
+    return NonFiniteGradientError(
+        f"{optimizer}: the gradient of {parameter.name!r} is {parameter.grad[index]} at {index} after "
+        f'{updates} updates; nothing was updated. Lower lr, look at this batch, or pass nonfinite="skip"',
+        parameter.name,
+        index,
+    )
