@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from bounds import assert_bits
-from fastnn import callbacks, losses, nn
+from fastnn import callbacks, losses, nn, optim
 from runs import STEPS, Scripted, StopAt, fit
 from small import assert_same_model, assert_state, labelled_rows, trainer
 
@@ -204,14 +204,48 @@ def test_a_rollback_gives_everything_back(rows, values, kept):
     assert guard.rollbacks == 1
     assert_same_model(run, twin)
     assert run.optimizer.step_count == twin.optimizer.step_count == 2 * kept
-    for slots, others in zip(run.optimizer._slots.values(), twin.optimizer._slots.values(), strict=True):
-        for slot, other in zip(slots, others, strict=True):
+    states = run.optimizer.state_dict()["state"], twin.optimizer.state_dict()["state"]
+    for slots, others in zip(*(state.values() for state in states), strict=True):
+        for slot, other in zip(slots.values(), others.values(), strict=True):
             assert_bits(slot, other)
     assert run.optimizer.lr == twin.optimizer.lr
     run.loss = losses.CrossEntropyLoss()
     history = run.fit(*rows, batch_size=25, epochs=1, callbacks=[guard])
     assert history["epoch"] == [len(values) // 2 + 1]
     assert history["step"] == [2 * kept + 2]
+
+
+def test_the_guard_answers_for_a_gradient_that_is_refused(rows):
+    """The loss is fine, its gradient is not: the fit raises, or the guard stops it or goes back."""
+
+    class Spoilt:
+        """The gradient of every third batch is infinite."""
+
+        calls = 0
+
+        def __call__(self, pred, target):
+            value, gradient = losses.CrossEntropyLoss()(pred, target)
+            self.calls += 1
+            return value, gradient * (np.inf if self.calls % 3 == 0 else 1)
+
+    def spoilt():
+        run = trainer()
+        run.loss = Spoilt()
+        return run
+
+    run = spoilt()
+    with pytest.raises(optim.NonFiniteGradientError):
+        run.fit(*rows, batch_size=25, epochs=3)
+    guard, stopped = callbacks.DivergenceGuard(), spoilt()
+    with pytest.warns(UserWarning, match=r"the gradient of .* the fit stops"):
+        stopped.fit(*rows, batch_size=25, epochs=3, callbacks=[guard])
+    assert run.optimizer.step_count == stopped.optimizer.step_count == 2
+    guard, run = callbacks.DivergenceGuard(action="rollback"), spoilt()
+    with pytest.warns(UserWarning, match=r"the gradient of .* back to the state after 2 updates"):
+        history = run.fit(*rows, batch_size=25, epochs=2, callbacks=[guard])
+    assert guard.rollbacks == 1
+    assert history["step"] == [2, 3]
+    assert all(np.isfinite(p.data).all() for p in run.model.parameters())
 
 
 def test_an_epoch_with_a_rollback_inside_is_not_judged_again(rows):

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
+
 from fastnn._arrays import Array, FloatArray, as_array, as_float32
 
 Metric = Callable[[FloatArray, Array], float]
@@ -46,6 +48,11 @@ def checked_rows(
             )
     weights = None if weight is None else as_float32(arrays[2], f"{where}: sample_weight")
     return arrays[0], arrays[1], weights
+
+
+def total_weight(target: Array, weight: Array | None) -> float:
+    """What a batch counts in the mean of an epoch, for a loss that is a function without `total_weight`."""
+    return float(len(target)) if weight is None else float(weight.sum(dtype=np.float64))
 
 
 def as_rows(where: str, name: str, array: Array) -> Array:

@@ -13,13 +13,13 @@ import numpy as np
 from fastnn import _trainer_state, data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, whole_steps
+from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, total_weight, whole_steps
 from fastnn._scores import Scores
-from fastnn.callbacks import Callback, Checkpoint
+from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.nn.module import evaluating
-from fastnn.optim import Optimizer, Rprop
+from fastnn.optim import NonFiniteGradientError, Optimizer
 from fastnn.schedulers import ReduceOnPlateau, plateaus
 
 Loss = Callable[..., tuple[float, FloatArray]]
@@ -112,15 +112,16 @@ class Trainer:
 
     def step(self, x: Array, y: Array, sample_weight: Array | None = None) -> float:
         """Train on one batch; returns the loss before the update. Puts the model into training mode."""
-        return self._step(as_float32(x, "Trainer.step: x"), y, sample_weight)[0]
+        value, _ = self._gradients(as_float32(x, "Trainer.step: x"), y, sample_weight)
+        self.optimizer.step()
+        return value
 
-    def _step(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
+    def _gradients(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
         if not self.model.training:
             self.model.train()
         pred = self.model.forward(x)
         value, gradient = self._loss(pred, y, weight)
         self.model.backward(gradient, input_grad=False)
-        self.optimizer.step()
         return value, pred
 
     def _loss(self, pred: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
@@ -148,8 +149,8 @@ class Trainer:
         gets it here. `validation=(Xv, Yv)` is evaluated after each epoch, and every `ReduceOnPlateau` told
         its metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
         when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
-        With weight decay or l1 the history has `penalty` beside `loss`, which stays the loss of the data.
-        `callbacks`: `fastnn.callbacks`.
+        With weight decay or l1 the history has `penalty` beside `loss`, the data's. `callbacks`: those of
+        `fastnn.callbacks`.
 
         Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps. An
         epoch that it cut short, or a callback or an error, is left begun: the next `fit` first finishes it,
@@ -185,12 +186,6 @@ class Trainer:
         watching = self._watching(validation is not None)
         self._use(callbacks, plan, validation is not None)
         self.optimizer.set_steps_per_epoch(len(batches))
-        if isinstance(self.optimizer, Rprop) and len(batches) > 1:
-            warnings.warn(
-                "Trainer.fit: Rprop follows the sign of the gradient of all rows, but an epoch has "
-                f"{len(batches)} batches; pass batch_size={len(X)}",
-                stacklevel=2,
-            )
         history = History()
         begun: list[Callback] = []
         shown = Progress(progress, epochs * len(batches))
@@ -270,8 +265,9 @@ class Trainer:
         shown: Progress,
     ) -> bool:
         """Train on the batches (their row numbers) that the epoch still has; whether a callback stops."""
-        weight_of = getattr(self.loss, "total_weight", None)
+        share_of = getattr(self.loss, "total_weight", total_weight)
         watching = [c for c in self._callbacks if type(c).on_step_end is not Callback.on_step_end]
+        guards = [c for c in self._callbacks if isinstance(c, DivergenceGuard)]
         stop = False
         with whole_steps() as interrupted:
             for rows in batches[epoch.steps :]:
@@ -279,12 +275,16 @@ class Trainer:
                 x, y = data.take(X, rows), data.take(Y, rows)
                 w = None if weight is None else data.take(weight, rows)
                 rate = self.optimizer.lr
-                value, pred = self._step(x, y, w)
-                if weight_of is not None:
-                    share = weight_of(y, w)
-                else:
-                    share = len(rows) if w is None else float(w.sum(dtype=np.float64))
-                epoch.add(rate, share, {"loss": value, **self._own_metrics(pred, y)}, (pred, y, w), start)
+                value, pred = self._gradients(x, y, w)
+                try:
+                    self.optimizer.step()
+                except NonFiniteGradientError as error:
+                    if not guards:
+                        raise
+                    for guard in guards:
+                        guard.refused = str(error)
+                means = {"loss": value, **self._own_metrics(pred, y)}
+                epoch.add(rate, share_of(y, w), means, (pred, y, w), start)
                 shown.step()
                 if watching:
                     count = self.optimizer.step_count

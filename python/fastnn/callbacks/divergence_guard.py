@@ -14,7 +14,8 @@ from fastnn.callbacks.callback import Callback, Trainer
 class DivergenceGuard(Callback):
     """Stops, or goes back, when the training runs away.
 
-    It has run away when the loss of a step is not finite, or when the mean loss of an epoch is above `factor`
+    It has run away when the loss of a step or a gradient is not finite (then the optimizer's
+    `NonFiniteGradientError` does not leave the fit), or when the mean loss of an epoch is above `factor`
     times the best epoch's (before one is done: above `factor` times the first step's loss). Each time it
     warns, and says so in `reason`.
 
@@ -61,6 +62,7 @@ class DivergenceGuard(Callback):
         self.reason = ""
         self._first = math.inf  # loss of the first step
         self._good: dict[str, Any] | None = None
+        self.refused = ""  # why the optimizer has just refused to step; set by the trainer
         self._judged = False  # this epoch has been rolled back: its mean says nothing
 
     def on_fit_begin(self, trainer: Trainer) -> None:
@@ -68,9 +70,10 @@ class DivergenceGuard(Callback):
             self._keep(trainer)
 
     def on_step_end(self, trainer: Trainer, step: int, loss: float) -> bool:
-        if not math.isfinite(loss):
+        refused, self.refused = self.refused, ""
+        if refused or not math.isfinite(loss):
             self._judged = True
-            return self._act(trainer, f"the loss of step {step} is {loss}")
+            return self._act(trainer, refused or f"the loss of step {step} is {loss}")
         if self._first == math.inf:
             self._first = loss
         return False

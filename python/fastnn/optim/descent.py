@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
@@ -131,6 +132,15 @@ class Rprop(Optimizer):
         **common: Unpack[Common],
     ) -> None:
         super().__init__(params, common, lr=lr, etas=etas, step_sizes=step_sizes)
+
+    def set_steps_per_epoch(self, steps: int) -> None:
+        super().set_steps_per_epoch(steps)
+        if steps > 1:
+            warnings.warn(
+                "Rprop follows the sign of the gradient of all rows, but an epoch has "
+                f"{steps} batches; pass batch_size=len(X)",
+                stacklevel=3,
+            )
 
     def _check(self, group: Group) -> None:
         super()._check(group)
