@@ -70,6 +70,12 @@ FASTNN_RULE F silu(const F& x) {
     const F above = max_(constant<F>(-88.8f), x);
     return above / one_plus_exp_minus(min_(constant<F>(88.0f), above));
 }
+// (1 + e)^2 with one rounding that counts: squaring a rounded sum would double its error.
+template <class F>
+FASTNN_RULE F square_of_one_plus(const F& e) {
+    return fma(e, e + constant<F>(2.0f), constant<F>(1.0f));
+}
+
 // s + x s (1 - s) with s = sigmoid(x) = 1 / (1 + e), which is (1 + e (1 + x)) / (1 + e)^2. At -80 the square
 // is infinite and e (1 + x) is not.
 template <class F>
@@ -78,8 +84,7 @@ FASTNN_RULE F silu_gradient(const F& dy, const F& x) {
     const F bounded = min_(constant<F>(88.0f), max_(constant<F>(-80.0f), x));
     const ExpParts<F> parts = exp_minus_parts(bounded);
     const F e = exp_minus_rest(parts.r) * parts.power;
-    const F below = one + e;
-    return dy * (fma(e, one + bounded, one) / (below * below));
+    return dy * (fma(e, one + bounded, one) / square_of_one_plus(e));
 }
 
 // The two GELUs are x * gate(x) with gate(x) = 1 / (1 + 2^(x logit(x^2))), which keeps the relative error of
@@ -147,8 +152,7 @@ FASTNN_RULE F gelu_tanh_gradient(const F& dy, const F& x) {
     const F square = bounded * bounded;
     const Exp2Parts<F> parts = exp2_of_product(bounded, TanhGate::logit(square));
     const F e = parts.fraction * parts.power;
-    const F below = one + e;
-    return dy * (fma(e, fma(bounded, TanhGate::slope(square), one), one) / (below * below));
+    return dy * (fma(e, fma(bounded, TanhGate::slope(square), one), one) / square_of_one_plus(e));
 }
 
 template <class F>
