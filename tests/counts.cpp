@@ -205,31 +205,49 @@ void point_loss(const char* name, Index rows, Index cols, PointLoss kind) {
     count(name, kernels.point_loss, p);
 }
 
-void update(const char* name, std::initializer_list<Index> sizes, Rule rule) {
+void update(const char* name, std::initializer_list<Index> sizes, Rule rule, const char* checked = nullptr) {
     Index all = 0;
     for (const Index n : sizes) all += n + 16;
     const Floats param(all), grad(all), slot0(all, 0.5F), slot1(all, 0.5F);
     std::vector<UpdateTensor> tensors;
     Index at = 0, chunks = 0;
     for (const Index n : sizes) {
-        tensors.push_back(
-            {param.data() + at, grad.data() + at, slot0.data() + at, slot1.data() + at, n, chunks});
+        UpdateTensor t{};
+        t.param = param.data() + at;
+        t.grad = grad.data() + at;
+        t.slot0 = slot0.data() + at;
+        t.slot1 = slot1.data() + at;
+        t.n = t.cols = n;
+        t.first_chunk = chunks;
+        t.units = 1;
+        tensors.push_back(t);
         at += (n + 15) / 16 * 16;
         chunks += stream_chunks(n);
     }
+    UpdateOptions o{};
+    o.rule = rule;
+    o.lr = 1e-3F;
+    o.decay0 = 0.9F;
+    o.decay1 = 0.999F;
+    o.one_minus0 = rule == Rule::momentum ? 1.0F : 0.1F;
+    o.one_minus1 = 0.001F;
+    o.eps = 1e-8F;
+    o.square_scale = o.keep = 1.0F;
+    o.root_scale = 30.0F;
     UpdateArgs u{};
     u.tensors = tensors.data();
     u.count = static_cast<Index>(tensors.size());
     u.chunks = chunks;
-    u.rule = rule;
-    u.lr = 1e-3F;
-    u.decay0 = 0.9F;
-    u.decay1 = 0.999F;
-    u.one_minus0 = 0.1F;
-    u.one_minus1 = 0.001F;
-    u.eps = 1e-8F;
-    u.root_scale = 30.0F;
+    u.options = &o;
     count(name, kernels.update, u);
+    if (checked == nullptr) return;
+    // As an optimizer's step does it: the gradients are looked at before anything changes.
+    std::vector<double> sums(static_cast<std::size_t>(chunks));
+    UpdateVerdict verdict{false, -1};
+    u.refuse_non_finite = true;
+    u.sums = sums.data();
+    u.verdict = &verdict;
+    count(checked, kernels.update, u);
 }
 
 }  // namespace
