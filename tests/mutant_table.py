@@ -53,8 +53,6 @@ TRAPS = {
 
 # Traps without a mutant, and why.
 LEFT_OUT: dict[int, str] = {
-    14: "every optimizer has its own default; rows come with the options of the peers",
-    27: "fastnn does not clip gradients yet",
     28: "a law about networks, not a formula of fastnn: nothing computes it",
 }
 
@@ -62,6 +60,8 @@ INIT, SCHEDULERS = "python/fastnn/init", "python/fastnn/schedulers"
 SCALERS, OF_SCALERS = "python/fastnn/preprocessing", "tests/test_preprocessing.py"
 OF_SCHEDULERS, OF_PLATEAU = "tests/test_schedulers.py", "tests/test_reduce_on_plateau.py"
 BATCH_NORM_LAYER = "python/fastnn/nn/batchnorm.py"
+OPTIMIZER, OF_CONVENTIONS = "python/fastnn/_optimizer.py", "tests/test_optim_conventions.py"
+OF_OPTIM, OF_OPTIONS = "tests/test_optim.py", "tests/test_optim_options.py"
 STEPS, RECALIBRATE = "python/fastnn/_batch_norm_steps.py", "python/fastnn/nn/recalibrate.py"
 
 PYTHON = [
@@ -160,9 +160,12 @@ PYTHON = [
         (f"{OF_SCHEDULERS}::test_golden_values[linear]",),
     ),
     Mutant(
-        *(11, "every step uses the first rate", "python/fastnn/_optimizer.py"),
-        *('_rate(group["lr"], self.step_count, where)', '_rate(group["lr"], 0, where)'),
-        ("tests/test_optim.py::test_a_schedule_is_seen_as_a_function_of_the_updates_done",),
+        *(11, "every step uses the first rate", OPTIMIZER),
+        *('            rate, self.step_count, f"{type', '            rate, 0, f"{type'),
+        (
+            f"{OF_OPTIM}::test_a_schedule_is_seen_as_a_function_of_the_updates_done",
+            f"{OF_OPTIONS}::test_momentum_may_be_a_schedule",
+        ),
     ),
     Mutant(
         *(13, "epsilon outside the root in the steps of batch-norm", STEPS),
@@ -170,11 +173,26 @@ PYTHON = [
         ("tests/test_batch_norm_steps.py::test_the_chain_is_the_closed_form",),
     ),
     Mutant(
-        *(15, "Adam corrected as if it were a step further", "python/fastnn/optim.py"),
+        *(14, "AdaGrad with Adam's epsilon", "python/fastnn/optim/squares.py"),
+        *("eps: float = 1e-10", "eps: float = 1e-8"),
+        (f"{OF_CONVENTIONS}::test_signatures",),
+    ),
+    Mutant(
+        *(14, "Keras's Adam with PyTorch's epsilon", "python/fastnn/_options.py"),
+        *('"eps": 1e-7, "eps_mode": "hat", **_ALL', '"eps": 1e-8, "eps_mode": "hat", **_ALL'),
+        (f"{OF_CONVENTIONS}::test_default_epsilon_of_every_convention",),
+    ),
+    Mutant(
+        *(14, "PaddlePaddle's RMSProp with PyTorch's epsilon", "python/fastnn/_options.py"),
+        *('"rho": 0.95, "eps": 1e-6', '"rho": 0.95, "eps": 1e-8'),
+        (f"{OF_CONVENTIONS}::test_default_epsilon_of_every_convention",),
+    ),
+    Mutant(
+        *(15, "Adam corrected as if it were a step further", OPTIMIZER),
         *("step=self.step_count + 1", "step=self.step_count + 2"),
         (
-            "tests/test_optim.py::test_golden_values_of_pytorch",
-            "tests/test_optim.py::test_adam_follows_the_float64_formula_for_many_steps",
+            f"{OF_OPTIM}::test_golden_values_of_pytorch",
+            f"{OF_OPTIM}::test_adam_follows_the_float64_formula_for_many_steps",
         ),
     ),
     Mutant(
@@ -183,9 +201,12 @@ PYTHON = [
         ("tests/test_init.py::test_scale_and_distribution", "tests/test_init.py::test_variance_of_a_layer"),
     ),
     Mutant(
-        *(18, "weight decay of biases", "python/fastnn/_optimizer.py"),
-        *("not splits or part[0][1].decay,", "True,"),
-        ("tests/test_optim.py::test_weight_decay_leaves_out_what_does_not_decay",),
+        *(18, "weight decay of biases", OPTIMIZER),
+        *('splits = decays and group["decay"] == "weights"', "splits = False"),
+        (
+            f"{OF_OPTIM}::test_weight_decay_leaves_out_what_does_not_decay",
+            f"{OF_OPTIONS}::test_what_decay_adds_is_the_gradient_of_the_penalty",
+        ),
     ),
     Mutant(
         *(18, "gamma decays", BATCH_NORM_LAYER),
@@ -193,9 +214,12 @@ PYTHON = [
         ("tests/test_nn.py::test_layer_flags_and_names",),
     ),
     Mutant(
-        *(18, "AdamW coupled", "python/fastnn/optim.py"),
+        *(18, "AdamW coupled", "python/fastnn/optim/adam.py"),
         *("    _decoupled = True\n", "    _decoupled = False\n"),
-        ("tests/test_optim.py::test_adamw_decays_the_parameter_and_adam_the_gradient",),
+        (
+            f"{OF_OPTIM}::test_adamw_decays_the_parameter_and_adam_the_gradient",
+            f"{OF_OPTIONS}::test_adamw_decays_the_parameter_towards_its_start",
+        ),
     ),
     Mutant(
         *(20, "keep taken for drop", "python/fastnn/nn/dropout.py"),
@@ -308,6 +332,19 @@ PYTHON = [
         *(26, "the deviation before the cut", f"{INIT}/_initializer.py"),
         *("np.float32(std / STD_OF_CUT)", "np.float32(std)"),
         ("tests/test_init.py::test_truncated_draws_have_the_deviation_asked_for",),
+    ),
+    Mutant(
+        *(27, "a norm for each array in place of the global one", "python/fastnn/_clip.py"),
+        *("return ClipByGlobalNorm(float(clip))", "return ClipByNorm(float(clip))"),
+        (
+            f"{OF_OPTIONS}::test_a_float_is_a_global_norm",
+            f"{OF_OPTIONS}::test_the_global_norm_is_taken_over_all_groups_and_only_what_is_trained",
+        ),
+    ),
+    Mutant(
+        *(27, "gradients that are not finite go on unless they are skipped", OPTIMIZER),
+        *('refuse=self._nonfinite != "ignore"', 'refuse=self._nonfinite == "skip"'),
+        (f"{OF_OPTIONS}::test_a_non_finite_gradient_is_found_before_anything_changes",),
     ),
     Mutant(
         *(29, "fan_in of a weight is its number of columns", "python/fastnn/_parameter.py"),

@@ -1,8 +1,9 @@
 """Wrong edits of C++ files, for the traps of mutant_table.py."""
 
-from mutant_table import Mutant
+from mutant_table import OF_CONVENTIONS, OF_OPTIONS, Mutant
 
 RULES, LOSSES, BATCH_NORM = "csrc/core/rules.h", "csrc/core/losses.h", "csrc/cpu/batchnorm.cpp"
+UPDATES, NORMS = "csrc/bind/updates.cpp", "csrc/cpu/update_norm.cpp"
 
 NATIVE = [
     Mutant(
@@ -39,24 +40,38 @@ NATIVE = [
     ),
     Mutant(
         *(13, "RMSProp's epsilon inside the root", RULES),
-        """one_minus0 * (s.grad * s.grad));
-    s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);""",
-        """one_minus0 * (s.grad * s.grad));
-    s.param = s.param - c.lr * s.grad / sqrt(s.slot0 + c.eps);""",
-        ("tests/test_optim.py::test_golden_values_of_pytorch",),
+        *("sqrt(square + c.eps_inside) + c.eps;", "sqrt(square + c.eps_inside + c.eps);"),
+        (
+            "tests/test_optim.py::test_golden_values_of_pytorch",
+            f"{OF_CONVENTIONS}::test_golden_values_of_every_convention",
+            "tests/test_updates.py::test_many_steps",
+        ),
     ),
     Mutant(
         *(13, "AdaGrad's epsilon inside the root", RULES),
-        """fma(s.grad, s.grad, s.slot0);
-    s.param = s.param - c.lr * s.grad / (sqrt(s.slot0) + c.eps);""",
-        """fma(s.grad, s.grad, s.slot0);
-    s.param = s.param - c.lr * s.grad / sqrt(s.slot0 + c.eps);""",
-        ("tests/test_optim.py::test_golden_values_of_pytorch",),
+        *("(sqrt(s.slot0 + c.eps_inside) + c.eps);", "sqrt(s.slot0 + c.eps_inside + c.eps);"),
+        (
+            "tests/test_optim.py::test_golden_values_of_pytorch",
+            f"{OF_CONVENTIONS}::test_golden_values_of_every_convention",
+            "tests/test_updates.py::test_many_steps",
+        ),
     ),
     Mutant(
         *(13, "Adam's epsilon before the correction of the root", RULES),
-        *("fma(sqrt(s.slot1), c.root_scale, c.eps)", "((sqrt(s.slot1) + c.eps) * c.root_scale)"),
-        ("tests/test_optim.py::test_golden_values_of_pytorch",),
+        *("fma(sqrt(square), c.root_scale, c.eps)", "((sqrt(square) + c.eps) * c.root_scale)"),
+        (
+            "tests/test_optim.py::test_golden_values_of_pytorch",
+            f"{OF_CONVENTIONS}::test_golden_values_of_every_convention",
+            "tests/test_updates.py::test_many_steps",
+        ),
+    ),
+    Mutant(
+        *(13, "an epsilon for inside the root outside, and the reverse", UPDATES),
+        *("(mode == EpsMode::inside ? o.eps_inside", "(mode != EpsMode::inside ? o.eps_inside"),
+        (
+            f"{OF_CONVENTIONS}::test_golden_values_of_every_convention",
+            "tests/test_optim_steps.py::test_every_rule",
+        ),
     ),
     Mutant(
         *(13, "batch-norm's epsilon outside the root", BATCH_NORM),
@@ -65,11 +80,8 @@ NATIVE = [
         ("tests/test_batch_norm.py::test_eps", "tests/test_batch_norm.py::test_constant_columns"),
     ),
     Mutant(
-        *(15, "powers of beta in float", "csrc/bind/bind_updates.cpp"),
-        *(
-            "std::sqrt(1.0 - std::pow(beta2, step))",
-            "std::sqrt(1.0 - std::pow(static_cast<float>(beta2), step))",
-        ),
+        *(15, "powers of beta in float", UPDATES),
+        *("1.0 - std::pow(beta2, step)", "1.0 - std::pow(static_cast<float>(beta2), step)"),
         ("tests/test_updates.py::test_many_steps",),
     ),
     Mutant(
@@ -87,10 +99,19 @@ NATIVE = [
     ),
     Mutant(
         *(18, "twice the decay", RULES),
-        *("fma(c.weight_decay, s.param, s.grad)", "fma(c.weight_decay + c.weight_decay, s.param, s.grad)"),
+        *("return fma(decay, gap, grad);", "return fma(decay + decay, gap, grad);"),
         (
             "tests/test_updates.py::test_many_steps",
             "tests/test_optim.py::test_adam_follows_the_float64_formula_for_many_steps",
+            f"{OF_OPTIONS}::test_what_decay_adds_is_the_gradient_of_the_penalty",
+        ),
+    ),
+    Mutant(
+        *(18, "decoupled decay without the rate", UPDATES),
+        *("static_cast<float>(1.0 - lr * weight_decay)", "static_cast<float>(1.0 - weight_decay)"),
+        (
+            "tests/test_updates.py::test_many_steps",
+            "tests/test_optim.py::test_adamw_decays_the_parameter_and_adam_the_gradient",
         ),
     ),
     Mutant(
@@ -153,6 +174,35 @@ NATIVE = [
         (
             "tests/test_batch_norm.py::test_fused_equals_unfused_bit_for_bit",
             "tests/test_gradients.py::test_layers",
+        ),
+    ),
+    Mutant(
+        *(27, "PyTorch's small number beside the norm", NORMS),
+        *("static_cast<float>(largest / norm)", "static_cast<float>(largest / (norm + 1e-6))"),
+        (f"{OF_OPTIONS}::test_the_factor_is_exact",),
+    ),
+    Mutant(
+        *(27, "the global norm as a sum of norms", NORMS),
+        *("        total += own;\n", "        total += __builtin_sqrt(own);\n"),
+        (
+            f"{OF_OPTIONS}::test_the_global_norm_is_taken_over_all_groups_and_only_what_is_trained",
+            "tests/test_optim_steps.py::test_clips",
+        ),
+    ),
+    Mutant(
+        *(27, "an infinite gradient taken for a finite one", NORMS),
+        *("verdict.non_finite < 0 && !__builtin_isfinite(own)", "verdict.non_finite < 0 && own != own"),
+        (f"{OF_OPTIONS}::test_a_non_finite_gradient_is_found_before_anything_changes",),
+    ),
+    Mutant(
+        *(27, "a sum of squares that overflows", NORMS),
+        *(
+            "__builtin_isfinite(block) ? static_cast<double>(block)",
+            "block == block ? static_cast<double>(block)",
+        ),
+        (
+            f"{OF_OPTIONS}::test_huge_finite_gradients_are_no_error",
+            "tests/test_optim_steps.py::test_norms_beyond_float32_and_below",
         ),
     ),
     Mutant(

@@ -10,9 +10,11 @@ missing.
 WORK=DIR keeps the copy and its build there.
 """
 
+import compileall
 import importlib.util
 import json
 import os
+import py_compile
 import shutil
 import signal
 import subprocess
@@ -48,7 +50,8 @@ def run(where, calls):
             signal.alarm(SECONDS)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(1, 2)
-            sys.dont_write_bytecode = True
+            sys.dont_write_bytecode = False
+            sys.pycache_prefix = str(where.parent / "pycache")
             sys.path.insert(0, str(where))
             import fastnn
             import pytest
@@ -93,6 +96,10 @@ def copy_of_package(work):
     where = work / "python"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(installed, where / "fastnn", ignore=ignore, dirs_exist_ok=True)
+    # Compiled once, not in every child; by hash, as an edit may keep the size and the second of its file.
+    sys.pycache_prefix = str(work / "pycache")
+    compileall.compile_dir(where, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+    sys.pycache_prefix = None
     return where
 
 
@@ -175,6 +182,7 @@ def survivors(mutants, work, native):
 
 def main(arguments):
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     import hypothesis  # noqa: F401  children need not import what costs time
     import numpy as np  # noqa: F401
     import pytest  # noqa: F401

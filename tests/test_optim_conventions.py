@@ -81,6 +81,35 @@ def test_mindspores_adagrad_has_no_epsilon(isa):
     assert course(opt, p, (1e-3, 2e-3, -1e-3))[-1] == pytest.approx(0.999367535, abs=6e-8)
 
 
+DEFAULT_EPS = {
+    optim.RMSProp: {
+        1e-6: ("paddle",),
+        1e-7: ("source", "keras"),
+        1e-8: (None, "pytorch", "optax"),
+        1e-10: ("mindspore",),
+    },
+    optim.AdaGrad: {
+        1e-6: ("paddle",),
+        1e-7: ("source", "keras", "optax"),
+        1e-10: (None, "pytorch"),
+        0.0: ("mindspore",),
+    },
+    optim.Adam: {
+        1e-7: ("source", "keras"),
+        1e-8: (None, "pytorch", "paddle", "mindspore", "optax", "sklearn"),
+    },
+    optim.AdamW: {1e-7: ("keras",), 1e-8: (None, "pytorch", "paddle", "optax")},
+}
+
+
+@pytest.mark.parametrize("kind", DEFAULT_EPS)
+def test_default_epsilon_of_every_convention(kind):
+    """The golden values above give an epsilon; this is the one without."""
+    for eps, peers in DEFAULT_EPS[kind].items():
+        for like in peers:
+            assert kind([one()], lr=0.1, like=like).param_groups[0]["eps"] == eps, like
+
+
 @pytest.mark.parametrize(
     ("like", "nesterov", "want"),
     [

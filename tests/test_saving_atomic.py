@@ -190,12 +190,11 @@ def killed(folder, delay):
         "import sys; sys.path.insert(0, 'tests'); import test_saving_atomic\n"
         f"test_saving_atomic.start({str(folder)!r}, 10**9)"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    said = [child.stdout.readline()]
-    time.sleep(delay)
-    child.kill()
-    said += child.stdout.readlines()
-    child.wait()
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        said = [child.stdout.readline()]
+        time.sleep(delay)
+        child.kill()
+        said += child.stdout.readlines()
     assert child.returncode == -signal.SIGKILL
     return [int(line) for line in said if line.endswith("\n")]
 
