@@ -277,6 +277,6 @@ int main() {
                                      {"rmsprop", Rule::rmsprop},
                                      {"adagrad", Rule::adagrad},
                                      {"adam", Rule::adam}})
-        update(name, {50'000, 256, 10}, rule);
+        update(name, {50'000, 256, 10}, rule, rule == Rule::sgd ? "sgd, gradients checked" : nullptr);
     return 0;
 }
