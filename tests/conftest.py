@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import sys
 import zlib
 
@@ -9,6 +10,10 @@ import fastnn
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell starts background jobs with SIGINT ignored, and Python leaves it so: Ctrl-C could not be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # "short" runs the same examples every time; "long" is a search (docs/reliability.md).
 _ANY = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
