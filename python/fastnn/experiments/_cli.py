@@ -50,6 +50,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.redraw and out is None:
         raise ValueError("--redraw needs --out, the folder with the results")
     if arguments.threads is not None:
+        if not 1 <= arguments.threads <= 1024:
+            raise ValueError(f"--threads must be from 1 to 1024, got {arguments.threads}")
         _runtime.set_num_threads(arguments.threads)
     model = nn.Linear(1, 1, rng=0)
     Trainer(

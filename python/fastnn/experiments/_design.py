@@ -1,4 +1,4 @@
-"""What an experiment is made of and how it is run: paired seeds, a grid of rates, a verdict for each claim."""
+"""What an experiment is made of and how it is run: paired seeds, a grid of rates, verdicts."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def pictures(experiment: Experiment) -> dict[str, str]:
 
 
 def draw(experiment: Experiment, found: dict[str, Any], folder: Path) -> None:
-    """Save a picture for each part that has panels: two in a row, 800 pixels wide, 64 colours."""
+    """Save a picture for each part that has panels: two in a row, 800 pixels wide."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -106,7 +107,7 @@ def draw(experiment: Experiment, found: dict[str, Any], folder: Path) -> None:
         figure = Figure(figsize=(8, 3.7 * len(rows)), layout="constrained")
         for area, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
             _draw_row(area, row, found["parts"][name])
-        _save(figure, folder / file)
+        _save(figure, folder / file, digest(found["parts"][name]))
 
 
 def _draw_row(area: Any, row: Sequence[Panel], part: dict[str, Any]) -> None:
@@ -122,9 +123,17 @@ def _draw_row(area: Any, row: Sequence[Panel], part: dict[str, Any]) -> None:
         area.legend(list(labels.values()), list(labels), loc="outside lower center", ncols=2, fontsize=7.5)
 
 
-def _save(figure: Any, path: Path) -> None:
-    """A PNG with a palette: a third of the size."""
+def digest(part: dict[str, Any]) -> str:
+    """What a picture carries to say which results it shows."""
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def _save(figure: Any, path: Path, source: str) -> None:
+    """A PNG with a palette, which halves its size, and with `source` in a text chunk."""
+    from PIL import Image, PngImagePlugin  # comes with matplotlib
+
     whole = io.BytesIO()
     figure.savefig(whole, dpi=100)
-    image = importlib.import_module("PIL.Image")  # comes with matplotlib
-    image.open(whole).convert("RGB").quantize(64).save(path, optimize=True)
+    about = PngImagePlugin.PngInfo()
+    about.add_text("fastnn-experiment", source)
+    Image.open(whole).convert("RGB").quantize(256).save(path, optimize=True, pnginfo=about)

@@ -1,17 +1,18 @@
 """Depth: signals that grow or fade from layer to layer.
 
 The sources say: through L linear layers of gain g a signal becomes g^(L-1) times as large, forward and
-backward: 1.5^(L-1) explodes, 0.5^(L-1) vanishes. Deeper networks are harder to train; batch-norm and residual
-blocks help. Expected: the law holds to rounding; batch-norm flattens both directions, residual blocks lift
-what vanishes; on digits 8 layers of sigmoids end below 1, and both remedies lift them.
+backward: 1.5^(L-1) explodes, 0.5^(L-1) vanishes. Deeper networks are harder to train; batch-norm and
+residual blocks help. Expected: the law holds to rounding; batch-norm flattens both directions, residual
+blocks lift what vanishes; on digits 8 layers of sigmoids end below 1, and both remedies lift them.
 
 Law: 60 layers of 8 units, weights g I. Signals: 30 blocks of linear, ReLU, width 64, weights Kaiming-normal
-times g, 256 standard-normal rows; batch-norm before the ReLU; a residual block is x + block(x). Digits:
-1 or 8 hidden layers of 30 sigmoids, Xavier-normal, softmax cross-entropy, 2,000 rows, 10 epochs of batches
-of 20; residual from the second layer on.
+times g, 256 standard-normal rows; batch-norm before the ReLU; a residual block is x + block(x). Digits: 1
+or 8 hidden layers of 30 sigmoids, Xavier-normal, softmax cross-entropy, 2,000 rows, 10 epochs of batches of
+20; residual from the second layer on.
 
-Deciding number: the relative error of the law; decades, |log10(size at the last layer / size at the first)|,
-of activations and of gradients (50 where one of them is 0); the accuracy on the test rows after the last epoch.
+Deciding number: the relative error of the law; decades, |log10(size at the last layer / size at the
+first)|, of activations and of gradients (50 where one of them is 0); the accuracy on the test rows after
+the last epoch.
 """
 
 from __future__ import annotations
