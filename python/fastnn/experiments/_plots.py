@@ -19,6 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":")
 
 ACCURACY = "accuracy on held-out rows"
+SECONDS = "seconds of training (median)"
 
 
 def colours(arms: Mapping[str, Any]) -> dict[str, str]:
@@ -56,7 +57,7 @@ def over_epochs_and_seconds(log: str = "") -> tuple[Panel, Panel]:
     """The two panels of a training: accuracy on held-out rows over epochs, and over seconds of training."""
     return (
         curves("held_out", ACCURACY, log=log),
-        curves("held_out", ACCURACY, over="seconds", log=log, x_label="seconds of training (median)"),
+        curves("held_out", ACCURACY, over="seconds", log=log, x_label=SECONDS),
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from fastnn.experiments._design import Arm, Experiment, Part, Setting
 from fastnn.experiments._digits import dense, digits_trial
-from fastnn.experiments._plots import bars, curves
+from fastnn.experiments._plots import SECONDS, bars, curves
 from fastnn.experiments._statistics import Claim
 
 RATES = (0.001, 0.01, 0.03, 0.1, 0.5, 2.0)
@@ -37,7 +37,11 @@ EXPERIMENT = Experiment(
                 Claim("So does the largest.", "2", "chosen", "test", below=True),
             ],
             {"test": "test accuracy", "loss": "training loss"},
-            (curves("losses", "training loss", log="y"), bars("test", "test accuracy")),
+            (
+                curves("losses", "training loss", log="y"),
+                curves("losses", "training loss", log="y", over="seconds", x_label=SECONDS),
+                bars("test", "test accuracy"),
+            ),
         )
     },
 )
