@@ -23,6 +23,8 @@ from fastnn.experiments import (
     _statistics,
     batch_size,
     clipping,
+    depth,
+    input_scale,
     optimizers,
 )
 from fastnn.experiments._design import Arm, Experiment, Part
@@ -255,6 +257,21 @@ def test_the_backward_of_the_map_by_hand(w, b):
     np.testing.assert_allclose([dw, db], central_differences(reference, np.array([w, b])), rtol=1e-3)
 
 
+def test_the_largest_stable_rate_is_where_descent_turns():
+    x, y = input_scale.two_features(0)
+    limit = 2 / np.linalg.eigvalsh(input_scale.curvature(x))[-1]
+    for factor, grows in ((0.98, False), (1.02, True)):
+        costs, _ = input_scale.descend(x, y, factor * limit, 400)
+        assert (costs[-1] > costs[0]) == grows
+
+
+def test_the_law_of_depth_is_the_gain_to_the_layers_before():
+    for name, gain in (("gain 1.5", 1.5), ("gain 0.5", 0.5)):
+        run = depth.law(TINY)[name].trial(math.nan, 0, True)
+        assert run["backward"] == pytest.approx([gain**i for i in reversed(range(depth.LAYERS))], rel=1e-5)
+        assert run["forward"] == pytest.approx([gain ** (i + 1) for i in range(depth.LAYERS)], rel=1e-5)
+
+
 def test_the_deviation_of_a_gradient_of_all_rows_is_none():
     model = _digits.dense(784, 4, 10, seed=0)
     assert batch_size.deviation(model, 50, 50, 0) < 1e-5
@@ -314,7 +331,7 @@ def test_never_is_drawn_above_all_others():
     axes = figure_module.Figure().subplots()
     _plots.bars("test", "steps")(axes, {"arms": {"a": runs(NEVER, NEVER), "b": runs(10.0, 20.0)}})
     assert max(np.max(line.get_ydata(), initial=0) for line in axes.lines) == 60.0
-    assert [text.get_text() for text in axes.texts] == ["never"]
+    assert [text.get_text() for text in axes.texts] == ["never "]
 
 
 # ---- command line

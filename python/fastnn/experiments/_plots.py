@@ -72,7 +72,7 @@ def bars(key: str, label: str, *, log: bool = False) -> Panel:
             arrived = np.concatenate([v[v < NEVER / 2] for v in all_values.values()])
             late = 3 * float(arrived.max(initial=1.0))
             axes.axhline(late, color="#999999", linestyle=":")
-            axes.text(len(arms) - 0.5, late, "never", ha="right", va="bottom", fontsize=8)
+            axes.text(len(arms) - 1, late, "never ", ha="right", va="top", fontsize=8)
             all_values = {name: np.minimum(v, late) for name, v in all_values.items()}
         for i, (name, colour) in enumerate(colours(arms).items()):
             low, middle, high = np.percentile(all_values[name], [10, 50, 90])

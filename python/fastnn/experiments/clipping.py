@@ -1,16 +1,16 @@
 """A recurrent map at a cliff, with and without clipping.
 
 The sources say: products of many derivatives make cliffs in the cost, above all in recurrent networks; one
-gradient from the face of a cliff throws the weights far away. The remedy is clipping. Expected: with the norm
-clipped at 1, each at its own best rate, descent ends lower.
+gradient from the face of a cliff throws the weights far away. The remedy is clipping. Expected: with the
+norm clipped at 1, each at its own best rate, descent ends lower.
 
 The map is x <- w sigmoid(x) + b, 50 times from 0.5, and the cost (sigmoid(x) - 0.7)^2 (Pascanu, Mikolov and
 Bengio 2013, their figure of a cliff). Starts: w uniform in 4.5..6, b in -3..-1.5, one per pair; 200 updates
 by plain descent; ten other starts choose the rate. The map runs on `ops`, its backward is written by hand.
 
 A first run ended undecided: the best rate of both, 16, leaps over the cliff, and there no gradient is long
-enough to be clipped. So a second pair of arms, both at the rate 0.25 of the grid, was added to the text before
-it ran; its claims are the same.
+enough to be clipped. So a second pair of arms, both at the rate 0.25 of the grid, was added to the text
+before it ran; its claims are the same.
 
 Deciding number: the mean cost of the last 20 updates; for the cliff, the largest step, |change of (w, b)|.
 """

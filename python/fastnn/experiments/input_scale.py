@@ -96,6 +96,8 @@ def contours(name: str, colour: str) -> Any:
         h, best, path = np.array(run["curvature"]), np.array(run["best"]), np.array(run["path"])
         inner = h[:2, :2] - np.outer(h[:2, 2], h[2, :2])
         reach = 1.3 * np.maximum(np.abs(path - best).max(axis=0), np.abs(best) + 1e-9)
+        if alike := bool(reach.max() < 10 * reach.min()):
+            reach[:] = reach.max()
         w1, w2 = (np.linspace(b - r, b + r, 81) for b, r in zip(best, reach, strict=True))
         d = np.stack(np.meshgrid(w1 - best[0], w2 - best[1]), axis=-1)
         cost = 0.5 * np.einsum("...i,ij,...j", d, inner, d)
@@ -104,9 +106,10 @@ def contours(name: str, colour: str) -> Any:
         )
         axes.plot(*path.T, marker=".", color=colour, linewidth=1, label=f"{name}: steps of descent")
         axes.plot(*best, marker="*", color="black", markersize=9, linestyle="none", label="lowest point")
-        wider = reach[1] / reach[0]
-        drawn = f"; drawn {wider:.0f} times as wide as w2" if wider > 1.5 else ""
-        axes.set(xlabel=f"w1 ({name}{drawn})", ylabel=f"w2 ({name})")
+        drawn = f"; drawn {reach[1] / reach[0]:.0f} times as wide as w2"
+        axes.set(xlabel=f"w1 ({name}{'' if alike else drawn})", ylabel=f"w2 ({name})")
+        if alike:
+            axes.set_aspect("equal", adjustable="datalim")
 
     return draw
 
