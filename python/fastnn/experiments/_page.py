@@ -57,17 +57,28 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def shown(value: float) -> str:
+def shown(value: float, *, difference: bool = False) -> str:
     """A number as the page says it."""
-    if abs(value) >= NEVER / 2:
-        return "never" if value > 0 else "-never"
+    if difference and abs(value) >= NEVER / 2:
+        return "only the second arrives" if value > 0 else "only the first arrives"
+    if value >= NEVER / 2:
+        return "never"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def page(results: Mapping[str, dict[str, Any]]) -> str:
     """The text of experiments.md for these results."""
     lines = [HEAD.format(folder=FOLDER)]
-    lines += ["## Verdicts", "", "| experiment | claim | verdict |", "| --- | --- | --- |"]
+    found_so = [row["verdict"] for row in _verdicts(results)]
+    counts = ", ".join(f"{found_so.count(word)} {word}" for word in ("held", "reversed", "undecided"))
+    lines += [
+        "## Verdicts",
+        "",
+        f"Of {len(found_so)} claims: {counts}.",
+        "",
+        "| experiment | claim | verdict |",
+        "| --- | --- | --- |",
+    ]
     for name, found in results.items():
         for part, content in found["parts"].items():
             for row in content["verdicts"]:
@@ -75,6 +86,11 @@ def page(results: Mapping[str, dict[str, Any]]) -> str:
     for name, found in results.items():
         lines += ["", *_section(EXPERIMENTS[name], found)]
     return "\n".join(lines) + "\n"
+
+
+def _verdicts(results: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    parts = [content for found in results.values() for content in found["parts"].values()]
+    return [row for content in parts for row in content["verdicts"]]
 
 
 def _section(experiment: Experiment, found: dict[str, Any]) -> list[str]:
@@ -113,9 +129,8 @@ def _arms(arms: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:
 
 def _verdict(row: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
     second = f"{row['second']:.2g}" if isinstance(row["second"], float) else row["second"]
-    difference = shown(row["median"])
-    if not row["exact"]:
-        difference += f" [{shown(row['low'])}, {shown(row['high'])}]"
+    middle, low, high = (shown(row[key], difference=True) for key in ("median", "low", "high"))
+    difference = middle if row["exact"] or low == high else f"{middle} [{low}, {high}]"
     sides = f"{numbers[row['number']]}: {row['first']} - {second}"
     return f"| {row['claim']} | {sides} | {difference} | **{row['verdict']}** |"
 
@@ -123,7 +138,7 @@ def _verdict(row: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
 def _conditions(found: Mapping[str, Any]) -> str:
     where = found["conditions"]
     return (
-        f"{found['run_seconds']:.0f} s, {where['threads']} kernel threads, {where['cpu']} ({where['isa']}), "
+        f"{found['run_seconds']:.0f} s, threads: {where['threads']}, {where['cpu']} ({where['isa']}), "
         f"{where['date']}; fastnn {where['version']}, NumPy {where['numpy']}, Python {where['python']}; "
         f"seeds 0 to {where['seeds'] - 1}. {where['note']}".rstrip()
     )

@@ -78,11 +78,17 @@ def arms(setting: Setting) -> dict[str, Arm]:
 
 
 def law(axes: Any, part: dict[str, Any]) -> None:
-    """The deviation over the batch size, and 1 / sqrt(n) through the first point."""
+    """The deviation over the batch size, and the law through the first point.
+
+    The rows of a batch differ, so what is left of N rows counts: sqrt((N - n) / (n (N - 1))).
+    """
     sizes = [size for size in SIZES if str(size) in part["arms"]]
     found = [np.median([run["deviation"] for run in part["arms"][str(s)]["runs"]]) for s in sizes]
     axes.loglog(sizes, found, "o", color="#0072B2", label="deviation of the gradient (median)")
-    axes.loglog(sizes, found[0] / np.sqrt(sizes), "--", color="#999999", label="1 / sqrt(n)")
+    n = np.geomspace(1, sizes[-1], 50)
+    axes.loglog(n, found[0] / np.sqrt(n), "--", color="#999999", label="1 / sqrt(n)")
+    rest = np.sqrt((ROWS - n) / (ROWS - 1))
+    axes.loglog(n, found[0] / np.sqrt(n) * rest, ":", color="black", label="1 / sqrt(n), of 1,000 rows")
     axes.set(xlabel="batch size", ylabel="deviation over length")
 
 

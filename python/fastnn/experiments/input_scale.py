@@ -105,6 +105,7 @@ def contours(name: str, colour: str) -> Any:
             w1, w2, cost, levels=np.geomspace(1e-4, 1, 9) * cost.max(), colors="#999999", linewidths=0.7
         )
         axes.plot(*path.T, marker=".", color=colour, linewidth=1, label=f"{name}: steps of descent")
+        axes.locator_params(nbins=6)
         axes.plot(*best, marker="*", color="black", markersize=9, linestyle="none", label="lowest point")
         drawn = f"; drawn {reach[1] / reach[0]:.0f} times as wide as w2"
         axes.set(xlabel=f"w1 ({name}{'' if alike else drawn})", ylabel=f"w2 ({name})")
