@@ -138,6 +138,13 @@ def test_a_rate_is_chosen_with_other_seeds_and_diverged_runs_lose():
     assert all(rate == 0.25 for rate, _, final in calls if final)
 
 
+@pytest.mark.parametrize(("pairs", "own", "wanted"), [(10, None, 2), (4, None, 1), (10, 7, 7)])
+def test_how_many_other_seeds_choose(pairs, own, wanted):
+    calls = []
+    _design.choose(Arm(recording(calls, lambda rate, seed: 0.0), choosing=own), Setting(seeds=pairs))
+    assert [seed for rate, seed, _ in calls if rate == 0.25] == [1000 + i for i in range(wanted)]
+
+
 def test_equal_scores_choose_the_lower_rate_and_an_end_of_the_grid_is_told():
     rate, choice = _design.choose(Arm(recording([], lambda rate, seed: 0.0)), TINY)
     assert rate == _design.RATES[0]

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fastnn.__main__ import main
-from fastnn.experiments import EXPERIMENTS, Setting, _page
-
-TINY = Setting(seeds=2, tiny=True)
+from fastnn.experiments import EXPERIMENTS
 
 
 def status(*arguments):
@@ -43,12 +41,33 @@ def test_options_that_do_not_parse(arguments, capsys):
 
 
 def test_a_folder_that_cannot_be_written_or_holds_no_results(tmp_path, capsys):
+    pytest.importorskip("matplotlib.figure")
     (tmp_path / "file").write_text("")
     assert status("cost", "--out", str(tmp_path / "file")) == 2
     assert status("--redraw", "--out", str(tmp_path / "empty")) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2
     assert "no results in" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "does not hold results"),
+        ("[]", "does not hold results"),
+        ('{"parts": {}}', "of another version"),
+    ],
+)
+def test_a_file_that_holds_no_results(text, message, tmp_path, capsys):
+    pytest.importorskip("matplotlib.figure")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "cost.json").write_text(text)
+    assert status("--redraw", "--out", str(tmp_path)) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "run cost again" in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "experiments.md").exists()
 
 
 def test_a_run_prints_its_verdicts_and_writes_its_files(tmp_path, capsys, monkeypatch):
@@ -69,10 +88,9 @@ def test_a_run_prints_its_verdicts_and_writes_its_files(tmp_path, capsys, monkey
     assert (tmp_path / "experiments.md").read_text() == page
 
 
-def test_a_missing_matplotlib_is_told(tmp_path, capsys, monkeypatch):
+def test_a_missing_matplotlib_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    _page.save(
-        {**EXPERIMENTS["cost"].run(TINY), "conditions": _page.conditions(2, "")}, tmp_path / "experiments"
-    )
-    assert status("--redraw", "--out", str(tmp_path)) == 2
+    monkeypatch.setitem(EXPERIMENTS, "cost", None)
+    assert status("cost", "--out", str(tmp_path / "new")) == 2
     assert "pip install matplotlib" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -32,16 +32,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it; the exit status: 0, or 2 after one line on what was wrong."""
+    """Do it; the exit status: 0, or 2 after one line on what was wrong, said before anything runs."""
     try:
-        _run(arguments)
-    except (ValueError, TypeError, ImportError, OSError) as error:
+        names, out = _checked(arguments)
+        if arguments.redraw and out is not None:
+            _page.load(out / _page.FOLDER)
+    except (ValueError, ImportError, OSError) as error:
         print(f"python -m fastnn experiments: error: {error}", file=sys.stderr)
         return 2
+    if not arguments.redraw:
+        _run(names, out, arguments)
+    if out is not None:
+        results = _page.load(out / _page.FOLDER)
+        (out / "experiments.md").write_text(_page.page(results), encoding="utf-8")
+        for name in names:
+            if name in results:
+                _plots.draw(EXPERIMENTS[name], results[name], out / _page.FOLDER)
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _checked(arguments: argparse.Namespace) -> tuple[list[str], Path | None]:
+    """Which experiments, and the folder to write, which exists after this."""
     name, out = arguments.name, None if arguments.out is None else Path(arguments.out)
     if name is not None and name not in EXPERIMENTS:
         raise ValueError(f"there is no {name!r}; there are {', '.join(EXPERIMENTS)}")
@@ -53,28 +64,21 @@ def _run(arguments: argparse.Namespace) -> None:
         if not 1 <= arguments.threads <= 1024:
             raise ValueError(f"--threads must be from 1 to 1024, got {arguments.threads}")
         _runtime.set_num_threads(arguments.threads)
-    model = nn.Linear(1, 1, rng=0)
-    Trainer(
-        model, losses.MSELoss(), optim.SGD(model.parameters(), 1), device=arguments.device
-    )  # or it raises
-    names = list(EXPERIMENTS) if name is None else [name]
+    model, device = nn.Linear(1, 1, rng=0), arguments.device
+    Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), 1), device=device)  # raises without it
     if out is not None:
+        _plots.figure_class()
         (out / _page.FOLDER).mkdir(parents=True, exist_ok=True)
-    if not arguments.redraw:
-        setting = Setting(arguments.seeds, arguments.device, say=lambda text: print(text, file=sys.stderr))
-        for each in names:
-            found = EXPERIMENTS[each].run(setting)
-            found["conditions"] = _page.conditions(arguments.seeds, arguments.note)
-            for part, content in found["parts"].items():
-                for row in content["verdicts"]:
-                    print(f"{row['verdict']:<9}  {each}: {part}: {row['claim']}")
-            if out is not None:
-                _page.save(found, out / _page.FOLDER)
-    if out is not None:
-        results = _page.load(out / _page.FOLDER)
-        if not results:
-            raise ValueError(f"no results in {out / _page.FOLDER}; run without --redraw first")
-        (out / "experiments.md").write_text(_page.page(results), encoding="utf-8")
-        for each in names:
-            if each in results:
-                _plots.draw(EXPERIMENTS[each], results[each], out / _page.FOLDER)
+    return list(EXPERIMENTS) if name is None else [name], out
+
+
+def _run(names: list[str], out: Path | None, arguments: argparse.Namespace) -> None:
+    setting = Setting(arguments.seeds, arguments.device, say=lambda text: print(text, file=sys.stderr))
+    for name in names:
+        found = EXPERIMENTS[name].run(setting)
+        found["conditions"] = _page.conditions(arguments.seeds, arguments.note)
+        for part, content in found["parts"].items():
+            for row in content["verdicts"]:
+                print(f"{row['verdict']:<9}  {name}: {part}: {row['claim']}")
+        if out is not None:
+            _page.save(found, out / _page.FOLDER)

@@ -50,11 +50,22 @@ def save(found: Mapping[str, Any], folder: Path) -> None:
 
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
-    """The results that the folder holds, in the order of the page."""
-    paths = {name: folder / f"{name}.json" for name in EXPERIMENTS}
-    return {
-        name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()
-    }
+    """The results that the folder holds, in the order of the page; ValueError for none, and for others."""
+    found = {}
+    for name, experiment in EXPERIMENTS.items():
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        try:
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+            known = list(found[name]["parts"]) == list(experiment.parts)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} does not hold results ({error}); run {name} again") from error
+        if not known:
+            raise ValueError(f"{path} holds results of another version; run {name} again")
+    if not found:
+        raise ValueError(f"no results in {folder}; run without --redraw first")
+    return found
 
 
 def shown(value: float, *, difference: bool = False) -> str:

@@ -96,16 +96,21 @@ def pictures(experiment: Experiment) -> dict[str, str]:
     }
 
 
-def draw(experiment: Experiment, found: dict[str, Any], folder: Path) -> None:
-    """Save a picture for each part that has panels: two in a row, 800 pixels wide."""
+def figure_class() -> Any:
+    """matplotlib's Figure, or ImportError with the cure."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("a plot needs matplotlib; pip install matplotlib") from error
+    return Figure
+
+
+def draw(experiment: Experiment, found: dict[str, Any], folder: Path) -> None:
+    """Save a picture for each part that has panels: two in a row, 800 pixels wide."""
     for name, file in pictures(experiment).items():
         panels = experiment.parts[name].panels
         rows = [panels[i : i + 2] for i in range(0, len(panels), 2)]
-        figure = Figure(figsize=(8, 3.7 * len(rows)), layout="constrained")
+        figure = figure_class()(figsize=(8, 3.7 * len(rows)), layout="constrained")
         for area, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
             _draw_row(area, row, found["parts"][name])
         _save(figure, folder / file, digest(found["parts"][name]))

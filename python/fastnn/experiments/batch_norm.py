@@ -39,7 +39,7 @@ def hidden(place: str, layers: int, seed: int) -> nn.Sequential:
 
 def zone(trainer: Any, _: Any) -> dict[str, float]:
     """The share of inputs of the last sigmoid beyond +-5, in evaluation mode."""
-    model = trainer.model.eval()
+    model = trainer.model.to("cpu").eval()
     layers = list(model.layers)
     last = max(i for i, layer in enumerate(layers) if isinstance(layer, nn.Sigmoid))
     z = held_out_rows()[0]

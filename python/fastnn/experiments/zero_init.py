@@ -26,7 +26,7 @@ from fastnn.experiments._statistics import Claim
 
 def spread(trainer: Any, _: Any) -> dict[str, float]:
     """Largest difference of two hidden neurons: columns of the first weight, which is (in, out)."""
-    weight = trainer.model.layers[0].weight.data
+    weight = trainer.model.to("cpu").layers[0].weight.data
     return {"spread": float((weight.max(axis=1) - weight.min(axis=1)).max())}
 
 
