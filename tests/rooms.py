@@ -73,13 +73,17 @@ PYTHON_ROOMS = {
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
+    "experiments": {
+        *("_runtime", "callbacks", "data", "init", "losses", "nn", "ops", "optim", "preprocessing"),
+        *("schedulers", "trainer"),
+    },
     "__init__": {"*"},
     "__main__": {"*", "fastnn"},
 }
 DEPENDENCIES = {"numpy", "safetensors"}
 # Imported where they are used (typing_extensions: by type checkers), so that `import fastnn` never needs
 # them.
-OPTIONAL = {"matplotlib", "tqdm", "typing_extensions"}
+OPTIONAL = {"PIL", "matplotlib", "tqdm", "typing_extensions"}
 
 SOURCES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
 LONGEST = {"csrc": 400, "python": 400, "bench": 400, "tests": 400, "examples": 40}
