@@ -73,6 +73,7 @@ PYTHON_ROOMS = {
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
+    "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "trainer"},
     "experiments": {
         *("_runtime", "callbacks", "data", "init", "losses", "nn", "ops", "optim", "preprocessing"),
         *("schedulers", "trainer"),

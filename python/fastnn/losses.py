@@ -134,8 +134,7 @@ class CrossEntropyLoss(_Loss):
         lowering.emit("cross_entropy", pred, dpred, lowering.target(pred), pred.size, *options)
 
     def _target(self, target: Array, shape: tuple[int, ...]) -> Array:
-        target = _labels(target, shape)
-        return target if target.ndim == 1 else as_rows(target, "CrossEntropyLoss: target")
+        return as_rows(_labels(target, shape), "CrossEntropyLoss: target")
 
     def probabilities(self, pred: Array) -> FloatArray:
         """The softmax of each row of logits.
