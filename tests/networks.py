@@ -272,7 +272,7 @@ class Plain:
         if not self.model.training:
             self.model.train()
         value, gradient = self.loss(self.model(x), y, weight)
-        self.model.backward(gradient)
+        self.model.backward(gradient, input_grad=False)
         self.optimizer.step()
         return value
 

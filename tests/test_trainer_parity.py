@@ -1,4 +1,4 @@
-"""Networks drawn at random: Trainer.step is the plain loop, and fit is step over data.batches, bit for bit."""
+"""Networks drawn at random: Trainer.step is the plain loop, fit is step over data.batches, bit for bit."""
 
 import fastnn
 import numpy as np
