@@ -238,7 +238,7 @@ def test_a_layer_in_front_stays_in_evaluation_mode_alone(rng):
     run = fastnn.Trainer(network, losses.CrossEntropyLoss(), optim.SGD(network.parameters(), 0.1))
     network[1].eval()
     before = network.state_dict()
-    with pytest.raises(RuntimeError, match="Dropout.*training mode"):
+    with pytest.raises(RuntimeError, match=r"Dropout.*training mode"):
         run.step(*batch(rng))
     for name, array in network.state_dict().items():
         assert_bits(array, before[name], name)
