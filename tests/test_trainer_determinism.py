@@ -1,4 +1,4 @@
-"""One hash of a training of 200 steps, for all threads and instruction sets, as steps and fits, from files."""
+"""One hash of a training of 200 steps, for all threads and instruction sets, steps and fits, and files."""
 
 import fastnn
 import guard
