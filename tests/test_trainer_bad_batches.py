@@ -82,6 +82,30 @@ def test_a_batch_without_weight():
     check_fit(change, "sample_weight' must not be all zero", weight=np.ones(N, np.float32))
 
 
+def test_a_metric_that_raises():
+    """It is asked before the update, so its batch is not trained on twice."""
+    calls = []
+
+    def metric(pred, target):
+        calls.append(1)
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        return 1.0
+
+    X, Y = rows()
+    run, whole, two = (trainer(normed=False) for _ in range(3))
+    whole.fit(X, Y, batch_size=BATCH, epochs=1)
+    for batch in list(data.batches(X, Y, BATCH, seed=1))[:2]:
+        two.step(*batch)
+    run.metrics = {"own": metric}
+    with pytest.raises(ZeroDivisionError):
+        run.fit(X, Y, batch_size=BATCH, epochs=1)
+    assert_same_course(run, two)
+    history = run.fit(X, Y, batch_size=BATCH, epochs=1)
+    assert_same_course(run, whole)
+    assert (history["own"], history["step"]) == ([1.0], [5])
+
+
 x, y = rows(3, 10)
 BAD_STEPS = {
     "another number of columns": ((x[:, :4], y), ValueError, r"Linear: x .*6"),

@@ -271,11 +271,12 @@ class Trainer:
         stop = False
         with whole_steps() as interrupted:
             for rows in batches[epoch.steps :]:
-                start = time.perf_counter()
+                start, rate = time.perf_counter(), self.optimizer.lr
                 x, y = data.take(X, rows), data.take(Y, rows)
                 w = None if weight is None else data.take(weight, rows)
-                rate = self.optimizer.lr
                 value, pred = self._gradients(x, y, w)
+                # Before the update: an error here (no memory, a metric's own) must leave a step not begun.
+                share, means = share_of(y, w), {"loss": value, **self._own_metrics(pred, y)}
                 try:
                     self.optimizer.step()
                 except NonFiniteGradientError as error:
@@ -283,8 +284,7 @@ class Trainer:
                         raise
                     for guard in guards:
                         guard.refused = str(error)
-                means = {"loss": value, **self._own_metrics(pred, y)}
-                epoch.add(rate, share_of(y, w), means, (pred, y, w), start)
+                epoch.add(rate, share, means, (pred, y, w), start)
                 shown.step()
                 if watching:
                     count = self.optimizer.step_count
