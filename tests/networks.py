@@ -298,10 +298,10 @@ class Problem:
     def trainer(self, **given):
         return fastnn.Trainer(*self._copies(), **given)
 
-    def batches(self, epoch, seed=0):
+    def batches(self, epoch, **given):
         """Those of `fit`: (x, y, weight), a lone last row joined to the batch before with batch-norm."""
         rows = np.arange(len(self.X))
-        chosen = [x for x, _ in data.batches(rows, rows, self.batch_size, seed=seed, epoch=epoch)]
+        chosen = [x for x, _ in data.batches(rows, rows, self.batch_size, epoch=epoch, **given)]
         batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in self.model.modules())
         if batch_norm and len(chosen) > 1 and len(chosen[-1]) == 1:
             chosen[-2:] = [np.concatenate(chosen[-2:])]

@@ -50,17 +50,27 @@ def check_steps(problem, isa, threads):
 def check_fit(problem, isa, threads):
     """Two epochs in one fit are the steps over the batches, and the history holds their means."""
     one, other = problem.trainer(seed=3), problem.trainer(seed=3)
+    X, Y, n = problem.X, problem.Y, len(problem.X)
+    order = {"shuffle": n % 4 > 0, "drop_last": n % 3 == 0 and n >= problem.batch_size}
+    validation = (X, Y) if n % 5 == 0 else None
     on(isa, threads)
     history = one.fit(
-        problem.X, problem.Y, batch_size=problem.batch_size, epochs=2, sample_weight=problem.weight
+        *(X, Y),
+        batch_size=problem.batch_size,
+        epochs=2,
+        sample_weight=problem.weight,
+        validation=validation,
+        **order,
     )
     for epoch in range(2):
         total, share = 0.0, 0.0
-        for x, y, weight in problem.batches(epoch, seed=3):
+        for x, y, weight in problem.batches(epoch, seed=3, **order):
             part = problem.loss.total_weight(y, None if weight is None else np.float32(weight))
             total += part * other.step(x, y, weight)
             share += part
         assert history["loss"][epoch] == pytest.approx(total / share, rel=1e-12, nan_ok=True)
+        if validation:
+            assert history["val_loss"][epoch] == other.evaluate(X, Y)["loss"]
     assert_same_course(one, other)
 
 
