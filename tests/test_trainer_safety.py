@@ -230,7 +230,6 @@ class Halved(nn.ReLU):
         return super().forward(x) * np.float32(0.5)
 
 
-@pytest.mark.xfail(strict=True, reason="today layers of one's own train through the plain path")
 @pytest.mark.parametrize("layer", [Scale(8), Halved()], ids=["new", "derived"])
 @pytest.mark.parametrize("call", ["step", "fit"])
 def test_a_layer_of_ones_own_is_refused_by_name(layer, call):

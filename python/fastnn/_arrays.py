@@ -68,7 +68,7 @@ def as_rows(x: Any, what: str) -> Array:
     known = x.dtype.isnative and (kind in "biu" or (kind == "f" and size in (4, 8)))
     if not known or not x.flags.aligned:
         return np.ascontiguousarray(as_float32(x, what))
-    rows = x.ndim > 0 and len(x) > 0 and x[0].flags.c_contiguous and x.strides[0] % size == 0
+    rows = x.ndim == 0 or len(x) > 0 and x[0].flags.c_contiguous and x.strides[0] % size == 0
     return cast(Array, x if rows else np.ascontiguousarray(x))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -273,8 +274,12 @@ class Trainer:
                     guard.refused = str(done.refused or "")
                 if self.metrics and done.pred is not None:
                     target = data.take(Y, order[bounds[first] : bounds[epoch.steps]])
-                    for name, mean in self._own_metrics(done.pred, target).items():
-                        epoch.sums[name] += (epoch.total - total) * mean
+                    means = dict.fromkeys(self.metrics, math.nan)  # of the epoch too, if one of them raises
+                    try:
+                        means = self._own_metrics(done.pred, target)
+                    finally:
+                        for name, mean in means.items():
+                            epoch.sums[name] += (epoch.total - total) * mean
                 shown.steps(epoch.steps - first)
                 if watching:
                     count = self.optimizer.step_count

@@ -216,3 +216,6 @@ class Identity(Module):
         if dy.shape != shape:
             raise ValueError(f"Identity.backward: dy must have shape {shape}, got {dy.shape}")
         return dy if input_grad else None
+
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        return x, lambda dy, wanted: dy if wanted else None
