@@ -126,6 +126,8 @@ def accuracy(found: dict[str, Any]) -> Any:
     above, below = figure.subplots(2, 1, height_ratios=[3, 0.5 + 0.45 * len(libraries)], sharex=True)
     _curves(above, job, list(libraries), found)
     above.axhline(first["accuracy"], color="0.45", lw=1, ls="--")
+    place = {"transform": above.get_yaxis_transform(), "ha": "right", "va": "top"}
+    above.text(0.99, first["accuracy"] - 3e-4, f"{first['accuracy']:.1%}", fontsize=9, color="0.35", **place)
     _reached(below, libraries, found)
     return figure
 
