@@ -16,12 +16,17 @@ import numpy as np
 
 import cases
 from peers.peer import Peer
-from timing import check, ratio, thread_turns
+from timing import Budget, check, ratio, thread_turns
 from worker import Worker
 
-ROUNDS, GAIN_ROUNDS, BUSY_ROUNDS, FIRST_CALLS = 30, 15, 160, 3
+ROUNDS, FIRST_CALLS = 30, 3
+# A turn of a training step is an epoch: fewer of them say as much.
+GAIN, BUSY_TURNS = Budget(least=3, most=15, seconds=6), Budget(least=16, most=160, seconds=20)
 LEAST_GAIN = 0.98
 FIRST = "GEMM 128x784x256 (first layer)"
+FIRST_STEP = cases.networks.FIRST_STEP.name
+MEMORY_STEPS = 100_000
+SMALL_STEP = 1e-3  # seconds: in longer steps a microsecond cannot be told
 # What is timed while other processes use every core: a product, both kinds of streams, a loss, a whole step.
 BUSY = (
     "GEMM 512x512x512",
@@ -41,16 +46,16 @@ def row(name: str, values: Sequence[float], unit: str, *, most: float | None = N
 
 def gain(fastnn: Worker, threads: int, rounds: int | None) -> dict[str, Any]:
     """How many times as fast the case that fastnn's worker has prepared is on all threads as on one."""
-    own, one = thread_turns(fastnn, threads, rounds or GAIN_ROUNDS)
+    own, one = thread_turns(fastnn, threads, Budget(rounds, rounds) if rounds else GAIN)
     return asdict(ratio(one, own))
 
 
 def measure(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row]:
     """All of them but the first calls; `rows` are those of the cases."""
     n = rounds or ROUNDS
-    found = one_thread(rows)
+    found = one_thread(rows) + training(fastnn, rows, MEMORY_STEPS)
     if fastnn.about["info"]["threads"] > 1:
-        found += busy_cores(fastnn, rounds or BUSY_ROUNDS)
+        found += busy_cores(fastnn, Budget(rounds, rounds) if rounds else BUSY_TURNS)
         seconds = fastnn.ask("fork_join", rounds=10 * n)
         found += [
             row("an empty region, workers awake", [1e6 * s for s in seconds["hot"]], "us", most=1.0),
@@ -107,18 +112,38 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def busy_cores(fastnn: Worker, rounds: int) -> list[Row]:
+def training(fastnn: Worker, rows: Sequence[Row], steps: int) -> list[Row]:
+    """What a step in a loop costs beyond one of a fit, where a step is short; how the memory grows."""
+    found = [
+        {
+            "name": f"{case['name'].removeprefix('step ')}: Trainer.step beyond a step of fit",
+            **dict(zip(("low", "value", "high"), (1e6 * s for s in case["loop_seconds"]), strict=True)),
+            "unit": "us",
+            "most": 1.0,
+        }
+        for case in rows
+        if "loop_seconds" in case and case["seconds"]["fastnn"] < SMALL_STEP
+    ]
+    for how in ("fit", "step"):
+        grown = fastnn.ask("memory_growth", how=how, steps=steps)["grown"]
+        name = f"resident memory after {steps:,} more steps of {how}"
+        found.append(row(name, [grown / 1e6], "MB", most=1.0))
+    return found
+
+
+def busy_cores(fastnn: Worker, budget: Budget) -> list[Row]:
     """Time on all threads over time on one, while every core has other work too.
 
     A turn is shorter than the system's time slices, so single pairs say nothing: sums of many are compared.
     """
-    threads, groups = fastnn.about["info"]["threads"], min(8, rounds)
+    threads = fastnn.about["info"]["threads"]
     found = []
     for name in BUSY:
         case = cases.BY_NAME[name]
         check(case, fastnn, case.expectation())
         with busy(threads):
-            own, one = (np.array(seconds) for seconds in thread_turns(fastnn, threads, rounds))
+            own, one = (np.array(seconds) for seconds in thread_turns(fastnn, threads, budget))
+        groups = min(8, len(own))
         parts = [a.sum() / b.sum() for a, b in zip(np.array_split(own, groups), np.array_split(one, groups))]
         figure = row(f"{name}: all threads over 1, every core busy", parts, "x", most=1.3)
         found.append({**figure, "value": float(own.sum() / one.sum())})
@@ -129,18 +154,35 @@ def first_calls(peers: Sequence[Peer], threads: int) -> list[Row]:
     """Import and first call of a product in a new process beyond NumPy's import, and its memory then."""
     found = []
     for peer in peers:
-        seconds, peaks = [], []
-        for _ in range(FIRST_CALLS):
-            with Worker(peer, threads) as worker:
-                if cases.BY_NAME[FIRST].op not in worker.about["ops"]:
-                    break
-                reply = worker.ask("first_call", case=FIRST)
-                seconds.append(1e3 * (worker.about["import_seconds"] + reply["seconds"]))
-                peaks.append(reply["peak"] / 1e6)
-        if seconds:
+        replies = in_new_processes(peer, threads, FIRST)
+        if replies:
+            seconds = [1e3 * (r["import_seconds"] + r["seconds"]) for r in replies]
             found.append(row(f"import and first call, {peer.title}", seconds, "ms"))
-            found.append(row(f"peak memory after it, {peer.title}", peaks, "MB"))
+            found.append(row(f"peak memory after it, {peer.title}", [r["peak"] / 1e6 for r in replies], "MB"))
     return found
+
+
+def first_steps(peers: Sequence[Peer], threads: int) -> list[Row]:
+    """From arrays to the end of the first training step in a new process: building the network and its
+    optimizer, lowering or compiling, and the step."""
+    name = FIRST_STEP.removeprefix("first step ")
+    return [
+        row(f"{name}: time to first step, {peer.title}", [1e3 * r["seconds"] for r in replies], "ms")
+        for peer in peers
+        if (replies := in_new_processes(peer, threads, FIRST_STEP))
+    ]
+
+
+def in_new_processes(peer: Peer, threads: int, case: str) -> list[dict[str, Any]]:
+    """The replies of new processes to a first call of a case; none where the library has no such thing."""
+    replies: list[dict[str, Any]] = []
+    for _ in range(FIRST_CALLS):
+        with Worker(peer, threads) as worker:
+            if worker.absent or cases.BY_NAME[case].op not in worker.about["ops"]:
+                break
+            reply = worker.ask("first_call", case=case)
+            replies.append({**reply, "import_seconds": worker.about["import_seconds"]})
+    return replies
 
 
 def missed(found: Row) -> bool:

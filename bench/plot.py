@@ -15,6 +15,7 @@ from typing import Any
 # Told apart by colour-blind readers too (Okabe and Ito's palette); lines have markers of their own as well.
 COLOURS = {
     "fastnn": "#000000",
+    "fastnn-step": "#888888",
     "numpy": "#0072B2",
     "numpy-skylakex": "#56B4E9",
     "torch": "#D55E00",
@@ -24,6 +25,8 @@ COLOURS = {
     "sklearn": "#009E73",
     "deepspeed": "#999933",
 }
+MARKERS = dict(zip(COLOURS, "os^Dv<>XpP", strict=True))
+DPI = 160  # 10 inches: 1600 pixels, shown at half of that
 BAR = "#0b7a5c"  # a bar that speaks of fastnn alone
 SOURCE = "fastnn-bench-source"  # PNG text chunk: which JSON the picture was drawn from
 
@@ -62,7 +65,7 @@ def draw(found: dict[str, Any], results: Path) -> list[Path]:
 
     rows = bars(found)
     peers = [name for name in COLOURS if any(name in row["ratios"] for row in rows)]
-    figure = Figure(figsize=(10, 4.9 + 0.115 * len(rows) * (1 + len(peers))), dpi=160, layout="constrained")
+    figure = Figure(figsize=(10, 4.9 + 0.115 * len(rows) * (1 + len(peers))), dpi=DPI, layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[3.3, figure.get_figheight() - 3.3])
     _curves(top, found)
     left, right = bottom.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
@@ -217,3 +220,27 @@ def plain(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="0.9", lw=0.8)
     axes.set_axisbelow(True)
+
+
+def sized_figure(height: float, title: str, found: dict[str, Any], more: str = "") -> Any:
+    """A figure with a title, and below it the machine, threads and date."""
+    from matplotlib.figure import Figure
+
+    options = found["options"]
+    threads = f"{options['threads']} thread{'s' * (options['threads'] > 1)}"
+    where = f"{found['machine']['cpu']}, {options['isa']}, {threads}, {found['date'][:10]}"
+    figure = Figure(figsize=(10, height), dpi=DPI, layout="constrained")
+    lines = 1 + more.count("\n")
+    figure.suptitle(title + "\n" * lines, fontsize=14, fontweight="bold", linespacing=1.25)
+    figure.text(0.5, 1 - 0.36 / height, where + more, ha="center", va="top", fontsize=10, color="0.35")
+    return figure
+
+
+def ratio_axis(axes: Any, low: float, high: float) -> None:
+    """A logarithmic axis of ratios, with plain numbers."""
+    step = 2 if high / low < 2**7 else 4 if high / low < 2**12 else 16
+    ticks = [float(step) ** power for power in range(-9, 12) if low <= float(step) ** power <= high]
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_xticks(ticks, [f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}" for tick in ticks], fontsize=10)
+    axes.minorticks_off()

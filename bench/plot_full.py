@@ -1,23 +1,22 @@
-"""The pictures of a full run: every kernel on a roofline, ratios to all peers, training steps over networks,
-batch and width. Each is readable at a width of 800 pixels.
+"""The pictures of a full run: every kernel on a roofline, ratios to all peers, and those of training
+(plot_training.py). Each is readable at a width of 800 pixels.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import cases
-from plot import COLOURS, plain, save
-from report import fastest_peer, time_text
+import plot_training
+from plot import COLOURS, MARKERS, plain, ratio_axis, save, sized_figure
+from report import fastest_peer
 
-DPI = 160  # 10 inches: 1600 pixels, shown at half of that
-MARKERS = dict(zip(COLOURS, "os^Dv<>Xp", strict=True))
 # group -> (colour, marker) of a kernel on the roofline
 KERNELS = {
     "gemm": ("#0072B2", "o"),
@@ -28,29 +27,22 @@ KERNELS = {
 }
 
 
-def paths(results: Path) -> list[Path]:
+def pictures(mode: str) -> dict[str, Callable[[dict[str, Any]], Any]]:
+    """What is drawn of a "full" or a "training" run, by the end of the file's name."""
+    training = {"steps": plot_training.steps, "accuracy": plot_training.accuracy}
+    return {"roofline": roofline, "ratios": ratios, **training} if mode == "full" else training
+
+
+def paths(results: Path, mode: str = "full") -> list[Path]:
     """The pictures of a result file."""
-    return [results.with_name(f"{results.stem}-{name}.png") for name in ("roofline", "ratios", "steps")]
+    return [results.with_name(f"{results.stem}-{name}.png") for name in pictures(mode)]
 
 
 def draw(found: dict[str, Any], results: Path) -> list[Path]:
     """Draws all pictures of `found` (a document of report.py) beside its file `results`."""
-    pictures = (roofline(found), ratios(found), steps(found))
-    return [save(figure, found, path) for figure, path in zip(pictures, paths(results), strict=True)]
-
-
-def _figure(height: float, title: str, found: dict[str, Any], more: str = "") -> Any:
-    """A figure with a title, and below it the machine, threads and date."""
-    from matplotlib.figure import Figure
-
-    options = found["options"]
-    threads = f"{options['threads']} thread{'s' * (options['threads'] > 1)}"
-    where = f"{found['machine']['cpu']}, {options['isa']}, {threads}, {found['date'][:10]}"
-    figure = Figure(figsize=(10, height), dpi=DPI, layout="constrained")
-    lines = 1 + more.count("\n")
-    figure.suptitle(title + "\n" * lines, fontsize=14, fontweight="bold", linespacing=1.25)
-    figure.text(0.5, 1 - 0.36 / height, where + more, ha="center", va="top", fontsize=10, color="0.35")
-    return figure
+    mode = found["options"]["mode"]
+    drawn = zip(pictures(mode).values(), paths(results, mode), strict=True)
+    return [save(picture(found), found, path) for picture, path in drawn]
 
 
 # ---- roofline
@@ -60,7 +52,7 @@ def roofline(found: dict[str, Any]) -> Any:
     """Arithmetic over traffic against arithmetic per second, under the lines this machine cannot pass."""
     limits, isa, threads = found["limits"], found["options"]["isa"], found["options"]["threads"]
     peak = _at(limits["fma"][isa], threads) / 1e9
-    figure = _figure(7.2, "Every kernel under the limits of this machine: higher is better", found)
+    figure = sized_figure(7.2, "Every kernel under the limits of this machine: higher is better", found)
     axes = figure.subplots()
     rows = [row for row in found["cases"] if row["group"] in KERNELS]
     intensity = [row["flops"] / row["bytes"] for row in rows]
@@ -131,7 +123,7 @@ def ratios(found: dict[str, Any]) -> Any:
     groups = [group for group in (*KERNELS, "call") if any(row["group"] == group for row in found["cases"])]
     columns = _split([(group, [r for r in found["cases"] if r["group"] == group]) for group in groups])
     tallest = max(sum(len(rows) + 1 for _, rows in column) for column in columns)
-    figure = _figure(
+    figure = sized_figure(
         2.0 + 0.2 * tallest,
         "How many times as fast as its peers fastnn is: right of 1 is faster",
         found,
@@ -181,7 +173,7 @@ def _ratio_column(
             _ratio_bar(axes, len(names), row)
             names.append(row["name"])
     axes.axvline(1, color="0.1", lw=1.4)
-    _ratio_axis(axes, *limits)
+    ratio_axis(axes, *limits)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(height - 0.4, -0.6)
@@ -208,16 +200,6 @@ def _ratio_bar(axes: Any, y: float, row: dict[str, Any]) -> None:
         )
 
 
-def _ratio_axis(axes: Any, low: float, high: float) -> None:
-    """A logarithmic axis of ratios, with plain numbers."""
-    step = 2 if high / low < 2**7 else 4 if high / low < 2**12 else 16
-    ticks = [float(step) ** power for power in range(-9, 12) if low <= float(step) ** power <= high]
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.set_xticks(ticks, [f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}" for tick in ticks], fontsize=10)
-    axes.minorticks_off()
-
-
 def _legend(names: Sequence[str], found: dict[str, Any]) -> list[Any]:
     """A coloured mark for each peer."""
     from matplotlib.lines import Line2D
@@ -234,99 +216,3 @@ def _legend(names: Sequence[str], found: dict[str, Any]) -> list[Any]:
         )
         for name in names
     ]
-
-
-# ---- training steps
-
-
-def steps(found: dict[str, Any]) -> Any:
-    """Ratios on whole networks, and step time against the floor of arithmetic over batch and width."""
-    rows = [row for row in found["cases"] if row["group"] == "step"]
-    names = [name for name in COLOURS if any(name in row["ratios"] for row in rows)]
-    top = 0.9 + 0.14 * len(rows) * (len(names) + 0.8)
-    figure = _figure(top + 5.6, "One training step with Adam", found)
-    above, below = figure.subfigures(2, 1, height_ratios=[top + 0.9, 4.7])
-    _step_bars(above.subplots(), rows, names, found)
-    swept = [row for row in found["cases"] if row["group"] == "sweep"]
-    left, right = below.subplots(1, 2)
-    batch, width = cases.networks.SWEEP_BATCH, cases.networks.SWEEP_WIDTH
-    _sweep(
-        left,
-        [r for r in swept if r["sizes"]["widths"][1] == width],
-        lambda r: r["sizes"]["batch"],
-        f"784-{width}-{width}-10: rows of a batch",
-        found,
-    )
-    _sweep(
-        right,
-        [r for r in swept if r["sizes"]["batch"] == batch],
-        lambda r: r["sizes"]["widths"][1],
-        f"784-n-n-10, batch {batch}: hidden width n",
-        found,
-    )
-    handles, labels = left.get_legend_handles_labels()
-    below.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10, frameon=False)
-    return figure
-
-
-def _step_bars(axes: Any, rows: list[dict[str, Any]], names: list[str], found: dict[str, Any]) -> None:
-    height = 0.84 / max(1, len(names))
-    for place, name in enumerate(names):
-        mine = [(i, row["ratios"][name]) for i, row in enumerate(rows) if name in row["ratios"]]
-        middle = [ratio["median"] for _, ratio in mine]
-        spread = [[r["median"] - r["low"] for _, r in mine], [r["high"] - r["median"] for _, r in mine]]
-        axes.barh(
-            [i - 0.42 + height * (place + 0.5) for i, _ in mine],
-            [value - 1 for value in middle],
-            height,
-            left=1,
-            color=COLOURS[name],
-            xerr=spread,
-            error_kw={"lw": 1.1, "ecolor": "0.1"},
-            label=found["peers"][name]["title"],
-        )
-    axes.axvline(1, color="0.1", lw=1.4)
-    ends = [r[key] for row in rows for r in row["ratios"].values() for key in ("low", "high")]
-    _ratio_axis(axes, min([*ends, 1.0]) / 1.2, max([*ends, 1.0]) * 1.2)
-    labels = [
-        f"{row['name'].removeprefix('step ')}\n{time_text(row['seconds']['fastnn'])}, "
-        f"floor {time_text(row['floor_seconds'])}"
-        for row in rows
-    ]
-    axes.set_yticks(range(len(rows)), labels, fontsize=10)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(rows) - 0.45, -0.55)
-    axes.set_title(
-        "times as fast as each peer: right of 1, fastnn is faster (thin lines: 10 to 90 %)", fontsize=11
-    )
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=10, frameon=False)
-    plain(axes)
-
-
-def _sweep(axes: Any, rows: list[dict[str, Any]], key: Any, label: str, found: dict[str, Any]) -> None:
-    rows = sorted(rows, key=key)
-    x = [key(row) for row in rows]
-    axes.plot(x, [row["floor_seconds"] for row in rows], "--", color="0.45", lw=1.6, label="FLOP floor")
-    for name in [name for name in COLOURS if any(name in row["seconds"] for row in rows)]:
-        axes.plot(
-            x,
-            [row["seconds"].get(name, float("nan")) for row in rows],
-            marker=MARKERS[name],
-            color=COLOURS[name],
-            lw=2.4 if name == "fastnn" else 1.4,
-            ms=5,
-            label=found["peers"][name]["title"],
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xticks(x, [str(value) for value in x], fontsize=10, rotation=45)
-    axes.minorticks_off()
-    ticks = [10.0**power for power in range(-7, 3)]
-    low, high = axes.get_ylim()
-    shown = [tick for tick in ticks if low <= tick <= high]
-    axes.set_yticks(shown, [time_text(tick) for tick in shown], fontsize=10)
-    axes.set_ylim(low, high)
-    axes.set_xlabel(label, fontsize=11)
-    axes.set_title("time of a step: lower is better", fontsize=11)
-    plain(axes)
-    axes.grid(axis="y", color="0.9", lw=0.8)

@@ -130,7 +130,12 @@ def _more(pictures: Sequence[str]) -> list[str]:
     """The pointer to the pictures of the full run."""
     if not pictures:
         return []
-    titles = ("every kernel under the machine's limits", "every kernel against every peer", "training steps")
+    titles = (
+        "every kernel under the machine's limits",
+        "every kernel against every peer",
+        "training steps",
+        "time to an accuracy",
+    )
     links = [f"[{title}]({picture})" for title, picture in zip(titles, pictures, strict=True)]
     return ["", f"More, from `python bench/run.py --full`: {', '.join(links)}."]
 

@@ -12,10 +12,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cases.case import Case
 from limits import Limits
 from timing import Timing, ratio
 from worker import Worker
+
+STEP_LOOP = "fastnn-step"  # the peer that is fastnn itself
 
 
 def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
@@ -23,6 +27,8 @@ def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
     quantiles = {name: timing.quantiles(name) for name in timing.seconds}
     seconds = {name: median for name, (_, median, _) in quantiles.items()}
     own = timing.seconds["fastnn"]
+    loop = timing.seconds.get(STEP_LOOP)
+    beyond = {} if loop is None else {"loop_seconds": np.percentile(np.subtract(loop, own), [10, 50, 90])}
     return {
         "name": case.name,
         "group": case.group,
@@ -36,6 +42,7 @@ def case_row(case: Case, timing: Timing, limits: Limits) -> dict[str, Any]:
         },
         "errors": timing.errors,
         "wrong": timing.wrong,
+        **{key: value.tolist() for key, value in beyond.items()},
         **limit_figures(case, seconds["fastnn"], limits),
     }
 
@@ -73,7 +80,8 @@ def ratio_text(found: dict[str, Any] | None) -> str:
 
 def fastest_peer(row: dict[str, Any]) -> str | None:
     """The peer that fastnn's lead over is smallest; None when nobody else does this."""
-    return min(row["ratios"], key=lambda name: row["ratios"][name]["median"], default=None)
+    peers = [name for name in row["ratios"] if name != STEP_LOOP]
+    return min(peers, key=lambda name: row["ratios"][name]["median"], default=None)
 
 
 def heading(title: str, peers: list[str], titles: dict[str, str]) -> list[str]:
@@ -95,6 +103,21 @@ def line(row: dict[str, Any], peers: list[str], titles: dict[str, str]) -> str:
         f"  {row['name']:<41}{time_text(row['seconds']['fastnn']):>9}  {rate_text(row):>12}  "
         f"{row['share']:>5.2f} {columns}  " + (f"{spread['low']:.2f}-{spread['high']:.2f}" if spread else "")
     ).rstrip()
+
+
+def alone_row(case: Case, timing: Timing) -> dict[str, Any]:
+    """A case that fastnn has nothing for, as it stands in the JSON: who did it, and in what time."""
+    quantiles = {name: timing.quantiles(name) for name in timing.seconds}
+    return {"name": case.name, "quantiles": quantiles, "errors": timing.errors, "wrong": timing.wrong}
+
+
+def alone_line(row: dict[str, Any], titles: dict[str, str]) -> str:
+    """Such a case for the terminal."""
+    found = [
+        f"{titles[name]} {time_text(middle)} ({time_text(low)}-{time_text(high)})"
+        for name, (low, middle, high) in row["quantiles"].items()
+    ]
+    return f"  {row['name']:<41} not in this fastnn; {', '.join(found) or 'nor in any peer here'}"
 
 
 def wrong_lines(row: dict[str, Any], titles: dict[str, str]) -> list[str]:
@@ -178,6 +201,7 @@ def document(
     workers: list[Worker],
     limits: dict[str, Any],
     rows: list[dict[str, Any]],
+    alone: list[dict[str, Any]],
     job: dict[str, Any],
     other_work: float,
 ) -> dict[str, Any]:
@@ -195,6 +219,7 @@ def document(
         },
         "limits": limits,
         "cases": rows,
+        "peers_alone": alone,
         "main_job": job,
     }
 

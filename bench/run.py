@@ -3,7 +3,8 @@
 measures the machine's limits in the same run, and saves a JSON and pictures. See bench/README.md.
 
     python bench/run.py --quick                 at most two minutes on two cores
-    python bench/run.py --full                  every kernel, networks, sweeps, every peer: under half an hour
+    python bench/run.py --only training         networks, many at once, time to accuracy; every peer
+    python bench/run.py --full                  all of it, every kernel, sweeps: under half an hour
     python bench/run.py --full --compare bench/results/cpu-NAME-full.json
 """
 
@@ -27,6 +28,8 @@ import plot
 import plot_full
 import readme_block
 import report
+import small_digits
+from job import MORE_SEEDS
 from peers.peer import Peer
 from timing import Budget, WrongResult, take_turns
 from worker import Worker, WorkerError
@@ -34,6 +37,8 @@ from worker import Worker, WorkerError
 QUICK = Budget(least=30, most=30)
 FULL = Budget(least=30, most=100, seconds=3)
 SWEEP = Budget(least=10, most=30, seconds=2)  # a curve of many points; none of them is quoted alone
+
+TRAINING = Budget(least=7, most=30, seconds=10)  # a turn of fastnn is an epoch
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +51,10 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--full",
         action="store_true",
-        help="every kernel, training steps of seven more networks, sweeps of batch and width; every peer",
+        help="every kernel, training of eight networks, sweeps of batch and width; every peer",
+    )
+    what.add_argument(
+        "--only", choices=["training"], help="the part of --full that is about training; every peer"
     )
     what.add_argument(
         "--readme",
@@ -68,13 +76,13 @@ def parser() -> argparse.ArgumentParser:
         "--vs",
         metavar="NAMES",
         help=f"peers beside NumPy, comma-separated: {', '.join(peers.OPTIONAL)} "
-        "(default: none with --quick, all with --full)",
+        "(default: none with --quick, all else)",
     )
     p.add_argument(
         "--rounds",
         type=_positive,
         metavar="N",
-        help="rounds of each case, to try things out (default: 30 with --quick; 30 to 100 with --full)",
+        help="rounds of each case, to try things out (default: 30 with --quick; else up to 100)",
     )
     p.add_argument(
         "--json",
@@ -104,8 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs what the command line asks for; returns the exit status."""
     p = parser()
     options = p.parse_args(arguments)
+    options.mode = options.only or ("full" if options.full else "quick")
     if options.vs is None:
-        options.vs = ",".join(peers.OPTIONAL) if options.full else ""
+        options.vs = "" if options.mode == "quick" else ",".join(peers.OPTIONAL)
     wanted = [name for name in options.vs.split(",") if name not in ("", peers.NUMPY.name)]
     if unknown := [name for name in wanted if name not in peers.OPTIONAL]:
         p.error(f"--vs: unknown peer {', '.join(unknown)}; available: {', '.join(peers.OPTIONAL)}")
@@ -170,29 +179,29 @@ def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
         machine.survey(info["isas"])
         print("\n".join(limits.lines(machine.as_json())), flush=True)
 
-        numpys = [worker for worker in present if worker.peer.module == peers.NUMPY.module]
-        job = main_job.run(fastnn, numpys)
+        job = _main_job(options, fastnn, present)
         _share_of_job(job, machine)
         print("\n".join(main_job.lines(job, peers.TITLES)), flush=True)
 
-        rows = _time_cases(options, [fastnn, *present], machine)
+        small = _small_digits(options, fastnn, present)
+
+        rows, alone = _time_cases(options, [fastnn, *present], machine)
         # The best that was seen of a limit may have come after a case was printed.
         _share_of_job(job, machine)
         for row in rows:
             case = cases.BY_NAME[row["name"]]
             row.update(report.limit_figures(case, row["seconds"]["fastnn"], machine))
-        held = conditions.measure(fastnn, rows, options.rounds) if options.full else []
-    if options.full:
-        held += conditions.first_calls([worker.peer for worker in (fastnn, *present)], options.threads)
+        held = _conditions(options, fastnn, rows)
+    if options.mode != "quick":
+        held += _new_processes(options, [worker.peer for worker in (fastnn, *present)])
         print("\n".join(conditions.lines(held)), flush=True)
-    mode = "full" if options.full else "quick"
-    used = {"mode": mode, "isa": machine.isa, "threads": options.threads}
+    used = {"mode": options.mode, "isa": machine.isa, "threads": options.threads}
     other_work = others_work.share()
     if other_work > readme_block.BUSY:
         print(f"\nOther work took {other_work:.0%} of this machine: do not trust the ratios, run again")
-    found = report.document(used, everyone, machine.as_json(), rows, job, other_work)
-    if options.full:
-        found["conditions"] = held
+    found = report.document(used, everyone, machine.as_json(), rows, alone, job, other_work)
+    if options.mode != "quick":
+        found["conditions"], found["small_digits"] = held, small
     report.save(found, options.json)
     wrote = [options.json, *(draw(found, options.json) if plot.available() else [])]
     print(f"\nwrote {', '.join(map(str, wrote))} ({time.perf_counter() - begin:.0f} s in all)")
@@ -201,19 +210,63 @@ def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
     return found
 
 
+def _main_job(options: argparse.Namespace, fastnn: Worker, others: list[Worker]) -> dict[str, Any]:
+    """The main job: with NumPy alone in a quick run, else with every library that can, over more seeds."""
+    if options.mode == "quick":
+        others = [worker for worker in others if worker.peer.module == peers.NUMPY.module]
+        return main_job.run(fastnn, others)
+    others = [worker for worker in others if "epoch" in worker.about["commands"]]
+    return main_job.run(fastnn, others, MORE_SEEDS[: options.rounds])
+
+
+def _small_digits(options: argparse.Namespace, fastnn: Worker, others: list[Worker]) -> dict[str, Any] | None:
+    """The comparison with scikit-learn on its digits, where it takes part."""
+    for worker in others:
+        if options.mode != "quick" and "small_digits" in worker.about["commands"]:
+            found = small_digits.run(fastnn, worker, MORE_SEEDS[: options.rounds])
+            print("\n".join(small_digits.lines(found, peers.TITLES)), flush=True)
+            return found
+    return None
+
+
+def _conditions(options: argparse.Namespace, fastnn: Worker, rows: list[dict[str, Any]]) -> list[Any]:
+    """Those that the running worker of fastnn measures."""
+    if options.mode == "full":
+        return conditions.measure(fastnn, rows, options.rounds)
+    if options.mode == "training":
+        return conditions.one_thread(rows) + conditions.training(fastnn, rows, conditions.MEMORY_STEPS)
+    return []
+
+
+def _new_processes(options: argparse.Namespace, wanted: list[Peer]) -> list[Any]:
+    """The conditions that begin with a new process."""
+    calls = conditions.first_calls(wanted, options.threads) if options.mode == "full" else []
+    return calls + conditions.first_steps(wanted, options.threads)
+
+
 def _time_cases(
     options: argparse.Namespace, workers: list[Worker], machine: limits.Limits
-) -> list[dict[str, Any]]:
-    """Times every case and prints its line, under a heading for each group."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Times every case and prints its line, under a heading for each group; those that fastnn has nothing for
+    come second."""
     print(f"\n{report.EXPLANATION}")
     rows: list[dict[str, Any]] = []
+    alone: list[dict[str, Any]] = []
     names: list[str] = []
-    for case in cases.chosen(options.full):
+    for case in cases.chosen(options.mode):
         machine.measure_for(case)
         timing = take_turns(case, workers, budget(options, case.group))
         machine.measure_for(case)
+        if "fastnn" not in timing.seconds:
+            alone.append(report.alone_row(case, timing))
+            print(
+                "\n".join(
+                    [report.alone_line(alone[-1], peers.TITLES), *report.wrong_lines(alone[-1], peers.TITLES)]
+                )
+            )
+            continue
         row = report.case_row(case, timing, machine)
-        if options.full and options.threads > 1:
+        if options.mode != "quick" and options.threads > 1:
             row["one_thread"] = conditions.gain(workers[0], options.threads, options.rounds)
         if not rows or rows[-1]["group"] != case.group:
             names = [worker.peer.name for worker in workers[1:] if _takes_part(worker, case.group)]
@@ -223,7 +276,7 @@ def _time_cases(
             "\n".join([report.line(row, names, peers.TITLES), *report.wrong_lines(row, peers.TITLES)]),
             flush=True,
         )
-    return rows
+    return rows, alone
 
 
 def _takes_part(worker: Worker, group: str) -> bool:
@@ -233,16 +286,17 @@ def _takes_part(worker: Worker, group: str) -> bool:
 
 def draw(found: dict[str, Any], path: Path) -> list[Path]:
     """Draws the pictures of a document beside its JSON; returns their paths."""
-    return plot_full.draw(found, path) if found["options"]["mode"] == "full" else plot.draw(found, path)
+    mode = found["options"]["mode"]
+    return plot.draw(found, path) if mode == "quick" else plot_full.draw(found, path)
 
 
 def budget(options: argparse.Namespace, group: str) -> Budget:
     """How long a case of this group is timed."""
     if options.rounds is not None:
         return Budget(options.rounds, options.rounds)
-    if not options.full:
+    if options.mode == "quick":
         return QUICK
-    return SWEEP if group == "sweep" else FULL
+    return {"sweep": SWEEP, "step": TRAINING, "many": TRAINING}.get(group, FULL)
 
 
 def _share_of_job(job: dict[str, Any], machine: limits.Limits) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +46,30 @@ def ratio(peer: Sequence[float], own: Sequence[float]) -> Ratio:
     return Ratio(float(median), float(low), float(high), len(own))
 
 
-def thread_turns(worker: Worker, threads: int, rounds: int) -> tuple[list[float], list[float]]:
+@dataclass(frozen=True)
+class Budget:
+    """How long a case is timed: for `seconds`, but at least `least` and at most `most` rounds."""
+
+    least: int
+    most: int
+    seconds: float = float("inf")
+
+    def rounds(self) -> Iterator[int]:
+        """The numbers of the rounds, until the time is over."""
+        begin = time.perf_counter()
+        for done in range(self.most):
+            if done >= self.least and time.perf_counter() - begin > self.seconds:
+                return
+            yield done
+
+
+def thread_turns(worker: Worker, threads: int, budget: Budget) -> tuple[list[float], list[float]]:
     """Seconds of the case that fastnn's worker has prepared, on all threads and on one, in turns.
 
     Both in one process: two processes differ by up to a tenth even where both use one thread.
     """
     found: dict[int, list[float]] = {threads: [], 1: []}
-    for _ in range(rounds):
+    for _ in budget.rounds():
         for n, seconds in found.items():
             worker.ask("set_threads", threads=n)
             worker.wait_until_quiet()
@@ -86,17 +103,9 @@ def check(case: Case, worker: Worker, expectation: dict[str, np.ndarray]) -> flo
             return worst_error(dict(results), expectation)
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long a case is timed: for `seconds`, but at least `least` and at most `most` rounds."""
-
-    least: int
-    most: int
-    seconds: float = float("inf")
-
-
 def take_turns(case: Case, workers: Sequence[Worker], budget: Budget) -> Timing:
-    """Checks every worker's results, then times rounds of turns of those who are right.
+    """Checks every worker's results, then times rounds of turns of those who are right. The first worker is
+    fastnn's; without it, the others are timed alone.
 
     Raises WrongResult where the first worker, fastnn's, is not.
     """
@@ -115,10 +124,7 @@ def take_turns(case: Case, workers: Sequence[Worker], budget: Budget) -> Timing:
     seconds: dict[str, list[float]] = {worker.peer.name: [] for worker in errors}
     for worker in errors:
         worker.wait_until_quiet()
-    begin = time.perf_counter()
-    for done in range(budget.most):
-        if done >= budget.least and time.perf_counter() - begin > budget.seconds:
-            break
+    for _ in budget.rounds():
         for worker in errors:
             seconds[worker.peer.name].append(worker.ask("turn")["seconds"])
             worker.wait_until_quiet()

@@ -130,7 +130,9 @@ def serve(module: str, threads: int) -> None:
     imported = time.perf_counter()
     server = Server(peer)
     ops = sorted({case.op for case in cases.ALL if hasattr(peer, case.op)})
-    say({**peer.describe(threads), "ops": ops, "import_seconds": imported - begin})
+    commands = sorted(getattr(peer, "COMMANDS", {}))
+    about = {"ops": ops, "commands": commands, "import_seconds": imported - begin}
+    say({**peer.describe(threads), **about})
     for line in sys.stdin:
         try:
             say(server.answer(json.loads(line)))

@@ -47,10 +47,11 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., agreemen
     def compare(seed: int, eps: float = 1e-8, change: float = 0.0) -> agreement.Agreement:
         theirs = np.array(fastnn_job.first_losses(folder, seed, agreement.STEPS)["losses"])
         theirs[30] += change
-        numpy_run = numpy_job.Job(folder, seed)
+        run = job.load(folder, seed)
         masks = numpy_job.read_masks(folder, seed)
-        batches, rates = numpy_run.first_batches(agreement.STEPS)
-        return agreement.follow(theirs, masks, numpy_run.weights, batches, rates, eps=eps)
+        batches = [(run.X[rows], run.Y[rows]) for rows in run.batches(0)[: agreement.STEPS]]
+        rates = run.rates(0)[: agreement.STEPS]
+        return agreement.follow(theirs, masks, run.weights, batches, rates, eps=eps)
 
     return compare
 
@@ -83,13 +84,13 @@ def test_only_decisions_near_zero_are_followed() -> None:
     assert (mask.tolist(), norm.followed) == ([[1, 0, 0, 1]], 2)
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_numpy_gradients_against_central_differences(batch_norm: bool) -> None:
+@pytest.mark.parametrize("batch_norm, mse", [(True, False), (False, False), (False, True)])
+def test_numpy_gradients_against_central_differences(batch_norm: bool, mse: bool) -> None:
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=shape) for shape in ((5, 6), (6, 4), (4, 3))]
-    net = NumpyMLP(weights, batch=9, batch_norm=batch_norm, dtype=np.float64)
+    net = NumpyMLP(weights, batch=9, batch_norm=batch_norm, mse=mse, dtype=np.float64)
     net.flat += 0.1 * rng.normal(size=net.flat.size)
-    x, y = rng.normal(size=(9, 5)), rng.integers(0, 3, 9)
+    x, y = rng.normal(size=(9, 5)), rng.normal(size=(9, 3)) if mse else rng.integers(0, 3, 9)
     logits = net.forward(x)
     net.loss(logits, y)
     net.backward(x, logits)
@@ -138,14 +139,15 @@ def test_problems_of_the_main_job_are_named() -> None:
 
 # ---- cases, checks, statistics
 
-# The large ones are checked by every run of the benchmark before they are timed, and so are all networks but
-# one with batch-norm and one without.
+# The large ones are checked by every run of the benchmark before they are timed, and so are the networks
+# (test_bench_training.py has some of few rows).
 SMALL = [
     case
     for case in cases.ALL
-    if (case.traffic < 7e6 and case.flops < 2e7) and case.group not in ("step", "sweep")
-] + [cases.BY_NAME[f"step {name}"] for name in ("64-32-10 with BN, batch 32", "64-100-10, batch 200")]
+    if (case.traffic < 7e6 and case.flops < 2e7) and case.group not in (*cases.TRAINING, "sweep")
+]
 LIBRARIES = {"torch_peer": "torch", "jax_peer": "jax", "jax_scan_peer": "jax", "sklearn_peer": "sklearn"}
+KERNELS = [module for module in LIBRARIES if module in ("torch_peer", "jax_peer")]
 
 
 @functools.cache
@@ -176,7 +178,7 @@ def test_results_match_the_expectation(case: cases.Case) -> None:
             assert error <= case.tolerance, peer.__name__
 
 
-@pytest.mark.parametrize("module", LIBRARIES)
+@pytest.mark.parametrize("module", KERNELS)
 def test_results_of_other_libraries_match_the_expectation(module: str) -> None:
     peer = peer_module(module)
     errors = {case.name: (error_of(case, peer), case.tolerance) for case in SMALL}
@@ -207,15 +209,18 @@ def test_every_optional_peer_has_a_module_a_colour_and_a_mark() -> None:
     for name, peer in OPTIONAL.items():
         assert (BENCH / "peers" / f"{peer.module}.py").is_file()
         assert name in plot.COLOURS
-        assert name in plot_full.MARKERS
+        assert name in plot.MARKERS
 
 
 def test_names_are_unique_and_quick_is_a_part_of_full() -> None:
-    assert len(cases.BY_NAME) == len(cases.ALL)
+    assert len(cases.BY_NAME) == len({case.name for case in cases.ALL}) + 1 == len(cases.ALL) + 1
     assert {case.group for case in cases.ALL} == set(cases.GROUPS)
     assert all(case.flops > 0 for case in cases.ALL)
     assert all(case.traffic > 0 for case in cases.ALL if case.group in plot_full.KERNELS)
-    assert set(map(id, cases.chosen(full=False))) < set(map(id, cases.chosen(full=True)))
+    quick, training, full = (set(map(id, cases.chosen(mode))) for mode in ("quick", "training", "full"))
+    assert quick < full
+    assert training < full
+    assert not quick & training
 
 
 def test_worst_error_sees_what_is_wrong() -> None:

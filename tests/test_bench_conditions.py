@@ -26,6 +26,7 @@ REPLIES: dict[str, Any] = {
     "fork_join": {"hot": [5e-7, 6e-7], "parked": [11e-6, 12e-6]},
     "alternating": {"matmul": [1.0, 1.0], "step": [2.0, 2.0], "both": [3.3, 3.3]},
     "strides": {"GEMM": [[1.2, 1.2], [1.0, 1.0]]},
+    "memory_growth": {"grown": 2_000_000},
     "denormals": {"Adam": [[1.1, 1.1], [1.0, 1.0]]},
 }
 
@@ -36,7 +37,7 @@ class Answers:
     def __init__(self, peer: Peer) -> None:
         self.peer, self.about = peer, {"info": {"threads": 2}}
 
-    def ask(self, do: str, rounds: int) -> Any:
+    def ask(self, do: str, rounds: int = 1, **arguments: Any) -> Any:
         assert rounds > 0
         return REPLIES[do]
 
@@ -46,8 +47,18 @@ def measured(monkeypatch: pytest.MonkeyPatch, own: float, one: float) -> list[di
     monkeypatch.setattr(conditions, "thread_turns", lambda *_: ([own] * 8, [one] * 8))
     monkeypatch.setattr(conditions, "check", lambda *_: 0.0)
     rows = [
-        {"name": "a", "one_thread": {"median": 0.97, "low": 0.96, "high": 0.975}},
-        {"name": "b", "one_thread": {"median": 1.9, "low": 1.8, "high": 2.0}},
+        {
+            "name": "step a",
+            "one_thread": {"median": 0.97, "low": 0.96, "high": 0.975},
+            "seconds": {"fastnn": 1e-5},
+            "loop_seconds": [0.9e-6, 1.2e-6, 2e-6],
+        },
+        {
+            "name": "step b",
+            "one_thread": {"median": 1.9, "low": 1.8, "high": 2.0},
+            "seconds": {"fastnn": 0.1},  # too long for microseconds to be told
+            "loop_seconds": [-1e-3, 2e-3, 5e-3],
+        },
         {"name": "c", "one_thread": {"median": 0.95, "low": 0.9, "high": 1.0}},
     ]
     return conditions.measure(Answers(FASTNN), rows, rounds=8)  # type: ignore[arg-type]
@@ -60,15 +71,18 @@ def test_figures_beyond_their_bounds_are_named(monkeypatch: pytest.MonkeyPatch) 
     assert len(busy) == len(conditions.BUSY)
     assert [name for name in missed if name not in busy] == [
         "GEMM: row stride 1024 over 1040",
+        "a: Trainer.step beyond a step of fit",
         "all threads over 1, lowest of 3: c",
         "an empty region, workers asleep",
+        "resident memory after 100,000 more steps of fit",
+        "resident memory after 100,000 more steps of step",
     ]
-    assert found["all threads over 1, lowest of 3: c"]["below"] == ["a"]
+    assert found["all threads over 1, lowest of 3: c"]["below"] == ["step a"]
     (turns,) = (item for name, item in found.items() if name.startswith("np.matmul"))
     assert turns["value"] == pytest.approx(1.1)
     text = conditions.lines(list(found.values()))
     assert sum(line.endswith(": missed") for line in text) == len(missed)
-    assert "    below 0.98: a" in text
+    assert "    below 0.98: step a" in text
     assert max(map(len, text)) <= 140
 
 
@@ -122,7 +136,7 @@ def test_turns_on_all_threads_and_on_one() -> None:
     with Worker(FASTNN, 2) as worker:
         case = cases.BY_NAME["GEMM 64x64x64"]
         timing.check(case, worker, case.expectation())
-        own, one = timing.thread_turns(worker, 2, 3)
+        own, one = timing.thread_turns(worker, 2, timing.Budget(3, 3))
         assert len(own) == len(one) == 3
         assert min(own + one) > 0
         assert conditions.gain(worker, 2, 2)["pairs"] == 2

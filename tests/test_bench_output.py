@@ -40,6 +40,7 @@ def test_help_lists_all_options() -> None:
     for option in (
         "quick",
         "full",
+        "only",
         "isa",
         "threads",
         "vs",
@@ -56,10 +57,12 @@ def test_help_lists_all_options() -> None:
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--vs", "torch,paper"], "unknown peer paper; available: torch"),
+        (["--vs", "torch,paper"], "unknown peer paper; available: fastnn-step, torch"),
         (["--check"], "--check goes with --readme"),
         (["--threads", "0"], "must be a whole number of at least 1, got '0'"),
         (["--quick", "--full"], "not allowed with"),
+        (["--full", "--only", "training"], "not allowed with"),
+        (["--only", "kernels"], "invalid choice: 'kernels'"),
         (["--compare", "a", "b", "c"], "--compare takes one file (measures) or two (does not)"),
     ],
 )
@@ -81,7 +84,14 @@ def test_missing_matplotlib_is_one_line(tmp_path: Path) -> None:
 
 RATIO = {"median": 3.14159, "low": 2.5, "high": 4.0, "pairs": 30}
 EPOCHS = [{"seconds": 0.1, "loss": 0.6, "accuracy": 0.9}, {"seconds": 0.1, "loss": 0.2, "accuracy": 0.952}]
-LIBRARY = {"seconds": 1.25, "samples_per_second": 64000.0, "accuracy": [0.952], "accuracy_mean": 0.952}
+REACHED = {"accuracy": 0.945, "seconds": [0.2], "missed": 0, "median": 0.2, "low": 0.2, "high": 0.2}
+LIBRARY = {
+    "seconds": 1.25,
+    "samples_per_second": 64000.0,
+    "accuracy": [0.952],
+    "accuracy_mean": 0.952,
+    "time_to_accuracy": REACHED,
+}
 FOUND: dict[str, Any] = {
     "commit": "0123456789abcdef",
     "date": "2026-01-02T03:04:05+00:00",
@@ -109,6 +119,7 @@ FOUND: dict[str, Any] = {
     ],
     "main_job": {
         "network": "784-256-128-10",
+        "batch": 128,
         "epochs": 10,
         "share": 0.25,
         "libraries": {"fastnn": LIBRARY, "numpy": {**LIBRARY, "ratio": RATIO}},
@@ -267,7 +278,7 @@ def test_compare_refuses_what_it_cannot_read(tmp_path: Path, capsys: Any) -> Non
 
 def test_full_pictures_show_every_case_and_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(plot_full, "DPI", 30)  # quick to draw
+    monkeypatch.setattr(plot, "DPI", 30)  # quick to draw
     found = full()
     drawn = plot_full.draw(found, tmp_path / "cpu-a-full.json")
     assert drawn == plot_full.paths(tmp_path / "cpu-a-full.json")
@@ -311,7 +322,7 @@ def test_readme_is_written_from_the_newest_results_and_checked(tmp_path: Path) -
 
 def test_readme_points_to_the_full_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(plot_full, "DPI", 30)  # quick to draw
+    monkeypatch.setattr(plot, "DPI", 30)  # quick to draw
     root = tree(tmp_path, FOUND)
     later = {**full(), "date": "2027-01-01T00:00:00+00:00"}
     report.save(later, root / "bench" / "results" / "cpu-a-full.json")
@@ -321,13 +332,14 @@ def test_readme_points_to_the_full_pictures(tmp_path: Path, monkeypatch: pytest.
         "cpu-a-full-roofline.png",
         "cpu-a-full-ratios.png",
         "cpu-a-full-steps.png",
+        "cpu-a-full-accuracy.png",
     ]
     text = (root / "README.md").read_text()
     assert "Measured on A CPU, avx2, 2 threads, 2026-01-02." in text  # the table stays that of the quick run
     assert "[training steps](bench/results/cpu-a-full-steps.png)" in text
     readme_block.check(root)
     wrote[-1].unlink()
-    with pytest.raises(readme_block.ReadmeError, match=r"cpu-a-full-steps\.png was not drawn"):
+    with pytest.raises(readme_block.ReadmeError, match=r"cpu-a-full-accuracy\.png was not drawn"):
         readme_block.check(root)
 
 

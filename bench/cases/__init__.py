@@ -13,16 +13,20 @@ GROUPS = {
     "loss": "Losses and dropout",
     "update": "Updates",
     "call": "The call itself: nothing to compute",
-    "step": "One training step",
+    "step": "Training, a step of a fit",
+    "many": "Many networks at once, a step of all",
     "sweep": "One training step over batch and width",
 }
 _DECLARED = (gemm, batch_norm, activations, losses, updates, networks)
 ALL: list[Case] = sorted(
     (case for module in _DECLARED for case in module.CASES), key=lambda case: list(GROUPS).index(case.group)
 )
-BY_NAME: dict[str, Case] = {case.name: case for case in ALL}
+BY_NAME: dict[str, Case] = {case.name: case for case in (*ALL, networks.FIRST_STEP)}
+TRAINING = ("step", "many")  # the groups of `--only training`
 
 
-def chosen(full: bool) -> list[Case]:
-    """The cases of `--quick`, or all of them."""
-    return [case for case in ALL if full or not case.full_only]
+def chosen(mode: str) -> list[Case]:
+    """The cases of a "quick", "training" or "full" run."""
+    if mode == "training":
+        return [case for case in ALL if case.group in TRAINING]
+    return [case for case in ALL if mode == "full" or not case.full_only]

@@ -20,6 +20,7 @@ ALWAYS = [FASTNN, NUMPY, NUMPY_SKYLAKEX]
 OPTIONAL = {
     peer.name: peer
     for peer in (
+        Peer("fastnn-step", "fastnn step", "fastnn_step_peer"),
         Peer("torch", "PyTorch", "torch_peer"),
         Peer("torch-compile", "torch.compile", "torch_compile_peer"),
         Peer("jax", "JAX", "jax_peer"),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import fastnn
 import numpy as np
-from fastnn import _core, ops
+from fastnn import _core, data, losses, ops, optim
 
 from cases.case import TIMING_RATE, Array, random_array
 from job import BATCH
 from peers.fastnn_job import Job
+from peers.fastnn_network import network
 
 Call = Callable[[], object]
 TURN = 0.004  # seconds of calls a turn
@@ -144,7 +146,39 @@ def alternating(rounds: int, size: int = 256, turn: float = 0.1) -> dict[str, An
     return dict(zip(names, in_turns([matmul, step, both], rounds, turn, pause=0.05), strict=True))
 
 
+def memory_growth(how: str, steps: int, rows: int = 1 << 18) -> dict[str, Any]:
+    """Bytes by which the resident memory of this process grows in `steps` training steps of a small network
+    at batch 32, after as many as a tenth of them: by `Trainer.fit`, or by `Trainer.step` in a loop."""
+    model = network((64, 64, 10), batch_norm=True, seed=0)
+    optimizer = optim.Adam(model.parameters(), lr=TIMING_RATE)
+    trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optimizer)
+    rng = np.random.default_rng(0)
+    X, Y = random_array(rng, rows, 64), rng.integers(0, 10, rows)
+
+    def train(count: int) -> None:
+        while count > 0:
+            n = min(rows, 32 * count)
+            count -= n // 32
+            if how == "fit":
+                trainer.fit(X[:n], Y[:n], batch_size=32, epochs=1, progress=False)
+                continue
+            for x, y in data.batches(X[:n], Y[:n], 32):
+                trainer.step(x, y)
+
+    train(max(1, steps // 10))
+    before = resident()
+    train(steps)
+    return {"grown": resident() - before}
+
+
+def resident() -> int:
+    """Bytes of memory that this process has in use now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+
+
 COMMANDS = {
+    "memory_growth": memory_growth,
     "strides": strides,
     "denormals": denormals,
     "fork_join": fork_join,

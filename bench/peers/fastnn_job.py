@@ -10,6 +10,7 @@ import fastnn
 import numpy as np
 from fastnn import _core, data, losses, nn, optim, schedulers
 
+import small_digits as small_digits_job
 from cases.case import Array
 from job import BATCH, EPOCHS, RATE, WIDTHS, Files
 from peers.fastnn_network import network, weights
@@ -81,6 +82,20 @@ def epoch() -> dict[str, Any]:
     return {"seconds": seconds, "loss": history["loss"][-1], "accuracy": accuracy}
 
 
+def small_digits(folder: str, seed: int) -> dict[str, Any]:
+    """One timed fit on scikit-learn's digits, from a new network on, and its accuracy."""
+    X, Y, X_test, Y_test = small_digits_job.parts(folder)
+    begin = time.perf_counter()
+    model = network(
+        (X.shape[1], small_digits_job.HIDDEN, small_digits_job.CLASSES), batch_norm=False, seed=seed
+    )
+    optimizer = optim.Adam(model.parameters(), lr=small_digits_job.RATE)
+    trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optimizer, seed=seed)
+    trainer.fit(X, Y, batch_size=small_digits_job.BATCH, epochs=small_digits_job.EPOCHS, progress=False)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "accuracy": trainer.evaluate(X_test, Y_test)["accuracy"]}
+
+
 def limit(kind: str, isa: str, threads: int, footprint: float = 0) -> dict[str, Any]:
     """FLOP/s ("fma", "bf16") or bytes/s ("read", "copy", "update" over `footprint` bytes in all) of one
     configuration.
@@ -111,6 +126,7 @@ COMMANDS = {
     "first_losses": first_losses,
     "start": start,
     "epoch": epoch,
+    "small_digits": small_digits,
     "limit": limit,
     "call_overhead": call_overhead,
 }

@@ -7,14 +7,14 @@ from typing import Any
 
 import fastnn
 import numpy as np
-from fastnn import losses, ops, optim
+from fastnn import ops
 
 from cases.case import Array, Arrays
 from cases.losses import P, dropout_results
-from cases.networks import weights_of
+from cases.networks import CHECK_STEPS, one_of_many, weights_of
 from cases.updates import DECAY
 from peers import fastnn_conditions, fastnn_job
-from peers.fastnn_network import network, weights
+from peers.fastnn_network import FirstLosses, in_fit_order, trainer
 from peers.peer import Prepared
 
 COMMANDS = {**fastnn_job.COMMANDS, **fastnn_conditions.COMMANDS}
@@ -180,21 +180,60 @@ def dropout_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared
     return Prepared(call, lambda: dropout_results(dy, found["dx"]))
 
 
-def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
-    model = network(sizes["widths"], batch_norm=sizes["batch_norm"], seed=0)
-    for memory, initial in zip(weights(model), weights_of(v), strict=True):
-        memory[...] = initial
-    trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=lr))
+def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float, **options: Any) -> Prepared:
+    """A call is an epoch of `Trainer.fit`."""
+    initial, batch, steps = weights_of(v), sizes["batch"], len(v["order"])
+    X, Y = in_fit_order(v)
+    timed = trainer(initial, sizes, lr, **options)
+
+    def call() -> None:
+        timed.fit(X, Y, batch_size=batch, epochs=1, progress=False)
+
+    def results() -> Arrays:
+        """Of a second fit: an epoch tells only the mean of its losses."""
+        first, checked = FirstLosses(), trainer(initial, sizes, lr, **options)
+        checked.fit(X, Y, batch_size=batch, epochs=1, progress=False, callbacks=[first])
+        return {"losses": np.array(first.found)}
+
+    return Prepared(call, results, steps=steps)
+
+
+def train_step_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
+    try:
+        return train_step(v, sizes, lr, precision="bfloat16")
+    except ValueError:  # not in this build
+        return None
+
+
+def swept_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    """`Trainer.step`, a call a step."""
+    step, batch = trainer(weights_of(v), sizes, lr).step, sizes["batch"]
     X, Y, order = v["X"], v["Y"], v["order"]
-    x = np.empty((sizes["batch"], X.shape[1]), np.float32)
+    x = np.empty((batch, X.shape[1]), np.float32)
     values: list[float] = []
 
     def call() -> None:
         rows = order[len(values) % len(order)]
         X.take(rows, 0, x, "clip")
-        values.append(trainer.step(x, Y[rows]))
+        values.append(step(x, Y[rows]))
 
     return Prepared(call, lambda: {"losses": np.array(values)})
 
 
-swept_step = train_step
+def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
+    """A call is an epoch of `fit_many`."""
+    fit_many = getattr(fastnn, "fit_many", None)
+    if fit_many is None:
+        return None
+    batch, initial = sizes["batch"], [weights_of(one_of_many(v, k)) for k in range(sizes["networks"])]
+    X, Y = in_fit_order(v)
+    first = in_fit_order({**v, "order": v["order"][:CHECK_STEPS]})
+    timed = [trainer(weights, sizes, lr) for weights in initial]
+
+    def results() -> Arrays:
+        """Of a second fit, over the rows of the first steps alone."""
+        checked = [trainer(weights, sizes, lr) for weights in initial]
+        found = fit_many(checked, *first, batch_size=batch, epochs=1)
+        return {"mean_losses": np.array([history["loss"][0] for history in found])}
+
+    return Prepared(lambda: fit_many(timed, X, Y, batch_size=batch, epochs=1), results, steps=len(v["order"]))

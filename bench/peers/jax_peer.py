@@ -18,9 +18,12 @@ from cases.batch_norm import EPS, MOMENTUM
 from cases.case import Arrays
 from cases.losses import P, dropout_results
 from cases.updates import DECAY
-from peers.jax_network import State, first_state, step
+from peers.jax_job import Job
+from peers.jax_network import State, first_state, kind, step
+from peers.job_commands import commands
 from peers.peer import Prepared
 
+COMMANDS = commands(Job)
 Tree = dict[str, Any]
 
 
@@ -233,17 +236,28 @@ def adamw(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return adam(v, sizes, lr, DECAY)
 
 
-def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+def stepped(v: Arrays, sizes: Mapping[str, Any], lr: float) -> tuple[Callable[[], None], list[Any]]:
+    """A call that takes a step, and the losses it collects."""
     X, Y, order = (jnp.array(v[key]) for key in ("X", "Y", "order"))
-    compiled = step(sizes["batch_norm"])
+    compiled = step(kind(sizes))
     held: list[State] = [first_state(v, sizes, lr)]
-    losses: list[float] = []
+    losses: list[Any] = []
 
     def call() -> None:
         held[0], loss = compiled(held[0], X, Y, order)
-        losses.append(float(loss))
+        losses.append(np.asarray(loss))
 
+    return call, losses
+
+
+def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    call, losses = stepped(v, sizes, lr)
     return Prepared(call, lambda: {"losses": np.array(losses)})
+
+
+def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    call, losses = stepped(v, sizes, lr)
+    return Prepared(call, lambda: {"mean_losses": np.mean(losses, 0)})
 
 
 swept_step = train_step

@@ -4,6 +4,7 @@ the call no longer counts.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,14 @@ import numpy as np
 from cases.case import Arrays
 from cases.networks import CHECK_STEPS
 from job import step_flops
-from peers.jax_network import State, first_state, scan
+from peers.jax_job import Job
+from peers.jax_network import State, first_state, kind, scan
+from peers.job_commands import commands
 from peers.peer import Prepared
 
 STEPS, FEWEST = 40, 4
 CALL_FLOPS = 2e10  # a tenth of a second on two cores
+COMMANDS = commands(functools.partial(Job, scans=True))
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -29,18 +33,27 @@ def describe(threads: int) -> dict[str, Any]:
     }
 
 
-def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+def scanned(v: Arrays, sizes: Mapping[str, Any], lr: float, name: str, shown: Any) -> Prepared:
+    """`shown`: from the losses of the first steps to the result called `name`."""
     X, Y, order = (jnp.array(v[key]) for key in ("X", "Y", "order"))
-    flops = step_flops(sizes["batch"], sizes["widths"])
+    flops = step_flops(sizes["batch"], sizes["widths"]) * sizes.get("networks", 1)
     steps = max(FEWEST, min(STEPS, int(CALL_FLOPS / flops)))
-    compiled = scan(sizes["batch_norm"], steps)
+    compiled = scan(kind(sizes), steps)
     held: list[State] = [first_state(v, sizes, lr)]
     losses: list[Any] = []
 
     def call() -> None:
         held[0], losses[:] = jax.block_until_ready(compiled(held[0], X, Y, order))
 
-    return Prepared(call, lambda: {"losses": np.array(losses[:CHECK_STEPS])}, steps=steps)
+    return Prepared(call, lambda: {name: shown(np.array(losses[:CHECK_STEPS]))}, steps=steps)
+
+
+def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return scanned(v, sizes, lr, "losses", lambda losses: losses)
+
+
+def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return scanned(v, sizes, lr, "mean_losses", lambda losses: losses.mean(0))
 
 
 swept_step = train_step

@@ -11,7 +11,7 @@ import numpy as np
 
 from cases.case import Array, Arrays
 from cases.losses import P, dropout_results
-from cases.networks import numpy_mlp
+from cases.networks import numpy_mlp, one_of_many
 from cases.updates import DECAY
 from numpy_mlp import ADAM_BLOCK, Adam, BatchNormReLU
 from peers import numpy_activations, numpy_job
@@ -303,6 +303,19 @@ def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
         losses.append(net.gather_step(X, Y, order[len(losses) % len(order)], lr))
 
     return Prepared(call, lambda: {"losses": np.array(losses)})
+
+
+def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    """One network after another."""
+    nets = [numpy_mlp(one_of_many(v, k), sizes) for k in range(sizes["networks"])]
+    X, Y, order = v["X"], v["Y"], v["order"]
+    losses: list[list[float]] = []
+
+    def call() -> None:
+        rows = order[len(losses) % len(order)]
+        losses.append([net.gather_step(X, Y, rows, lr) for net in nets])
+
+    return Prepared(call, lambda: {"mean_losses": np.mean(losses, 0)})
 
 
 swept_step = train_step

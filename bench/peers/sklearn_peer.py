@@ -4,13 +4,18 @@ batch-norm, which it has not.
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import sklearn
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+import small_digits as small_digits_job
 from cases.case import Arrays
 from cases.networks import CHECK_STEPS, weights_of
 from peers.peer import Prepared
@@ -25,7 +30,7 @@ def describe(threads: int) -> dict[str, Any]:
 
 
 def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
-    if sizes["widths"] != NETWORK:
+    if sizes["widths"] != NETWORK or sizes["batch_norm"] or sizes["mse"]:
         return None
     X, Y, order, batch = v["X"], v["Y"], v["order"], sizes["batch"]
     # `partial_fit` takes batch after batch from the front of what it is given.
@@ -44,6 +49,35 @@ def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | Non
         return {"losses": np.array([checked.partial_fit(X[at], Y[at]).loss_ for at in order[:CHECK_STEPS]])}
 
     return Prepared(call, results, steps=STEPS)
+
+
+def share_small_digits(folder: str) -> dict[str, Any]:
+    """Writes scikit-learn's digits for both processes."""
+    small_digits_job.share(folder, *load_digits(return_X_y=True))
+    return {}
+
+
+def small_digits(folder: str, seed: int) -> dict[str, Any]:
+    """One timed fit on these digits, and its accuracy."""
+    X, Y, X_test, Y_test = small_digits_job.parts(folder)
+    begin = time.perf_counter()
+    model = MLPClassifier(
+        (small_digits_job.HIDDEN,),
+        alpha=0,
+        batch_size=small_digits_job.BATCH,
+        learning_rate_init=small_digits_job.RATE,
+        max_iter=small_digits_job.EPOCHS,
+        n_iter_no_change=small_digits_job.EPOCHS,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # all epochs, as asked
+        model.fit(X, Y)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "accuracy": float(model.score(X_test, Y_test))}
+
+
+COMMANDS = {"share_small_digits": share_small_digits, "small_digits": small_digits}
 
 
 def classifier(v: Arrays, batch: int, lr: float) -> MLPClassifier:

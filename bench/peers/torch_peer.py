@@ -5,7 +5,7 @@ none is needed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,14 @@ from cases.activations import SELU_ALPHA, SELU_SCALE, SLOPE
 from cases.batch_norm import EPS, MOMENTUM
 from cases.case import Arrays
 from cases.losses import P, dropout_results
-from cases.networks import weights_of
+from cases.networks import one_of_many
 from cases.updates import DECAY
+from peers.job_commands import commands
 from peers.peer import Prepared
+from peers.torch_network import Job, network
 
 aten = torch.ops.aten
+COMMANDS = commands(Job)
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -260,44 +263,66 @@ def dropout_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared
     return Prepared(call, lambda: dropout_results(v["dy"], results["dx"].numpy()))
 
 
-def network(v: Arrays, sizes: Mapping[str, Any]) -> torch.nn.Sequential:
-    """The case's network with its initial weights."""
-    layers: list[torch.nn.Module] = []
-    batch_norm = sizes["batch_norm"]
-    for fan_in, fan_out in pairwise(sizes["widths"][:-1]):
-        layers.append(torch.nn.Linear(fan_in, fan_out, bias=not batch_norm))
-        layers += [torch.nn.BatchNorm1d(fan_out), torch.nn.ReLU()] if batch_norm else [torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(*sizes["widths"][-2:]))
-    linear = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
-    with torch.no_grad():
-        for layer, initial in zip(linear, weights_of(v), strict=True):
-            layer.weight.copy_(torch.from_numpy(initial).T)
-            if layer.bias is not None:
-                layer.bias.zero_()
-    return model
+def losses_of(sizes: Mapping[str, Any], model: torch.nn.Module) -> Any:
+    """From a batch to its loss."""
+    loss = torch.nn.functional.mse_loss if sizes["mse"] else torch.nn.functional.cross_entropy
+    return lambda x, y: loss(model(x), y)
 
 
 def train_step(
-    v: Arrays, sizes: Mapping[str, Any], lr: float, compiled: Any = lambda function: function
+    v: Arrays,
+    sizes: Mapping[str, Any],
+    lr: float,
+    compiled: Any = lambda function: function,
+    autocast: bool = False,
 ) -> Prepared:
-    """`compiled`: what the function from a batch to its loss goes through."""
+    """`compiled`: what the function from a batch to its loss goes through. `autocast`: in bfloat16."""
     t = own({key: v[key] for key in ("X", "Y", "order")})
     model = network(v, sizes)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    loss_of = compiled(lambda x, y: torch.nn.functional.cross_entropy(model(x), y))
+    loss_of = compiled(losses_of(sizes, model))
     x = torch.empty((sizes["batch"], t["X"].shape[1]))
     values: list[float] = []
 
     def call() -> None:
         rows = t["order"][len(values) % len(t["order"])]
         torch.index_select(t["X"], 0, rows, out=x)
-        loss = loss_of(x, t["Y"][rows])
+        with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            loss = loss_of(x, t["Y"][rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         values.append(loss.item())
 
     return Prepared(call, lambda: {"losses": np.array(values)})
+
+
+def train_step_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
+    """Not where oneDNN has no such products (see `gemm_bf16`)."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    return train_step(v, sizes, lr, autocast=True)
+
+
+def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    """One network after another; the rows are gathered once for all."""
+    t = own({key: v[key] for key in ("X", "Y", "order")})
+    models = [network(one_of_many(v, k), sizes) for k in range(sizes["networks"])]
+    optimizers = [torch.optim.Adam(model.parameters(), lr=lr, fused=True) for model in models]
+    values: list[list[float]] = []
+
+    def call() -> None:
+        rows = t["order"][len(values) % len(t["order"])]
+        x, y = t["X"][rows], t["Y"][rows]
+        values.append([])
+        for model, optimizer in zip(models, optimizers, strict=True):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            values[-1].append(loss.item())
+
+    return Prepared(call, lambda: {"mean_losses": np.mean(values, 0)})
 
 
 swept_step = train_step
