@@ -346,6 +346,16 @@ def state(run):
     return plain({"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict(), "counts": counts})
 
 
+def assert_same_loss(got, want, what=""):
+    """Up to rounding: a program sums an element-wise loss in other blocks than one call over all rows."""
+    assert type(got) is float
+    assert got == want or abs(got - want) <= 1e-6 * abs(want) or (np.isnan(got) and np.isnan(want)), (
+        got,
+        want,
+        what,
+    )
+
+
 def assert_same_course(one, other, what=""):
     """Parameters, slots, running statistics and counters of two runs are equal bit for bit."""
     assert_equal_tree(state(one), state(other), what)

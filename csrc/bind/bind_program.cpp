@@ -17,7 +17,7 @@ namespace {
 using program::Outcome;
 
 constexpr const char* kRunStepsDoc =
-    R"(run_steps(program, x, target, *, sample_weight=None, order=None, bounds, first=0, last, seconds=None, numbers, number, forwards, sums, scores=None, pred=None, keep_refused=False)
+    R"(run_steps(program, x, target, *, sample_weight=None, order=None, bounds, first=0, last, seconds=None, numbers, number, forwards, sums, result, scores=None, pred=None, keep_refused=False)
 --
 
 Training steps for `fastnn._program`: batches ``first`` to ``last`` - 1, of which batch i is the rows
@@ -27,9 +27,9 @@ Training steps for `fastnn._program`: batches ``first`` to ``last`` - 1, of whic
 update, counted from 1; ``forwards``: for each dropout layer, its training forwards before the first step.
 ``sums``: float64 (2,), to which (weight, weight * loss) of each step is added; ``scores``: as in fastnn._scores.
 ``pred``: (rows, outputs), for the predictions of the last step. It stops after ``seconds``, and before what it
-cannot do. Returns (steps done, outcome, number of the parameter whose gradient was refused, loss of the last
-step); outcomes: 0 done, 1 the next batch has a bad label or weight, 2 refused (the step counts as done only with
-``keep_refused``).
+cannot do, and writes to ``result``, float64 (4,): steps done, outcome, number of the parameter whose gradient was
+refused, loss of the last step; outcomes: 0 done, 1 the next batch has a bad label or weight, 2 refused (the step
+counts as done only with ``keep_refused``). Once a parameter has changed nothing fails any more.
 )";
 
 // All programs that run now. Guarded by the GIL.
@@ -79,6 +79,7 @@ PyObject* run_steps(Call& call) {
         kNumber,
         kForwards,
         kSums,
+        kResult,
         kScores,
         kPred,
         kKeepRefused
@@ -141,6 +142,7 @@ PyObject* run_steps(Call& call) {
     const auto* numbers = static_cast<const GroupNumbers*>(given_numbers.data);
     std::int64_t number = positive_integer(call, call[kNumber]);
     const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
+    double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
     double* sums = const_cast<double*>(read_doubles(call, call[kSums], 2));
     double* scores = call[kScores].given()
                          ? const_cast<double*>(read_doubles(call, call[kScores], loss.score_count()))
@@ -155,36 +157,39 @@ PyObject* run_steps(Call& call) {
     const bool keep_refused = flag(call, call[kKeepRefused]);
 
     Index done = 0;
-    Outcome outcome = Outcome::done;
-    double value = 0;
+    // At once: a later step may fail for want of memory, or be cancelled.
+    const auto note = [&](Outcome of) {
+        result[0] = static_cast<double>(done);
+        result[1] = static_cast<double>(of);
+        result[2] = static_cast<double>(of == Outcome::refused ? program.update().plan.refused() : -1);
+    };
+    const auto step = [&](Index i) {
+        const Index n = bound_of[i + 1] - bound_of[i];
+        const std::int64_t* own = ordered ? rows + bound_of[i] : nullptr;
+        batch.rows = n;
+        batch.x.order = batch.values.order = batch.targets.order = own;
+        if (ordered && std::any_of(own, own + n, [&](Index row) { return row < 0 || row >= x.rows; }))
+            return Outcome::bad_batch;
+        program.prepare(n, weighted);
+        bound.set_masks(forwards, static_cast<std::uint64_t>(done));
+        return program.step(batch, number, numbers + (sets > 1 ? done : 0) * groups, signal_raised);
+    };
     const auto steps = [&] {
         const double start = seconds < 1e18 ? now() : 0.0;
         for (Index i = first; i < last; ++i) {
-            const Index n = bound_of[i + 1] - bound_of[i];
-            batch.rows = n;
-            batch.x.order = batch.values.order = batch.targets.order = ordered ? rows + bound_of[i] : nullptr;
-            for (Index j = 0; ordered && j < n; ++j)
-                if (rows[bound_of[i] + j] < 0 || rows[bound_of[i] + j] >= x.rows) {
-                    outcome = Outcome::bad_batch;
-                    return true;
-                }
-            program.prepare(n, weighted);
-            bound.set_masks(forwards, static_cast<std::uint64_t>(done));
-            const GroupNumbers* now_numbers = numbers + (sets > 1 ? done : 0) * groups;
-            outcome = program.step(batch, number, now_numbers, signal_raised);
-            if (outcome == Outcome::cancelled) return false;
-            if (outcome == Outcome::bad_batch) return true;
-            value = loss.value();
-            if (outcome == Outcome::done || keep_refused) {
+            const Outcome of = step(i);
+            if (of == Outcome::done || (of == Outcome::refused && keep_refused)) {
                 ++done;
                 sums[0] += loss.total_weight();
-                sums[1] += loss.total_weight() * value;
+                sums[1] += loss.total_weight() * loss.value();
                 if (scores != nullptr) loss.score(program.prediction(), scores);
             }
-            if (outcome == Outcome::refused) return true;
+            note(of);
+            if (of == Outcome::done || of == Outcome::refused) result[3] = loss.value();
+            if (of == Outcome::cancelled) return false;
+            if (of != Outcome::done) return true;
             ++number;
-            if (done == sets && sets > 1) return true;
-            if (seconds < 1e18 && now() - start >= seconds) return true;
+            if ((done == sets && sets > 1) || (seconds < 1e18 && now() - start >= seconds)) return true;
         }
         return true;
     };
@@ -194,9 +199,7 @@ PyObject* run_steps(Call& call) {
     if (pred.data != nullptr) {
         std::memcpy(pred.data, program.prediction(), static_cast<std::size_t>(pred.cols) * sizeof(float));
     }
-    const Index refused = outcome == Outcome::refused ? program.update().plan.refused() : -1;
-    return Py_BuildValue("LiLd", static_cast<long long>(done), static_cast<int>(outcome),
-                         static_cast<long long>(refused), value);
+    Py_RETURN_NONE;
 }
 
 }  // namespace

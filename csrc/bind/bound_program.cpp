@@ -193,6 +193,7 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         op->momentum = f.take<double>();
         op->eps = static_cast<float>(f.take<double>());
         op->unbiased = f.take<bool>();
+        op->training = f.take<bool>();
         op->activation = f.activation();
         return op;
     }

@@ -16,7 +16,7 @@ namespace fastnn::bind {
 
 namespace py = pybind11;
 
-inline constexpr int kMaxParameters = 16;
+inline constexpr int kMaxParameters = 17;
 
 struct Signature {
     std::string name;

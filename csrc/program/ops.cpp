@@ -120,7 +120,7 @@ void BatchNorm::prepare(Place& place) {
     args.running_var = running_var;
     args.partials = place.scratch;
     args.eps = eps;
-    args.training = true;
+    args.training = training;
     args.activation = activation;
     place.add(place.kernels.batch_norm, args);
     place.cost_ns += stream_ns(3.0 * elements(args.rows, cols));
@@ -128,6 +128,7 @@ void BatchNorm::prepare(Place& place) {
 
 // The formulas of nn.BatchNorm1d, in float64 as there.
 void BatchNorm::before_run() {
+    if (!training) return;
     weight_ = momentum;
     if (updates != nullptr) {
         const double batches = static_cast<double>(*updates) + 1.0;
@@ -138,6 +139,7 @@ void BatchNorm::before_run() {
 }
 
 void BatchNorm::after_run() {
+    if (!training) return;
     if (!unbiased) {
         const auto n = static_cast<double>(args_.front().rows);
         for (Index i = 0; i < cols; ++i) {

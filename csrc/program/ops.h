@@ -114,6 +114,7 @@ class BatchNorm final : public OpOf<BatchNormArgs> {
     double momentum;
     float eps;
     bool unbiased;  // the variance that is averaged
+    bool training;  // else the running statistics are used and stay
     Activation activation;
 
     static Index padded(Index cols) { return (cols + 15) / 16 * 16; }
@@ -121,7 +122,7 @@ class BatchNorm final : public OpOf<BatchNormArgs> {
     Kind kind() const override { return Kind::whole; }
     std::vector<Ref> touches() const override { return {x, y, statistics}; }
     Index scratch(Index n) const override { return 3 * column_partials(n * rows, cols); }
-    Index least_rows() const override { return rows > 1 ? 1 : 2; }  // one has no variance
+    Index least_rows() const override { return training && rows == 1 ? 2 : 1; }  // one has no variance
     void prepare(Place& place) override;
     void before_run() override;
     void after_run() override;

@@ -64,12 +64,11 @@ def as_rows(x: Any, what: str) -> Array:
     x = as_array(x, what)
     _refuse_mask(x, what)
     x = x.view(np.ndarray)
-    kind, size = x.dtype.kind, x.dtype.itemsize
-    known = x.dtype.isnative and (kind in "biu" or (kind == "f" and size in (4, 8)))
-    if not known or not x.flags.aligned:
-        return np.ascontiguousarray(as_float32(x, what))
-    rows = x.ndim == 0 or len(x) > 0 and x[0].flags.c_contiguous and x.strides[0] % size == 0
-    return cast(Array, x if rows else np.ascontiguousarray(x))
+    kind = x.dtype.kind
+    if not (x.dtype.isnative and (kind in "biu" or (kind == "f" and x.itemsize in (4, 8)))):
+        x = as_float32(x, what)
+    rows = x.ndim == 0 or (len(x) > 0 and x[0].flags.c_contiguous and x.strides[0] % x.itemsize == 0)
+    return cast(Array, x if rows and x.flags.aligned else np.require(x, requirements=("C", "A")))
 
 
 def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:

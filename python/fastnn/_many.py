@@ -25,7 +25,7 @@ def fit_many(
     """Fit every trainer on the same rows, as `trainer.fit(X, Y, ...)` would, and return their histories.
 
     Each trainer runs on one thread, `get_num_threads()` of them at a time: small networks train faster side
-    by side than each on all threads. Seeds, rates, schedules, losses and `metrics` are each trainer's own, and
+    by side than each on all threads. Seeds, rates, schedules, losses and `metrics` are each trainer's own;
     every network ends with the bits of a fit of its own.
 
     Ctrl-C ends all fits after their running steps. An error of one trainer is raised when the others have

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastnn import _core
 from fastnn._arrays import Array, FloatArray
 from fastnn._optimizer import Part
-from fastnn.nn import Dropout, Module
+from fastnn.nn import Dropout, Module, Sequential
 from fastnn.optim import Optimizer
 
 Backward = Callable[["Value", bool], "Value | None"]
@@ -94,18 +94,22 @@ class Lowering:
         """Lower a layer, with the activation that its kernel applies."""
         if not type(layer).__module__.startswith("fastnn."):
             Module._lower(layer, self, x)  # refuses it, also where it inherits from a layer of fastnn
-        if not layer.training:
+        if not isinstance(layer, Dropout):
+            layer._saved = None
+            self.seen.append(vars(layer))
+        y, backward = (
+            layer._lower(self, x) if activation is None else layer._lower_activated(self, x, activation)
+        )
+        if layer.training or isinstance(layer, Sequential):
+            return y, backward
+
+        def refused(dy: Value, wanted: bool) -> Value | None:
             raise RuntimeError(
                 f"Trainer: {type(layer).__name__} is in evaluation mode inside a model in training mode, and "
                 "has no backward there; call model.train()"
             )
-        if not isinstance(layer, Dropout):
-            layer._saved = None
-            self.seen.append(vars(layer))
-        lowered: tuple[Value, Backward] = (
-            layer._lower(self, x) if activation is None else layer._lower_activated(self, x, activation)
-        )
-        return lowered
+
+        return y, refused
 
     def dropout(self, layer: Dropout) -> int:
         """The number of a dropout layer among those of the program."""
@@ -153,7 +157,7 @@ class Program:
         self._loss = loss
         self._optimizer = optimizer
         self._dropouts = lowering.dropouts
-        self._masks = [(layer.p, layer.seed) for layer in lowering.dropouts]
+        self._masks = self._masks_now()
         # Lists of dicts, compared in one go: this is done before every step.
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
@@ -184,11 +188,14 @@ class Program:
                 and batch_shape[1:] == self._row_shape
                 and labels == self._labels
                 and self._seen == self._seen_then
-                and self._masks == [(layer.p, layer.seed) for layer in self._dropouts]
+                and self._masks == self._masks_now()
                 and self._update_fits()
             )
         except ValueError:  # an array was replaced by another, and arrays do not compare to one truth value
             return False
+
+    def _masks_now(self) -> list[tuple[Any, ...]]:
+        return [(layer.p, layer.seed, layer.training) for layer in self._dropouts]
 
     def _update_fits(self) -> bool:
         optimizer = self._optimizer
@@ -229,32 +236,52 @@ class Program:
         Adds (weight, weight * loss) of each step to `sums`, and to `scores` what the metrics are made of;
         leaves the predictions of the last step in `pred`.
         """
-        optimizer = self._optimizer
         numbers = self._numbers(last - first)
-        done, outcome, refused, value = _core.run_steps(
-            self._native,
-            batches.x,
-            batches.target,
-            sample_weight=batches.weight,
-            order=batches.order,
-            bounds=batches.bounds,
-            first=first,
-            last=last,
-            seconds=seconds,
-            numbers=numbers,
-            number=optimizer.step_count + 1,
-            forwards=[layer.forwards for layer in self._dropouts],
-            sums=sums,
-            scores=scores,
-            pred=pred,
-            keep_refused=keep_refused,
-        )
-        for layer in self._dropouts:
-            layer.forwards += done + (outcome == REFUSED and not keep_refused)
-        optimizer.step_count += done - (outcome == REFUSED and keep_refused)
+        before = self._optimizer.step_count, [layer.forwards for layer in self._dropouts]
+        result = np.zeros(4)
+        try:
+            _core.run_steps(
+                self._native,
+                batches.x,
+                batches.target,
+                sample_weight=batches.weight,
+                order=batches.order,
+                bounds=batches.bounds,
+                first=first,
+                last=last,
+                seconds=seconds,
+                numbers=numbers,
+                number=before[0] + 1,
+                forwards=before[1],
+                sums=sums,
+                result=result,
+                scores=scores,
+                pred=pred,
+                keep_refused=keep_refused,
+            )
+        finally:  # steps that were done count, whatever ended the call
+            try:
+                run = self._counted(result, numbers, *before, keep_refused)
+            except MemoryError:
+                run = self._counted(result, numbers, *before, keep_refused)
+        return run
+
+    def _counted(
+        self,
+        result: npt.NDArray[np.float64],
+        numbers: npt.NDArray[np.float64],
+        step_count: int,
+        forwards: list[int],
+        keep_refused: bool,
+    ) -> Run:
+        done, outcome, refused = map(int, result[:3])
+        for layer, count in zip(self._dropouts, forwards, strict=True):
+            if layer.training:
+                layer.forwards = count + done + (outcome == REFUSED and not keep_refused)
+        self._optimizer.step_count = step_count + done - (outcome == REFUSED and keep_refused)
         parts = len(self._parts)
-        lr = float(numbers[(max(done, 1) - 1) * parts % len(numbers), 0]) if parts else optimizer.lr
-        return Run(done, outcome, refused, value, lr)
+        lr = float(numbers[(max(done, 1) - 1) * parts % len(numbers), 0]) if parts else self._optimizer.lr
+        return Run(done, outcome, refused, float(result[3]), lr)
 
     def parameter(self, number: int) -> Any:
         """The parameter of this number in `Run.refused`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +96,8 @@ class Steps:
         order: npt.NDArray[np.int64] | None,
         bounds: npt.NDArray[np.int64],
     ) -> Batches:
-        if (rows := int(np.diff(bounds).min())) < program.least_rows:
+        rows = min(stop - start for start, stop in pairwise(bounds.tolist()))
+        if rows < program.least_rows:
             least = "two rows in training, for batch-norm" if rows else "one row"
             raise ValueError(f"Trainer: x must have at least {least}, got shape {(rows, *x.shape[1:])}")
         target = self._loss._target(y, (len(x), *program.pred_shape))  # type: ignore[attr-defined]

@@ -180,6 +180,7 @@ class BatchNorm1d(Fusable):
             self.momentum,
             self.eps,
             self.unbiased,
+            self.training,
             fused,
         )
         if fused != activation:
