@@ -70,6 +70,10 @@ PYTHON_ROOMS = {
         *("_arrays", "_scores", "_core", "_epoch", "_fitting", "_trainer_state"),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
+    "diagnostics": {
+        *("_arrays", "_columns", "_fitting", "_runtime"),
+        *("data", "init", "nn", "ops", "optim", "trainer"),
+    },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "__init__": {"*"},
     "__main__": {"*", "fastnn"},
