@@ -62,9 +62,11 @@ def drawn_rows(where: str, model: Module, count: int) -> FloatArray:
 
 
 def twin(trainer: Trainer) -> Trainer:
-    """A trainer like this one, on copies of its model and optimizer: what it does never reaches this one."""
+    """A trainer like this one, on copies of its model (in training mode) and optimizer: what it does never
+    reaches this one.
+    """
     model, optimizer = copy.deepcopy((trainer.model, trainer.optimizer))
-    return Trainer(model, trainer.loss, optimizer, seed=trainer.seed)
+    return Trainer(model.train(), trainer.loss, optimizer, seed=trainer.seed)
 
 
 class Moments(NamedTuple):
@@ -109,11 +111,18 @@ def first_non_finite(name: str, array: FloatArray) -> str | None:
     return f"{name}[{', '.join(map(str, place))}] is {array[place]}"
 
 
+def _adds_nothing(residual: Residual) -> bool:
+    """Whether the last batch-norm of the block still has the gammas of 0 that were asked for."""
+    norms = [module for module in residual.block.modules() if isinstance(module, BatchNorm1d)]
+    return residual.zero_gamma and not norms[-1].gamma.data.any()
+
+
 class Watched(Module):
     """A layer with its row: what comes out of it, and the gradient that comes back to its result."""
 
-    def __init__(self, layer: Module, watch: Watch, row: Row) -> None:
+    def __init__(self, layer: Module, watch: Watch, row: Row, asleep: bool) -> None:
         self.layer = layer
+        self.asleep = asleep  # in a block that adds nothing yet, on purpose (Residual, zero_gamma)
         self.training = layer.training
         self.passes_on = layer.passes_on
         self._watch = watch
@@ -148,22 +157,26 @@ class Watch:
 
     def __init__(self, model: Module) -> None:
         self.layers: list[Watched] = []
-        self.model = self._wrap(model, "")
+        self.model = self._wrap(model, "", False)
         self.non_finite: str | None = None
 
     @property
     def rows(self) -> list[Row]:
         return [watched.row for watched in self.layers]
 
-    def _wrap(self, module: Module, name: str) -> Module:
+    def _wrap(self, module: Module, name: str, asleep: bool) -> Module:
         prefix = f"{name}." if name else ""
         if type(module) is Sequential:
-            return Sequential(*(self._wrap(layer, f"{prefix}{i}") for i, layer in enumerate(module)))
+            return Sequential(*(self._wrap(layer, f"{prefix}{i}", asleep) for i, layer in enumerate(module)))
         layer = module
         if type(module) is Residual:
-            past = None if module.shortcut is None else self._wrap(module.shortcut, f"{prefix}shortcut")
-            layer = Residual(self._wrap(module.block, f"{prefix}block"), past)
-        self.layers.append(Watched(layer, self, {"layer": name, "kind": type(module).__name__}))
+            shortcut = module.shortcut
+            past = None if shortcut is None else self._wrap(shortcut, f"{prefix}shortcut", asleep)
+            layer = Residual(
+                self._wrap(module.block, f"{prefix}block", asleep or _adds_nothing(module)), past
+            )
+        row = {"layer": name, "kind": type(module).__name__}
+        self.layers.append(Watched(layer, self, row, asleep))
         return self.layers[-1]
 
     def forward(self, watched: Watched, x: Array, y: FloatArray) -> None:

@@ -105,7 +105,6 @@ def gradient_noise_scale(
             "pass a smaller batch_size"
         )
     copied = twin(trainer)
-    copied.model.train()
     found = [(name, p) for name, p in copied.model.named_parameters() if p.trainable]
     means = [np.zeros(p.data.shape) for _, p in found]
     squares = np.zeros(len(found))  # sums of squared distances from the mean, as by Welford

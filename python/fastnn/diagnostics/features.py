@@ -41,10 +41,10 @@ class FeatureReport(Report):
         summary = [f"largest / smallest: range {self.range_ratio:.3g}, deviation {self.std_ratio:.3g}"]
         warnings = []
         if self.range_ratio > LARGEST_RATIO:
-            widest = max(varying, key=lambda row: float(row["max"] - row["min"]))["column"]
-            narrowest = min(varying, key=lambda row: float(row["max"] - row["min"]))["column"]
+            ranges = [row["max"] - row["min"] for row in varying]
+            widest, narrowest = (varying[int(i)]["column"] for i in (np.argmax(ranges), np.argmin(ranges)))
             warnings.append(
-                f"the ranges of columns differ by more than {LARGEST_RATIO:.0f} times (column {widest} is the widest, "
+                f"ranges differ by more than {LARGEST_RATIO:.0f} times (column {widest} is the widest, "
                 f"{narrowest} the narrowest): scale them, preprocessing.StandardScaler or nn.Standardize"
             )
         if self.constant:

@@ -52,7 +52,8 @@ class InitReport(Report):
         scale.set_ylim(bottom=0)
         for shift, key in ((-0.2, "identical"), (0.2, "stuck")):
             neurons.bar([i + shift for i in range(len(self.rows))], self.values(key), 0.4, label=key)
-        neurons.set(title="neurons that equal another one", xlabel="layer")
+        most = max(1, *np.nan_to_num(self.values("identical")))
+        neurons.set(title="neurons that equal another one", xlabel="layer", ylim=(0, 1.1 * most))
         for axes in (scale, neurons):
             name_ticks(axes, names)
             axes.legend(fontsize=9)
@@ -102,7 +103,7 @@ def check_init(model: Module, x: Array | None = None) -> InitReport:
     signals = Signals(copy.deepcopy(model))
     signals.see_input(batch)
     y = signals.model.train().forward(batch)
-    signals.model.backward(np.random.default_rng(1).standard_normal(y.shape, np.float32), input_grad=False)
+    signals.model.backward(np.random.default_rng(1).standard_normal(y.shape, np.float32))
     _, _, summary, warnings = verdicts(signals)
     rows = []
     for i, watched in enumerate(signals.layers):
@@ -123,7 +124,7 @@ def _checked(watched: Watched, activation: Activation | None) -> tuple[Row, list
     row.update(dict.fromkeys(("std", "gain", "wanted", "identical", "stuck")))
     row["grad_norm"] = float(np.sqrt(sum(np.square(p.grad, dtype=np.float64).sum() for p in parameters)))
     name, warnings = f"{row['kind']} {row['layer']}".strip(), []
-    if row["grad_norm"] == 0:
+    if row["grad_norm"] == 0 and not watched.asleep:
         warnings.append(f"{name}: no gradient reaches it in the first step")
     if isinstance(layer, Linear):
         weight = layer.weight.data.astype(np.float64)

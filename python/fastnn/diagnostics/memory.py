@@ -9,12 +9,14 @@ from fastnn._arrays import Array, FloatArray, check_int
 from fastnn.diagnostics._report import Report, Row, as_bytes
 from fastnn.diagnostics._watch import Watch, Watched, checked_trainer, drawn_rows
 from fastnn.nn import ELU, SELU, BatchNorm1d, LeakyReLU, Linear, Module, ReLU, Sigmoid, Tanh
+from fastnn.nn.activations import Activation
 from fastnn.trainer import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FLOAT = 4  # bytes
+_BY_RESULT = (ReLU, LeakyReLU, Sigmoid, Tanh, ELU, SELU)  # their backward needs the result alone
 _PROBED = 2  # rows that show how wide the layers are; batch-norm needs two
 
 
@@ -53,8 +55,9 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
     activations : what a forward leaves for the backward: the output of every layer, but of those that pass
         their input on (Flatten, Identity), and of a Linear or BatchNorm1d only the activated one where the
         activation behind it needs no more (not GELU, SiLU and Softplus)
-    workspace : gradients on their way back: the largest sum, over the layers, of the gradients of its output
-        and its input, and again of its output for a Linear with an activation; and the loss's
+    workspace : gradients on their way back: the largest sum, over the layers, of those of its output and its
+        input, and of its output before the activation where it applies one (a BatchNorm1d only for GELU,
+        SiLU and Softplus); and the loss's
 
     Not counted: the data set, what a kernel packs (below 1 MiB a thread), Python itself. Widths of layers
     are found by a forward of two rows through a copy of the model.
@@ -117,16 +120,17 @@ def _passing(model: Module, probe: FloatArray, rows: int) -> tuple[int, int]:
     kept, flying = 0, 0
     for i, (watched, width_in, width_out) in enumerate(watch.widths):
         behind = [other for other, _, _ in watch.widths[i + 1 :]]
-        fused = _one_pass(watched.layer, behind)
-        if not (fused or watched.layer.passes_on):
+        activation = _applied(watched.layer, behind)
+        replaced = isinstance(activation, _BY_RESULT)
+        if not (replaced or watched.layer.passes_on):
             kept += width_out
-        twice = fused and isinstance(watched.layer, Linear)
+        twice = activation is not None and not (replaced and isinstance(watched.layer, BatchNorm1d))
         flying = max(flying, width_in + width_out * (2 if twice else 1))
     return rows * kept * _FLOAT, rows * (flying + watch.widths[-1][2]) * _FLOAT
 
 
-def _one_pass(layer: Module, behind: list[Watched]) -> bool:
-    """Whether only the activated result of a layer is kept; the last activation's is the model's own."""
+def _applied(layer: Module, behind: list[Watched]) -> Activation | None:
+    """The activation that a layer applies itself; the last one of a model it does not."""
     if not isinstance(layer, (Linear, BatchNorm1d)) or len(behind) < 2:
-        return False
-    return isinstance(behind[0].layer, (ReLU, LeakyReLU, Sigmoid, Tanh, ELU, SELU))
+        return None
+    return behind[0].layer if isinstance(behind[0].layer, Activation) else None

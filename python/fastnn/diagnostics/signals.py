@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 # Shares of saturated elements and of dead units from which a layer is named.
 MOSTLY_SATURATED, MANY_DEAD = 0.5, 0.25
+_HALVED = ("ReLU", "LeakyReLU")  # flat on one side: half of the values there is what they are for
 
 
 def verdicts(signals: Signals) -> tuple[DepthLaw, DepthLaw, list[str], list[str]]:
     """The laws of outputs and gradients, both in words, and what is wrong."""
-    matrices = [watched.row for watched in signals.layers if watched.multiplies]
+    matrices = [w.row for w in signals.layers if w.multiplies and not w.asleep]
     forward = depth_law([row["rms"] for row in matrices if row["rms"] is not None])
     backward = depth_law([row["grad_rms"] for row in reversed(matrices) if row["grad_rms"] is not None])
     summary = [forward.sentence("signal, first to last layer"), backward.sentence("gradient, last to first")]
@@ -35,13 +36,18 @@ def verdicts(signals: Signals) -> tuple[DepthLaw, DepthLaw, list[str], list[str]
         )
     if large := [what for what, verdict in laws.items() if verdict == "exploding"]:
         warnings.append(
-            f"{' and '.join(large)} explode: use smaller initial weights, BatchNorm1d, or clip= in the optimizer"
+            f"{' and '.join(large)} explode: use smaller initial weights, BatchNorm1d, or clip= in the "
+            "optimizer"
         )
     for row in signals.rows:
         name = f"{row['kind']} {row['layer']}".strip()
         if row["dead"] is not None and row["dead"] > MANY_DEAD:
             warnings.append(f"{name}: {row['dead']:.0%} of the units let no gradient through in any row")
-        elif row["saturated"] is not None and row["saturated"] > MOSTLY_SATURATED and row["kind"] != "ReLU":
+        elif (
+            row["saturated"] is not None
+            and row["saturated"] > MOSTLY_SATURATED
+            and row["kind"] not in _HALVED
+        ):
             warnings.append(f"{name}: {row['saturated']:.0%} of the values lie where its slope is nearly 0")
     return forward, backward, summary, warnings
 
@@ -128,5 +134,5 @@ def signal_report(model: Module, x: Array) -> SignalReport:
     signals.see_input(batch)
     y = signals.model.train().forward(batch)
     random = np.random.default_rng(0).standard_normal(y.shape, np.float32)
-    signals.model.backward(random, input_grad=False)
+    signals.model.backward(random)
     return SignalReport(signals)
