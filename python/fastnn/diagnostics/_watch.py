@@ -7,6 +7,7 @@ running statistics, counters of dropout, gradients and slots stay as they are, a
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from fastnn._arrays import Array, FloatArray, as_float32
 from fastnn._columns import column_moments
+from fastnn._fitting import checked_rows
 from fastnn.diagnostics._report import Row
 from fastnn.nn import BatchNorm1d, Linear, Module, Parameter, Residual, Sequential, Standardize
 from fastnn.nn.activations import Activation
@@ -47,6 +49,20 @@ def checked_batch(where: str, x: Any) -> FloatArray:
             "pass x[None] for a single one"
         )
     return batch
+
+
+def checked_data(where: str, X: Any, Y: Any) -> tuple[Array, Array]:
+    """X and Y with equal numbers of rows; X holds real numbers, which are converted a batch at a time."""
+    X, Y, _ = checked_rows(where, X, Y, None)
+    for name, array in (("X", X), ("Y", Y)):
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(
+                f"{where}: {name} is a masked array and its mask would be lost; pass .filled(value)"
+            )
+    as_float32(X[:0], f"{where}: X")
+    if len(X) == 0:
+        raise ValueError(f"{where}: X has no rows; give at least one row to train on")
+    return X, Y
 
 
 def drawn_rows(where: str, model: Module, count: int) -> FloatArray:
@@ -88,7 +104,7 @@ class Moments(NamedTuple):
 
 def moments(array: FloatArray) -> Moments:
     """One pass; NaN or infinity anywhere makes mean and variance not finite."""
-    rows = np.ascontiguousarray(array.reshape(-1, array.shape[-1]))
+    rows = np.ascontiguousarray(array.reshape(-1, array.shape[-1] if array.ndim else 1))
     means, squares = column_moments(rows)
     with np.errstate(invalid="ignore", over="ignore"):
         variances = squares / len(rows)
@@ -98,8 +114,8 @@ def moments(array: FloatArray) -> Moments:
 
 
 def norm(arrays: list[FloatArray]) -> float:
-    """The Euclidean norm of all numbers together, summed in float64."""
-    return float(np.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in arrays)))
+    """The Euclidean norm of all numbers together, in float64."""
+    return math.sqrt(sum(array.size * moments(array).rms ** 2 for array in arrays))
 
 
 def first_non_finite(name: str, array: FloatArray) -> str | None:

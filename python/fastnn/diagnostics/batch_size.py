@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fastnn._arrays import Array, check_int
-from fastnn._fitting import checked_rows
 from fastnn.diagnostics._report import Report, Row, as_bytes, name_ticks
-from fastnn.diagnostics._watch import checked_trainer, twin
+from fastnn.diagnostics._watch import checked_data, checked_trainer, twin
 from fastnn.diagnostics.memory import memory_plan
 from fastnn.diagnostics.rates import batches_of
 from fastnn.trainer import Trainer
@@ -96,7 +95,7 @@ def gradient_noise_scale(
     """
     where = "gradient_noise_scale"
     checked_trainer(where, trainer)
-    X, Y, _ = checked_rows(where, X, Y, None)
+    X, Y = checked_data(where, X, Y)
     count = check_int(batches, f"{where}: batches", 2)
     rows_of = batches_of(where, trainer, X, Y, batch_size)
     if len(X) < 2 * batch_size:
@@ -199,7 +198,7 @@ def suggest_batch_size(trainer: Trainer, X: Array, Y: Array, *, memory: int | No
     """
     where = "suggest_batch_size"
     checked_trainer(where, trainer)
-    X, Y, _ = checked_rows(where, X, Y, None)
+    X, Y = checked_data(where, X, Y)
     limit = _free_memory() if memory is None else check_int(memory, f"{where}: memory", 1)
     if len(X) < 16:
         raise ValueError(f"{where}: X must have at least 16 rows, two batches of 8, got {len(X)}")

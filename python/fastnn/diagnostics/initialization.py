@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from fastnn._arrays import Array, FloatArray
 from fastnn.diagnostics._report import Report, Row, name_ticks
-from fastnn.diagnostics._watch import Signals, Watched, checked_batch, checked_model, drawn_rows
+from fastnn.diagnostics._watch import (
+    Signals,
+    Watched,
+    checked_batch,
+    checked_model,
+    drawn_rows,
+    moments,
+    norm,
+)
 from fastnn.diagnostics.signals import verdicts
 from fastnn.init import gain
 from fastnn.nn import Dropout, Linear, Module
@@ -122,14 +131,14 @@ def _checked(watched: Watched, activation: Activation | None) -> tuple[Row, list
     layer, parameters = watched.layer, watched.own_parameters()
     row: Row = {"layer": watched.row["layer"], "kind": watched.row["kind"]}
     row.update(dict.fromkeys(("std", "gain", "wanted", "identical", "stuck")))
-    row["grad_norm"] = float(np.sqrt(sum(np.square(p.grad, dtype=np.float64).sum() for p in parameters)))
+    row["grad_norm"] = norm([parameter.grad for parameter in parameters])
     name, warnings = f"{row['kind']} {row['layer']}".strip(), []
     if row["grad_norm"] == 0 and not watched.asleep:
         warnings.append(f"{name}: no gradient reaches it in the first step")
     if isinstance(layer, Linear):
-        weight = layer.weight.data.astype(np.float64)
-        row["std"] = float(weight.std())
-        row["gain"] = float(np.sqrt(np.square(weight).mean() * layer.in_features))
+        weight = moments(layer.weight.data)
+        row["std"] = weight.std
+        row["gain"] = weight.rms * math.sqrt(layer.in_features)
         row["wanted"] = None if activation is None else _gain_of(activation)
         row["identical"], row["stuck"] = _identical(layer)
         if row["stuck"]:

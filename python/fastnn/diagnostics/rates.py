@@ -11,9 +11,8 @@ import numpy as np
 
 from fastnn import data
 from fastnn._arrays import Array, as_float32, check_int, check_number
-from fastnn._fitting import checked_rows
 from fastnn.diagnostics._report import Report, Row
-from fastnn.diagnostics._watch import checked_trainer, twin
+from fastnn.diagnostics._watch import checked_data, checked_trainer, twin
 from fastnn.optim import NonFiniteGradientError
 from fastnn.trainer import Trainer
 
@@ -100,7 +99,7 @@ def lr_find(
     """
     where = "lr_find"
     checked_trainer(where, trainer)
-    X, Y, _ = checked_rows(where, X, Y, None)
+    X, Y = checked_data(where, X, Y)
     low = check_number(min_lr, f"{where}: min_lr", 0)
     high = check_number(max_lr, f"{where}: max_lr", 0)
     if not 0 < low < high:
@@ -133,8 +132,6 @@ def batches_of(
 ) -> Iterator[tuple[Array, Array]]:
     """Whole batches for ever, in the trainer's own order; all rows at once where there are fewer."""
     size = check_int(batch_size, f"{where}: batch_size", 1)
-    if len(X) == 0:
-        raise ValueError(f"{where}: X has no rows; give at least one row to train on")
     epochs = (
         data.batches(X, Y, size, seed=trainer.seed, epoch=epoch, drop_last=len(X) >= size)
         for epoch in count(trainer.epoch)

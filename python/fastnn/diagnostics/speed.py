@@ -10,10 +10,9 @@ import numpy as np
 
 from fastnn import ops
 from fastnn._arrays import Array, FloatArray, aligned_zeros
-from fastnn._fitting import checked_rows
 from fastnn._runtime import get_isa, get_num_threads
 from fastnn.diagnostics._report import Report, Row, name_ticks
-from fastnn.diagnostics._watch import Watch, Watched, checked_trainer, twin
+from fastnn.diagnostics._watch import Watch, Watched, checked_data, checked_trainer, twin
 from fastnn.diagnostics.rates import batches_of
 from fastnn.nn import Linear, Module, Residual
 from fastnn.trainer import Trainer
@@ -156,7 +155,7 @@ def profile(trainer: Trainer, X: Array, Y: Array, *, batch_size: int = 128) -> P
     """
     where = "profile"
     checked_trainer(where, trainer)
-    X, Y, _ = checked_rows(where, X, Y, None)
+    X, Y = checked_data(where, X, Y)
     x, y = next(batches_of(where, trainer, X, Y, batch_size))
     whole = twin(trainer)
     whole.optimizer.lr = 0.0
