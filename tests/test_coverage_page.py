@@ -12,8 +12,8 @@ PAGE = (ROOT / "docs" / "coverage.md").read_text()
 # All rows of the list: document -> how many.
 ROWS = {0: 16, 1: 46, 2: 23, 3: 17, 4: 40}
 
-# Diagnostics, schedules, initializers, optimizers, costs, normalization, regularization, clipping, dropout, residuals and
-# stopping.
+# Diagnostics, schedules, initializers, optimizers, costs, normalization, regularization, clipping, dropout,
+# residuals and stopping.
 THIS_HALF = {
     0: "1-4 6-16",
     1: "1-26 28-29 31-46",

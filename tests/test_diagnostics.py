@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bounds import assert_bits
 from diagnosed import deep, rows, trainer
-from fastnn import diagnostics, losses, nn
+from fastnn import diagnostics, init, losses, nn, optim
 from fastnn.diagnostics._watch import moments, norm
 from runs import assert_equal_tree
 
@@ -118,6 +118,18 @@ def test_every_report_has_rows_a_table_and_a_plot(name, tmp_path):
     figure = report.plot(tmp_path / "plot.png")
     assert isinstance(figure, figure_module.Figure)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_of_what_has_no_activation_and_no_update(tmp_path):
+    pytest.importorskip("matplotlib.figure")
+    x, y = rows()
+    model = nn.Sequential(nn.Linear(4, 3, weight_init=init.Zeros()))
+    run = trainer(model, make=lambda ps: optim.SGD(ps, 0.1))
+    report = diagnostics.step_report(run, x, y)
+    assert report.rows[0]["update_ratio"] is None
+    for drawn in (report, diagnostics.signal_report(model, x), diagnostics.check_init(model, x)):
+        drawn.plot(tmp_path / "plot.png")
+    diagnostics.feature_report(np.zeros((3, 2))).plot(tmp_path / "plot.png")
 
 
 def test_a_long_table_leaves_its_middle_out():

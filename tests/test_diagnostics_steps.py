@@ -109,3 +109,17 @@ def test_small_gradient_and_high_loss():
     learned = diagnostics.step_report(drawn, x, y)
     assert learned.loss < 0.05
     assert not learned.stuck
+
+
+def test_what_is_not_updated_has_no_ratio():
+    x, y = rows()
+    model = network_of_4()
+    model[2].weight.trainable = False
+    run = trainer(model, make=lambda ps: optim.SGD(ps[2:], 0.02))
+    model[2].bias.data = np.ones(3)
+    report = diagnostics.step_report(run, x, y)
+    before = model[2].bias.data.copy()
+    run.step(x, y)
+    change = np.linalg.norm(model[2].bias.data - before) / np.linalg.norm(before)
+    assert report.rows[0]["update_ratio"] is None
+    assert report.rows[2]["update_ratio"] == pytest.approx(change, rel=1e-5)

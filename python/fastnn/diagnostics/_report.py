@@ -109,7 +109,7 @@ class Report(ABC):
 
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:
     """Names below the axis, as many as fit."""
-    step = -(-len(names) // 16)
+    step = max(1, -(-len(names) // 16))
     axes.set_xticks(range(0, len(names), step), names[::step], rotation=90, fontsize=9)
     axes.grid(alpha=0.3)
 

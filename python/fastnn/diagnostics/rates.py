@@ -79,8 +79,8 @@ def lr_find(
 
     `suggestion` is the rate in front of `lowest` at which the loss falls steepest over log(lr), by lines
     through a tenth of the steps: a good first rate (fastai's "steep"; NaN if it never falls). `lowest` is
-    that of the lowest smoothed loss, which is already too large: a tenth of it is another usual choice. A
-    schedule of the optimizer plays no part.
+    that of the lowest smoothed loss, which is already too large: a tenth of it is another usual choice.
+    Schedules and rates of single groups play no part: all groups get the same rate.
 
     It runs on copies of the model and the optimizer, so the trainer is never touched: nothing need be
     restored after an error or Ctrl-C. The rows are read a batch at a time.
