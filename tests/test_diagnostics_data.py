@@ -1,5 +1,6 @@
 """feature_report and lr_find: columns of the data, and the loss over a growing rate."""
 
+import importlib.util
 import math
 import tracemalloc
 
@@ -154,6 +155,17 @@ def test_a_gradient_that_is_not_finite_ends_it():
     assert all(math.isfinite(row["lr"]) for row in report.rows)
 
 
+def test_a_first_gradient_that_is_not_finite_leaves_no_rows():
+    X, Y, run = np.ones((32, 1), np.float32), np.zeros(32), parabola()
+    run.loss = lambda pred, target: (1.0, np.full_like(pred, np.inf))
+    report = diagnostics.lr_find(run, X, Y, batch_size=8)
+    assert report.diverged
+    assert report.rows == []
+    assert "the loss never fell" in str(report)
+    if importlib.util.find_spec("matplotlib"):
+        report.plot()
+
+
 def test_a_loss_that_never_falls():
     X, Y = np.ones((32, 1), np.float32), np.zeros(32)
     run = parabola()
@@ -161,6 +173,15 @@ def test_a_loss_that_never_falls():
     report = diagnostics.lr_find(run, X, Y, batch_size=8, steps=10)
     assert math.isnan(report.suggestion)
     assert "the loss never fell" in report.warnings[0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_alone_suggests_no_rate(seed):
+    """Losses that have nothing to do with the rate, as a trained model's have."""
+    X, Y, draws = np.ones((32, 1), np.float32), np.zeros(32), np.random.default_rng(seed)
+    run = parabola()
+    run.loss = lambda pred, target: (1 + 0.2 * draws.standard_normal(), 0 * pred)
+    assert math.isnan(diagnostics.lr_find(run, X, Y, batch_size=8).suggestion)
 
 
 def test_its_batches_are_whole_and_those_of_the_next_epochs():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _KEPT = 0.9  # of the mean so far in the smoothed loss
 _DIVERGED = 4.0  # times the lowest smoothed loss
+_CLEAR = 4.0  # standard errors by which the loss must fall
 
 
 class RateReport(Report):
@@ -32,12 +33,18 @@ class RateReport(Report):
     def __init__(self, rows: list[Row], diverged: bool) -> None:
         self.diverged = diverged
         self.suggestion, self.lowest = _choice(rows)
-        summary = [f"steepest descent at lr={self.suggestion:.2g}, lowest smoothed loss at {self.lowest:.2g}"]
-        if diverged:
+        summary, warnings = [], []
+        if math.isfinite(self.suggestion):
+            summary = [
+                f"steepest descent at lr={self.suggestion:.2g}, lowest smoothed loss at {self.lowest:.2g}"
+            ]
+        if diverged and rows:
             summary.append(f"diverged at {rows[-1]['lr']:.2g}")
-        warnings = []
         if not math.isfinite(self.suggestion):
-            warnings.append("the loss never fell: look at step_report and check_init")
+            warnings.append(
+                "the loss never fell by more than its noise: begin with fresh weights, and look at "
+                "check_init and step_report"
+            )
         elif not diverged:
             warnings.append("the loss had not diverged at the largest rate; pass a larger max_lr")
         super().__init__(rows, summary, warnings)
@@ -78,9 +85,10 @@ def lr_find(
     update) and smoothed, the mean with weights that fade by 0.9 a step, debiased.
 
     `suggestion` is the rate in front of `lowest` at which the loss falls steepest over log(lr), by lines
-    through a tenth of the steps: a good first rate (fastai's "steep"; NaN if it never falls). `lowest` is
-    that of the lowest smoothed loss, which is already too large: a tenth of it is another usual choice.
-    Schedules and rates of single groups play no part: all groups get the same rate.
+    through a tenth of the steps: a good first rate (fastai's "steep"). `lowest` is that of the lowest
+    smoothed loss, which is already too large: a tenth of it is another usual choice. Both
+    are NaN where that loss is not 4 standard errors below the first ones, as with a trained model. Schedules
+    and rates of single groups play no part: all groups get the same rate.
 
     It runs on copies of the model and the optimizer, so the trainer is never touched: nothing need be
     restored after an error or Ctrl-C. The rows are read a batch at a time.
@@ -140,18 +148,24 @@ def batches_of(
 
 
 def _choice(rows: list[Row]) -> tuple[float, float]:
-    """The rate of the steepest descent before the lowest point, and that of the lowest point."""
+    """The rate of the steepest descent before the lowest point, and that of the lowest point; NaN both where
+    the loss does not fall by more than the noise of its batches.
+    """
     finite = [row for row in rows if math.isfinite(row["smoothed"])]
     if not finite:
         return math.nan, math.nan
-    end = int(np.argmin([row["smoothed"] for row in finite]))
-    lowest = float(finite[end]["lr"])
+    smoothed = [row["smoothed"] for row in finite]
+    end = int(np.argmin(smoothed))
     # Lines through the losses of single batches: the smoothed loss lags behind, and begins with one batch.
     reach = max(1, len(rows) // 20)
+    width = 2 * reach + 1
     losses = np.array([row["loss"] for row in finite[: end + 1]])
-    if len(losses) < 2 * reach + 1:
-        return math.nan, lowest
-    offsets = np.arange(-reach, reach + 1)
-    slopes = np.correlate(losses, offsets, "valid")  # times a constant
+    if len(losses) < width:
+        return math.nan, math.nan
+    noise = np.sqrt(np.square(np.diff(losses)).mean() / 2)  # of one batch
+    error = noise * math.sqrt(1 / width + (1 - _KEPT) / (1 + _KEPT))
+    slopes = np.correlate(losses, np.arange(-reach, reach + 1), "valid")  # times a constant
     steepest = int(slopes.argmin())
-    return float(finite[steepest + reach]["lr"]) if slopes[steepest] < 0 else math.nan, lowest
+    if losses[:width].mean() - smoothed[end] <= _CLEAR * error or slopes[steepest] >= 0:
+        return math.nan, math.nan
+    return float(finite[steepest + reach]["lr"]), float(finite[end]["lr"])
