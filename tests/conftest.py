@@ -9,6 +9,7 @@ import zlib
 import fastnn
 import numpy as np
 import pytest
+import scarce
 from hypothesis import HealthCheck, settings
 
 # A shell starts background jobs with SIGINT ignored, and Python leaves it so: Ctrl-C could not be tested.
@@ -80,3 +81,13 @@ def restore_runtime():
     yield
     fastnn.set_isa(isa)
     fastnn.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def scarce_library(tmp_path_factory):
+    """The path of the library that makes allocations fail (scarce.py)."""
+    if scarce.COMPILER is None:
+        pytest.skip("needs a C compiler")
+    path = tmp_path_factory.mktemp("scarce") / "libscarce.so"
+    scarce.build(path)
+    return str(path)

@@ -4,53 +4,23 @@ A small preloaded library (scarce.c) makes the n-th allocation of a call fail, f
 call makes fewer. Objects of Python count too (PYTHONMALLOC=malloc).
 """
 
-import ctypes
 import functools
 import os
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import fastnn
-import guard
 import numpy as np
 import pytest
 from bad_input import good
 from fastnn import ops
 from native import NATIVE
 from producers import Wrapper
+from scarce import isolated, scarce
 from test_team import tasks, work
 
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-LIBRARY = "FASTNN_TEST_SCARCE"
+MODULE = "test_out_of_memory"
 # Fewer rows than this are no work for a second thread and need no workspace.
 ROWS, COLUMNS, OUTPUTS_OF_LAYER = 300, 40, 50
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    if COMPILER is None:
-        pytest.skip("needs a C compiler")
-    path = tmp_path_factory.mktemp("scarce") / "libscarce.so"
-    source = Path(__file__).with_name("scarce.c")
-    subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-o", path, source, "-ldl"], check=True)
-    return str(path)
-
-
-def isolated(library, case, *arguments):
-    env = {"LD_PRELOAD": library, LIBRARY: library, "PYTHONMALLOC": "malloc"}
-    return guard.run_isolated("test_out_of_memory", case, *arguments, env=env)
-
-
-@functools.cache
-def scarce():
-    found = ctypes.CDLL(os.environ[LIBRARY])
-    found.scarce_arm.argtypes = (ctypes.c_long,)
-    found.scarce_arm_anywhere.argtypes = (ctypes.c_long, ctypes.c_size_t)
-    found.scarce_left_anywhere.restype = ctypes.c_long
-    found.scarce_disarm.restype = ctypes.c_long
-    return found
 
 
 def large(function):
@@ -276,28 +246,30 @@ def pairs():
 
 
 @pytest.mark.parametrize(("function", "form"), list(pairs()))
-def test_every_allocation(library, function, form):
+def test_every_allocation(scarce_library, function, form):
     """Each allocation of a call fails in turn."""
-    allocations, errors = map(int, isolated(library, "every_allocation_case", function, form).split())
+    allocations, errors = map(
+        int, isolated(scarce_library, MODULE, "every_allocation_case", function, form).split()
+    )
     assert allocations > 0
     if form in ("new results", "DLPack"):
         assert errors > 0, "nothing that failed was missed: the test looks at the wrong allocations"
 
 
 @pytest.mark.parametrize("function", NATIVE)
-def test_first_call(library, function):
-    isolated(library, "first_call_case", function)
+def test_first_call(scarce_library, function):
+    isolated(scarce_library, MODULE, "first_call_case", function)
 
 
 @pytest.mark.parametrize("function", NATIVE)
-def test_later_calls_allocate_nothing_but_results(library, function):
-    isolated(library, "later_calls_case", function)
+def test_later_calls_allocate_nothing_but_results(scarce_library, function):
+    isolated(scarce_library, MODULE, "later_calls_case", function)
 
 
-def test_a_team_that_starts(library):
-    allocations, _ = map(int, isolated(library, "team_case").split())
+def test_a_team_that_starts(scarce_library):
+    allocations, _ = map(int, isolated(scarce_library, MODULE, "team_case").split())
     assert allocations > 0
 
 
-def test_threads_that_do_not_start(library):
-    isolated(library, "threads_case")
+def test_threads_that_do_not_start(scarce_library):
+    isolated(scarce_library, MODULE, "threads_case")

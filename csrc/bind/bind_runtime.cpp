@@ -163,6 +163,8 @@ void bind_runtime(py::module_& m) {
     m.def("get_num_threads", num_threads, "Threads that a large call may use.");
     m.def("set_num_threads", change_threads, py::arg("n"), "Sets the threads that a large call may use.");
     m.def("build_info", build_info, "What was built: compiler, flags, ISAs, version.");
+    m.def("stay_on_this_thread", stay_on_this_thread,
+          "Kernels called by this thread run on it alone, from now on.");
     m.def("workspace_bytes", workspace_bytes, "Bytes of scratch memory and workspaces held for reuse.");
     m.def("limit_fma", limit_fma, py::arg("seconds") = 0.05, py::arg("bfloat16") = false,
           "FLOP/s of fused multiply-adds in registers, active ISA and threads; of bfloat16 where the ISA has "

@@ -101,6 +101,7 @@ thread_local Buffer t_scratch;
 thread_local Buffer
     t_workspace[2];  // the second serves calls made by a signal handler while a region is polled
 thread_local int t_polls = 0;
+thread_local bool t_alone = false;
 
 // Asks the poll function between chunks, with the caller's floating-point environment restored.
 class Poller {
@@ -344,7 +345,7 @@ bool run_tasks(const Task* tasks, int count, double cost_ns, Poll poll) {
     Scratch scratch{t_scratch.reserve(kScratchBytes)};
     const FlushDenormals flush;
     Poller poller(cost_ns > kPollableNs && t_polls == 0 ? poll : nullptr, flush);
-    if (cost_ns > kBreakEvenNs && widest > 1 && widest <= kMaxChunks && num_threads() > 1) {
+    if (cost_ns > kBreakEvenNs && widest > 1 && widest <= kMaxChunks && num_threads() > 1 && !t_alone) {
         const BusyLock lock;
         if (lock.owned) {
             if (g_team == nullptr) {
@@ -357,6 +358,8 @@ bool run_tasks(const Task* tasks, int count, double cost_ns, Poll poll) {
     }
     return run_serial(live, n, scratch, poller);
 }
+
+void stay_on_this_thread() { t_alone = true; }
 
 int num_threads() {
     int n = g_threads.load(std::memory_order_relaxed);

@@ -29,6 +29,9 @@ using Poll = bool (*)();
 // other threads are asked at all. Returns false if `poll` cancelled. Throws std::bad_alloc before any work.
 bool run_tasks(const Task* tasks, int count, double cost_ns, Poll poll);
 
+// Regions that the calling thread opens run on it alone, from now on.
+void stay_on_this_thread();
+
 int num_threads();
 void set_num_threads(int n);
 

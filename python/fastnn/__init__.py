@@ -2,7 +2,7 @@
 
 Three ways to call it: kernels on arrays (`ops`), layers, losses and optimizers in a loop of your own (`nn`,
 `losses`, `optim`, `schedulers`, `init`, `preprocessing`, `data`), and whole steps and fits (`Trainer`,
-`callbacks`). `save` and `load` keep models in files.
+`fit_many`, `callbacks`). `save` and `load` keep models in files.
 
 >>> import fastnn
 >>> from fastnn import data, losses, nn, optim
@@ -17,6 +17,7 @@ True
 from __future__ import annotations
 
 from fastnn import callbacks, data, diagnostics, init, losses, nn, ops, optim, preprocessing, schedulers
+from fastnn._many import fit_many
 from fastnn._runtime import (
     __version__,
     get_isa,
@@ -42,6 +43,7 @@ __all__ = [
     "callbacks",
     "data",
     "diagnostics",
+    "fit_many",
     "get_isa",
     "get_num_threads",
     "info",

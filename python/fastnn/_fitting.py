@@ -62,6 +62,15 @@ def as_rows(where: str, name: str, array: Array) -> Array:
     return rows
 
 
+class _OnThread(threading.local):
+    """What a thread of `fit_many` is asked between steps."""
+
+    stop: Callable[[], bool] = staticmethod(lambda: False)
+
+
+on_thread = _OnThread()
+
+
 @contextmanager
 def whole_steps() -> Iterator[Callable[[], bool]]:
     """Inside, Ctrl-C only makes the yielded function true; it is raised where the block ends.
@@ -76,7 +85,7 @@ def whole_steps() -> Iterator[Callable[[], bool]]:
 
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
+        yield on_thread.stop
         return
     signal.signal(signal.SIGINT, note)
     try:

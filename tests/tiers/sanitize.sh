@@ -49,11 +49,14 @@ left_out=(
     --ignore=tests/test_bench.py --ignore=tests/test_bench_conditions.py # run bench/, which measures time
     --ignore=tests/test_parity_torch.py  # torch brings threads and allocators of its own
     --ignore=tests/test_out_of_memory.py # takes malloc's place, as the sanitizer does
+    --ignore=tests/test_trainer_memory.py # so does this, and it counts memory
     # These hold a call to half a second, or to two minutes: it is several times slower here.
     --deselect=tests/test_runtime.py::test_import_is_quick_and_brings_nothing_optional
     --deselect=tests/test_signals.py::test_interrupt
     --deselect=tests/test_signals.py::test_interrupt_of_a_long_sum
     --deselect=tests/test_signals.py::test_signal_handler_may_compute
+    --deselect=tests/test_trainer_safety.py::test_ctrl_c
+    --deselect=tests/test_trainer_inputs.py::test_a_memory_map_is_not_read_whole # counts memory
 )
 
 [ -x "$work/venv/bin/python" ] || $python -m venv "$work/venv"

@@ -1,0 +1,83 @@
+"""fit_many: several trainers at once, one on each thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from fastnn import _core
+from fastnn._arrays import Array, as_rows
+from fastnn._fitting import on_thread
+from fastnn._runtime import get_num_threads
+from fastnn.history import History
+from fastnn.trainer import Trainer
+
+
+def fit_many(
+    trainers: Sequence[Trainer],
+    X: Array,
+    Y: Array,
+    *,
+    batch_size: int,
+    epochs: int,
+    validation: tuple[Array, Array] | None = None,
+) -> list[History]:
+    """Fit every trainer on the same rows, as `trainer.fit(X, Y, ...)` would, and return their histories.
+
+    Each trainer runs on one thread, `get_num_threads()` of them at a time: small networks train faster side
+    by side than each on all threads. Seeds, rates, schedules, losses and `metrics` are each trainer's own, and
+    every network ends with the bits of a fit of its own.
+
+    Ctrl-C ends all fits after their running steps. An error of one trainer is raised when the others have
+    ended their fits. Both leave parameters of whole steps.
+
+    Raises TypeError for anything but trainers, ValueError for a trainer that occurs twice, for parameters
+    that two of them share, and as `Trainer.fit`.
+
+    >>> import numpy as np, fastnn
+    >>> from fastnn import losses, nn, optim
+    >>> X = np.random.default_rng(0).normal(size=(64, 2))
+    >>> Y = (X[:, 0] > X[:, 1]).astype(int)
+    >>> def trainer(lr):
+    ...     model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2), seed=0)
+    ...     return fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=lr))
+    >>> histories = fastnn.fit_many([trainer(lr) for lr in (1e-5, 0.05)], X, Y, batch_size=16, epochs=10)
+    >>> [h["loss"][-1] < 0.2 for h in histories]
+    [False, True]
+    """
+    if isinstance(trainers, Trainer) or not all(isinstance(trainer, Trainer) for trainer in trainers):
+        raise TypeError("fit_many: trainers must be a list of fastnn.Trainer objects")
+    if len({id(trainer) for trainer in trainers}) < len(trainers):
+        raise ValueError("fit_many: a trainer occurs twice")
+    owners: dict[int, int] = {}
+    for number, trainer in enumerate(trainers):
+        for parameter in trainer.model.parameters():
+            if owners.setdefault(id(parameter), number) != number:
+                raise ValueError(
+                    f"fit_many: trainers {owners[id(parameter)]} and {number} share parameter "
+                    f"{parameter.name!r}; give each a model of its own"
+                )
+    if not trainers:
+        return []
+    from concurrent.futures import ThreadPoolExecutor, wait  # not for every `import fastnn`
+
+    X, Y = as_rows(X, "fit_many: X"), as_rows(Y, "fit_many: Y")
+    stop = threading.Event()
+
+    def begin() -> None:
+        _core.stay_on_this_thread()
+        on_thread.stop = stop.is_set
+
+    def fit(trainer: Trainer) -> History:
+        return trainer.fit(X, Y, batch_size=batch_size, epochs=epochs, validation=validation, progress=False)
+
+    with ThreadPoolExecutor(min(get_num_threads(), len(trainers)), initializer=begin) as pool:
+        fits = [pool.submit(fit, trainer) for trainer in trainers]
+        try:
+            wait(fits)
+        except BaseException:
+            stop.set()
+            for one in fits:
+                one.cancel()
+            raise
+    return [one.result() for one in fits]

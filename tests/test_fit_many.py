@@ -1,0 +1,118 @@
+"""fit_many: each trainer ends as after a fit of its own, whatever runs beside it."""
+
+import signal
+import threading
+import time
+
+import fastnn
+import numpy as np
+import pytest
+from fastnn import callbacks, losses, nn, optim, schedulers
+from runs import assert_same_run, build
+from small import labelled_rows, trainer
+
+FIT = {"batch_size": 16, "epochs": 3}
+
+
+@pytest.fixture
+def rows():
+    return labelled_rows()
+
+
+def several():
+    """Trainers of different networks, rates, schedules, losses and seeds."""
+    wide = nn.Sequential(nn.Linear(6, 70), nn.Tanh(), nn.Linear(70, 3), seed=1)
+    return [
+        *(build(name) for name in ("Adam", "Momentum", "plateau")),
+        build("SGD", loss=losses.CrossEntropyLoss(label_smoothing=0.1), seed=9),
+        fastnn.Trainer(
+            wide,
+            losses.CrossEntropyLoss(),
+            optim.RMSProp(wide.parameters(), lr=schedulers.CosineAnnealingDecay(0.01, 9)),
+            metrics={"largest": lambda pred, target: float(pred.max())},
+        ),
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_each_is_a_fit_of_its_own(rows, threads):
+    together, alone = several(), several()
+    before = fastnn.get_num_threads()
+    fastnn.set_num_threads(threads)
+    try:
+        histories = fastnn.fit_many(together, *rows, validation=rows, **FIT)
+    finally:
+        fastnn.set_num_threads(before)
+    for one, other, history in zip(together, alone, histories, strict=True):
+        expected = other.fit(*rows, validation=rows, progress=False, **FIT)
+        assert_same_run(one, other)
+        assert history["val_loss"] == expected["val_loss"]
+        assert history["loss"] == expected["loss"]
+
+
+def test_it_goes_on_where_a_fit_ended(rows):
+    one, other = build(), build()
+    fastnn.fit_many([one], *rows, **FIT)
+    one.fit(*rows, progress=False, **FIT)
+    other.fit(*rows, progress=False, batch_size=16, epochs=6)
+    assert_same_run(one, other)
+
+
+def test_no_trainers(rows):
+    assert fastnn.fit_many([], *rows, **FIT) == []
+
+
+def test_what_is_refused(rows):
+    one, other = trainer(), trainer()
+    shared = fastnn.Trainer(one.model, one.loss, optim.SGD(one.model.parameters(), 0.1))
+    for wrong, error, message in (
+        (one, TypeError, "must be a list"),
+        ([one.model], TypeError, "must be a list"),
+        ([one, other, shared], ValueError, "trainers 0 and 2 share parameter '0.weight'"),
+        ([one, other, one], ValueError, "a trainer occurs twice"),
+    ):
+        with pytest.raises(error, match=message):
+            fastnn.fit_many(wrong, *rows, **FIT)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        fastnn.fit_many([one], *rows, batch_size=0, epochs=1)
+    assert one.optimizer.step_count == other.optimizer.step_count == 0
+
+
+def test_an_error_of_one_is_raised_when_all_have_ended(rows):
+    X, Y = rows
+    narrow = nn.Sequential(nn.Linear(6, 2), seed=0)
+    bad = fastnn.Trainer(narrow, losses.CrossEntropyLoss(), optim.SGD(narrow.parameters(), 0.1))
+    good = trainer()
+    with pytest.raises(ValueError, match="labels"):
+        fastnn.fit_many([bad, good], X, Y, **FIT)
+    assert good.epoch == 3
+
+
+def test_ctrl_c_ends_all_fits_after_whole_steps(rows):
+    X, Y = rows
+    runs = [trainer(), trainer(), trainer()]
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    start = time.perf_counter()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fastnn.fit_many(runs, X, Y, batch_size=16, epochs=1_000_000)
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert time.perf_counter() - start < 30
+    for run in runs[:2]:
+        again = trainer()
+        steps = run.optimizer.step_count
+        again.fit(X, Y, batch_size=16, epochs=steps // 4 + 1, callbacks=[StopAfter(steps)], progress=False)
+        for one, other in zip(run.model.parameters(), again.model.parameters(), strict=True):
+            assert np.array_equal(one.data, other.data)
+
+
+class StopAfter(callbacks.Callback):
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_step_end(self, trainer, step, loss):
+        return step >= self.steps
