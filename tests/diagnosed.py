@@ -7,8 +7,10 @@ from fastnn import losses, nn, optim, schedulers
 from runs import plateau
 
 
-def deep():
-    """All kinds of layers, a Residual and a custom container among them."""
+def deep(own=False):
+    """All kinds of layers, Residuals among them; with `own` also a container of one's own, which a Trainer
+    refuses.
+    """
     inner = nn.Sequential(nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8))
     return nn.Sequential(
         nn.Linear(4, 8, bias=False),
@@ -17,7 +19,7 @@ def deep():
         nn.GELU(),
         nn.Dropout(0.3),
         nn.Residual(nn.Linear(8, 4), shortcut=nn.Linear(8, 4)),
-        Block(),
+        *([Block()] if own else []),
         nn.Sequential(nn.Sigmoid(), nn.Linear(4, 3)),
         seed=0,
     )

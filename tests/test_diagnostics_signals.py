@@ -106,7 +106,7 @@ def test_signals_are_those_of_the_layers_one_by_one(activation, rng):
 
 
 def test_names_and_kinds_of_nested_layers():
-    report = diagnostics.signal_report(deep(), rows()[0])
+    report = diagnostics.signal_report(deep(own=True), rows()[0])
     assert [(row["layer"], row["kind"]) for row in report.rows] == [
         ("0", "Linear"),
         ("1", "BatchNorm1d"),
