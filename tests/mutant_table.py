@@ -3,7 +3,7 @@
 A trap is a place where a textbook has an error or two libraries differ, so that a slip is likely. `file` is a
 path in the repository, `old` stands in it exactly once, `tests` are ids of pytest without the parameters of
 the machine (the instruction set); each must fail when `old` becomes `new`. Wrong edits of C++ files stand in
-mutant_table_native.py.
+mutant_table_native.py, those of diagnostics in mutant_table_diagnostics.py.
 """
 
 from typing import NamedTuple
@@ -49,12 +49,20 @@ TRAPS = {
     28: "activations grow or fade as a power of the depth",
     29: "which axis of a weight is fan_in",
     30: "vectors, their last lanes and plain floats give the same bits",
+    31: "gradient noise: of single rows, without bias, its share in the mean taken away",
+    32: "steps to a loss go as 1 + noise scale / rows",
+    33: "saturated by the slope, in shares of the steepest; dead in every row",
+    34: "drift of batch statistics: in running deviations, of the variance that is averaged",
+    35: "neurons are columns; equal for ever where gradients are equal too",
+    36: "a range test: rates by a factor, the smoothed loss without bias",
+    37: "stuck: a small gradient and a high loss",
+    38: "an update is measured by the weights",
+    39: "a range is largest minus smallest",
+    40: "memory: what a kernel replaces is not kept",
 }
 
 # Traps without a mutant, and why.
-LEFT_OUT: dict[int, str] = {
-    28: "a law about networks, not a formula of fastnn: nothing computes it",
-}
+LEFT_OUT: dict[int, str] = {}
 
 INIT, SCHEDULERS = "python/fastnn/init", "python/fastnn/schedulers"
 SCALERS, OF_SCALERS = "python/fastnn/preprocessing", "tests/test_preprocessing.py"

@@ -72,6 +72,10 @@ PYTHON_ROOMS = {
         *("_arrays", "_scores", "_steps", "_epoch", "_fitting", "_trainer_state"),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
+    "diagnostics": {
+        *("_arrays", "_columns", "_fitting", "_runtime"),
+        *("data", "init", "nn", "ops", "optim", "trainer"),
+    },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "trainer"},
     "experiments": {

@@ -16,7 +16,7 @@ True
 
 from __future__ import annotations
 
-from fastnn import callbacks, data, init, losses, nn, ops, optim, preprocessing, schedulers
+from fastnn import callbacks, data, diagnostics, init, losses, nn, ops, optim, preprocessing, schedulers
 from fastnn._many import fit_many
 from fastnn._runtime import (
     __version__,
@@ -42,6 +42,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "data",
+    "diagnostics",
     "fit_many",
     "get_isa",
     "get_num_threads",

@@ -1,0 +1,125 @@
+"""step_report: the step that the trainer would do, drift of batch statistics, small gradient at high loss."""
+
+import math
+
+import numpy as np
+import pytest
+from diagnosed import network_of_4, rows, trainer, zeros
+from fastnn import diagnostics, nn, optim
+
+
+def step_by_step(run, x, y):
+    """Loss, norms of gradients and update ratios of layers, from the step itself."""
+    layers = [m for m in run.model.modules() if list(m._members(nn.Parameter))]
+    before = [[p.data.copy() for p in m.parameters()] for m in layers]
+    loss = run.step(x, y)
+    found = []
+    for layer, old in zip(layers, before, strict=True):
+        new = [p.data.astype("f8") for p in layer.parameters()]
+        change = math.sqrt(sum(((n - o) ** 2).sum() for n, o in zip(new, old, strict=True)))
+        size = math.sqrt(sum((o.astype("f8") ** 2).sum() for o in old))
+        grads = math.sqrt(sum((p.grad.astype("f8") ** 2).sum() for p in layer.parameters()))
+        found.append((grads, change / size))
+    return loss, found
+
+
+@pytest.mark.parametrize("make", [lambda ps: optim.SGD(ps, 0.1), lambda ps: optim.Adam(ps, 0.01)])
+def test_the_step_is_the_one_that_the_trainer_does(make):
+    x, y = rows()
+    hidden = nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3)
+    run = trainer(nn.Sequential(*hidden, nn.Residual(nn.Linear(8, 8)), nn.Linear(8, 3), seed=0), make=make)
+    run.fit(x, y, batch_size=16, epochs=1)
+    report = diagnostics.step_report(run, x, y)
+    loss, found = step_by_step(run, x, y)
+    assert report.loss == loss
+    layers = [row for row in report.rows if row["grad_norm"] is not None]
+    assert [row["layer"] for row in layers] == ["0", "1", "4.block", "5"]
+    for row, (grads, ratio) in zip(layers, found, strict=True):
+        assert row["grad_norm"] == pytest.approx(grads, rel=1e-12)
+        assert row["update_ratio"] == pytest.approx(ratio, rel=1e-5)
+    assert report.grad_norm == pytest.approx(math.sqrt(sum(g**2 for g, _ in found)), rel=1e-12)
+
+
+def test_update_ratios_that_are_named():
+    x, y = rows()
+    for lr, words in ((1e-9, "hardly moves; raise the rate"), (100.0, "moves far; lower the rate")):
+        report = diagnostics.step_report(
+            trainer(network_of_4(), make=lambda ps, lr=lr: optim.SGD(ps, lr)), x, y
+        )
+        assert any(words in line and line.startswith("Linear 0: ") for line in report.warnings)
+    assert not diagnostics.step_report(
+        trainer(network_of_4(), make=lambda ps: optim.SGD(ps, 0.02)), x, y
+    ).warnings
+
+
+@pytest.mark.parametrize("running_var", ["unbiased", "biased"])
+def test_drift_is_in_running_deviations(running_var, rng):
+    layer = nn.BatchNorm1d(2, eps=0.5, running_var=running_var)
+    model = nn.Sequential(layer, nn.Linear(2, 3), seed=0)
+    layer.running_mean[...] = [1, -2]
+    layer.running_var[...] = [3.5, 8.5]  # with eps deviations of 2 and 3
+    x = rng.standard_normal((10, 2), np.float32)
+    row = diagnostics.step_report(trainer(model), x, np.zeros(10, int)).rows[0]
+    exact = x.astype("f8")
+    std = np.sqrt(exact.var(axis=0, ddof=1 if running_var == "unbiased" else 0) + 0.5)
+    assert row["drift"] == pytest.approx(
+        np.sqrt(np.mean(((exact.mean(0) - [1, -2]) / [2, 3]) ** 2)), rel=1e-6
+    )
+    assert row["drift_std"] == pytest.approx(np.sqrt(np.mean(((std - [2, 3]) / [2, 3]) ** 2)), rel=1e-6)
+
+
+def test_drift_falls_to_the_noise_of_a_batch(rng):
+    """Where nothing moves, 1 / sqrt(rows) once the running statistics have followed."""
+    x = rng.standard_normal((6400, 4)).astype(np.float32) + 3
+    layer = nn.BatchNorm1d(4, momentum=0.02)
+    run = trainer(nn.Sequential(layer, nn.Linear(4, 3), seed=0), make=lambda ps: optim.SGD(ps, 0.0))
+    y = np.zeros(64, int)
+    first = diagnostics.step_report(run, x[:64], y).rows[0]["drift"]
+    for i in range(300):
+        run.step(x[64 * (i % 100) :][:64], y)
+    later = [diagnostics.step_report(run, x[64 * i :][:64], y).rows[0]["drift"] for i in range(20)]
+    assert first > 2.5
+    assert 0.7 / 8 < np.mean(later) < 1.4 / 8
+
+
+def test_drift_of_debiased_statistics_needs_a_first_batch():
+    x, y = rows()
+    run = trainer(nn.Sequential(nn.BatchNorm1d(4, debias=True), nn.Linear(4, 3), seed=0))
+    assert diagnostics.step_report(run, x, y).rows[0]["drift"] is None
+    run.step(x, y)
+    assert diagnostics.step_report(run, x, y).rows[0]["drift"] == pytest.approx(0, abs=1e-5)
+
+
+def test_small_gradient_and_high_loss():
+    """A ReLU network at zero is stuck; logistic regression at zero and a network as drawn are not."""
+    x = rows(60)[0]
+    y = np.argmax(x[:, :3], axis=1)
+    even = np.arange(60) % 3
+    stuck = trainer(zeros(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), make=lambda ps: optim.SGD(ps, 0.1))
+    report = diagnostics.step_report(stuck, x, even)
+    assert report.stuck
+    assert report.loss == pytest.approx(math.log(3), rel=1e-6)
+    assert report.constant_loss == report.loss
+    assert any("small gradient, high loss" in line for line in report.warnings)
+    convex = trainer(zeros(nn.Linear(4, 3)), make=lambda ps: optim.SGD(ps, 0.1))
+    assert not diagnostics.step_report(convex, x, y).stuck
+    drawn = trainer(network_of_4(), make=lambda ps: optim.Adam(ps, 0.01))
+    assert not diagnostics.step_report(drawn, x, y).stuck
+    drawn.fit(x, y, batch_size=60, epochs=400, progress=False)
+    learned = diagnostics.step_report(drawn, x, y)
+    assert learned.loss < 0.05
+    assert not learned.stuck
+
+
+def test_what_is_not_updated_has_no_ratio():
+    x, y = rows()
+    model = network_of_4()
+    model[2].weight.trainable = False
+    run = trainer(model, make=lambda ps: optim.SGD(ps[2:], 0.02))
+    model[2].bias.data = np.ones(3)
+    report = diagnostics.step_report(run, x, y)
+    before = model[2].bias.data.copy()
+    run.step(x, y)
+    change = np.linalg.norm(model[2].bias.data - before) / np.linalg.norm(before)
+    assert report.rows[0]["update_ratio"] is None
+    assert report.rows[2]["update_ratio"] == pytest.approx(change, rel=1e-5)
