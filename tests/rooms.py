@@ -72,6 +72,7 @@ PYTHON_ROOMS = {
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "__init__": {"*"},
+    "_cli": {"*"},
     "__main__": {"*", "fastnn"},
 }
 DEPENDENCIES = {"numpy", "safetensors"}

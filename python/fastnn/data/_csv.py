@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import warnings
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from os import PathLike
 from typing import NamedTuple
 
@@ -63,28 +62,33 @@ def load_csv(path: str | PathLike[str], *, target: str | None = None, task: str 
         raise ValueError(f'load_csv: task must be "classification" or "regression", got {task!r}')
     if target is not None and not isinstance(target, str):
         raise TypeError(f"load_csv: target must be the name of a column, got {target!r}")
-    file = CsvFile(path, "load_csv", target)
+    file = CsvFile(path, "load_csv", [] if target is None else [target])
     at = file.column(target)
     if len(file.names) < 2:
         raise ValueError(f"{file.where} has one column; it needs a feature, a comma and a target")
     numbers, texts, ids = file.read(at)
+    if "" in texts:
+        file.refuse(at, lambda text: not text, "is empty; fill it, or leave the row out")
     Y, classes = _targets(file, at, texts, ids, task)
     features = file.names[:at] + file.names[at + 1 :]
     return Table(np.delete(numbers, at, axis=1), Y, features, file.names[at], classes)
 
 
 class CsvFile:
-    """A CSV file whose first row has been looked at: `names` of its columns, `header` or not."""
+    """A CSV file whose first row has been looked at: `names` of its columns, `header` or not.
 
-    def __init__(self, path: str | PathLike[str], caller: str, target: str | None) -> None:
+    `known` are names that make row 1 a header where they stand in it, unless they are numbers.
+    """
+
+    def __init__(self, path: str | PathLike[str], caller: str, known: Collection[str]) -> None:
         self.path, self.where = os.fspath(path), f"{caller}: {path}"
         first = next((cells for _, cells in self._rows(header=True)), None)
         if first is None:
             raise ValueError(f"{self.where} is empty")
         cells = [cell.strip() for cell in first]
         numbers = [_number(cell) is not None for cell in cells]
-        named = target is not None and _number(target) is None
-        self.header = not any(numbers) or (named and target in cells)
+        named = any(name in cells and _number(name) is None for name in known)
+        self.header = named or not any(numbers)
         self.names = cells if self.header else [str(i + 1) for i in range(len(cells))]
         for i, name in enumerate(self.names):
             if not name:
@@ -107,6 +111,8 @@ class CsvFile:
 
     def read(self, at: int | None) -> tuple[NDArray[np.float32], list[str], NDArray[np.int64]]:
         """All columns as numbers (0 for `at`), the different texts of `at`, and which one each row has."""
+        import csv
+
         places: dict[str, int] = {}
         ids = array("q")
 
@@ -134,7 +140,7 @@ class CsvFile:
             raise ValueError(f"{self.where}: {error}") from None
         if numbers.size == 0:
             raise ValueError(f"{self.where} has no rows")
-        if numbers.shape[1] != len(self.names) or not np.isfinite(numbers).all() or "" in places:
+        if numbers.shape[1] != len(self.names) or not np.isfinite(numbers).all():
             self._explain(at)
         return numbers, list(places), np.frombuffer(ids, np.int64)
 
@@ -152,13 +158,11 @@ class CsvFile:
                     f"{self.where}: row {row} has {len(cells)} fields, row 1 has {len(self.names)}"
                 )
             for i, cell in enumerate(cells):
-                if not cell.strip():
-                    raise ValueError(
-                        f"{self.where}: row {row}, {self._title(i)} is empty; fill it, or leave the row out"
-                    )
                 number = _number(cell)
                 if i != at and (number is None or not abs(number) <= _LARGEST):
                     what = "no number" if number is None else "no number that float32 holds"
+                    if not cell.strip():
+                        what = "empty"
                     raise ValueError(
                         f"{self.where}: row {row}, {self._title(i)}: {cell!r} is {what}; number texts, and "
                         "fill missing values or leave their rows out"
@@ -169,6 +173,8 @@ class CsvFile:
 
     def _rows(self, header: bool = False) -> Iterator[tuple[int, list[str]]]:
         """(last line, fields) of each row that is not blank; without the header, unless asked."""
+        import csv  # here, as gzip and zipfile: `import fastnn` shall be quick
+
         skip = not header and self.header
         try:
             with open(self.path, encoding="utf-8-sig", newline="") as lines:

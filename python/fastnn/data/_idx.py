@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from os import PathLike
 from typing import Any
 
@@ -36,6 +34,9 @@ def load_idx(path: str | PathLike[str]) -> NDArray[Any]:
     with open(path, "rb") as file:
         content = file.read()
     if content[:2] == b"\x1f\x8b":
+        import gzip
+        import zlib
+
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:

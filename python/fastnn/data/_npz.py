@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -59,6 +57,9 @@ def read_npz(
     path: str | PathLike[str], caller: str, groups: Sequence[tuple[str, ...]], needed: int
 ) -> dict[str, NDArray[Any]]:
     """The arrays of these groups by name; a group is whole or absent, and the first `needed` are there."""
+    import zipfile
+    import zlib
+
     where = f"{caller}: {path}"
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
