@@ -26,6 +26,11 @@ def npz(**arrays):
     return write
 
 
+def npy(path):
+    with open(path, "wb") as file:
+        np.save(file, X)
+
+
 def content(text):
     return lambda path: path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
@@ -51,7 +56,7 @@ def junk_in_npz(path):
 NPZ = [
     ("junk", content("x_train"), "is no npz file"),
     ("empty", content(""), "is no npz file"),
-    ("npy", lambda path: np.save(open(path, "wb"), X), "is no npz file"),  # noqa: SIM115
+    ("npy", npy, "is no npz file"),
     ("cut", cut_npz, "is no npz file"),
     ("flipped", flipped_npz, "is damaged"),
     ("junk-inside", junk_in_npz, "x_train is no array|is damaged"),

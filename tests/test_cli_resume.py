@@ -71,6 +71,21 @@ def test_ctrl_c_and_resume(updates, path, tmp_path, monkeypatch):
     assert files(run) == files(whole)
 
 
+def test_a_second_ctrl_c_does_not_end_the_saving(path, tmp_path, monkeypatch):
+    save = Trainer.save
+
+    def pressed_again(self, file):
+        signal.raise_signal(signal.SIGINT)
+        save(self, file)
+
+    monkeypatch.setattr(Trainer, "save", pressed_again)
+    press_after(monkeypatch, 3)
+    status, _, err = call("train", path, *OPTIONS, "--out", tmp_path / "run")
+    assert status == 130
+    assert err.startswith("interrupted; --resume goes on")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_again_and_again(path, tmp_path, monkeypatch):
     whole, run = tmp_path / "whole", tmp_path / "run"
     done("train", path, *OPTIONS, "--out", whole)

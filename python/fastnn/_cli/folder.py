@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,22 +62,33 @@ class Folder:
 
     def save(self, trainer: Trainer, model: Module) -> None:
         """Write all files, each whole or not at all; the plot where matplotlib is installed."""
-        trainer.save(self.path / TRAINER)
-        save(self.path / MODEL, model)
-        with replaced(self.path / HISTORY) as new:
-            trainer.history.save(new)
-        if trainer.epoch:
-            try:
-                with replaced(self.path / PLOT) as new:
-                    trainer.history.plot(new)
-            except ImportError as error:
-                print(f"no plot was made: {error}", file=sys.stderr)
+        with undisturbed():
+            trainer.save(self.path / TRAINER)
+            save(self.path / MODEL, model)
+            with replaced(self.path / HISTORY) as new:
+                trainer.history.save(new)
+            if trainer.epoch:
+                try:
+                    with replaced(self.path / PLOT) as new:
+                        trainer.history.plot(new)
+                except ImportError as error:
+                    print(f"no plot was made: {error}", file=sys.stderr)
 
     def model(self) -> Module:
         """The model that `save` wrote."""
         if not (self.path / MODEL).is_file():
             raise ValueError(f"{self.path} has no {MODEL} yet; finish the training with train ... --resume")
         return load(self.path / MODEL)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C does nothing inside: a second one shall not end the saving that the first began."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
