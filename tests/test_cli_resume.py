@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from fastnn import Trainer, optim
+from fastnn import Trainer
 from fastnn._cli import train
 from small_files import call, csv_text, done, flowers, no_plot, prices  # noqa: F401 (a fixture)
 
@@ -32,15 +32,13 @@ def path(request, tmp_path):
 
 
 def press_after(monkeypatch, updates):
-    """Ctrl-C in the middle of the update of that number."""
-    step = optim.Adam.step
+    """Ctrl-C at the update of that number."""
 
-    def pressing(self):
-        step(self)
-        if self.step_count == updates:
+    def pressing(_self, _trainer, step, _loss):
+        if step == updates:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(optim.Adam, "step", pressing)
+    monkeypatch.setattr(train._Save, "on_step_end", pressing)
 
 
 def files(run):
@@ -107,15 +105,12 @@ def test_a_killed_training_goes_on_from_its_last_save(path, tmp_path, monkeypatc
     class Killed(BaseException):
         pass
 
-    step = optim.Adam.step
-
-    def dying(self):
-        if self.step_count == 2 * STEPS + 3:
+    def dying(_self, _trainer, step, _loss):
+        if step == 2 * STEPS + 3:
             raise Killed
-        step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optim.Adam, "step", dying)
+        patch.setattr(train._Save, "on_step_end", dying)
         with pytest.raises(Killed):
             call("train", path, *OPTIONS, "--out", run)
     assert sorted(os.listdir(run)) == ["run.json", "trainer.safetensors"]

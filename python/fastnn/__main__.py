@@ -9,8 +9,15 @@ from collections.abc import Sequence
 
 from fastnn._cli import evaluate, info, predict, train
 from fastnn._cli.parser import Parser
+from fastnn.experiments import _cli as experiments
 
-COMMANDS = {"info": info, "train": train, "predict": predict, "evaluate": evaluate}
+COMMANDS = {
+    "info": info,
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
+    "experiments": experiments,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
