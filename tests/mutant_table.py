@@ -259,7 +259,7 @@ PYTHON = [
         ),
     ),
     Mutant(
-        *(21, "a last batch of one row left alone", "python/fastnn/data.py"),
+        *(21, "a last batch of one row left alone", "python/fastnn/data/_batches.py"),
         *("starts[-1] == n - 1:", "starts[-1] == n:"),
         (
             "tests/test_trainer.py::test_a_one_row_last_batch_joins_the_one_before_only_with_batch_norm",

@@ -12,6 +12,7 @@ FENCE = "`" * 3
 
 
 def blocks(page, kind):
+    """The blocks of a page, whose name is that below docs/ ("../README.md")."""
     text = (ROOT / "docs" / page).read_text()
     return re.findall(rf"^{FENCE}{kind}\n(.*?)^{FENCE}$", text, re.M | re.S)
 

@@ -83,6 +83,7 @@ PYTHON_ROOMS = {
         *("schedulers", "trainer"),
     },
     "__init__": {"*"},
+    "_cli": {"*"},
     "__main__": {"*", "fastnn"},
 }
 DEPENDENCIES = {"numpy", "safetensors"}

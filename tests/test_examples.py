@@ -12,12 +12,24 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
 def test_there_are_examples():
-    assert {"own_loop.py", "fit_cosine.py", "stop_and_resume.py", "torch_params.py"} <= {
-        path.name for path in EXAMPLES
-    }
+    names = {"own_loop.py", "fit_cosine.py", "regression.py", "stop_and_resume.py", "torch_params.py"}
+    assert names <= {path.name for path in EXAMPLES}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_regression_stops_near_the_noise(tmp_path):
+    command = [sys.executable, "-W", "error", str(EXAMPLES[0].parent / "regression.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    epochs, error, noise, deviation = map(int, re.findall(r"\d+", done.stdout))
+    assert epochs < 200
+    # 13,025 after 57 epochs; the deviation, 157,693, is how far off the mean of all prices is.
+    assert noise < error < 15_000 < deviation
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in EXAMPLES if path.stem != "regression"], ids=lambda path: path.stem
+)
 def test_example_learns(path, tmp_path):
     command = [sys.executable, "-W", "error", str(path), "--epochs", "2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)

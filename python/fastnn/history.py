@@ -87,18 +87,23 @@ class History(Mapping[str, list[float]]):
         """
         try:
             from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
         except ImportError as error:
             raise ImportError("History.plot needs matplotlib; pip install matplotlib") from error
         course = {"epoch", "step", "lr", "seconds", "samples_per_second"}
         names = [key for key in self if key not in course and not key.startswith("val_")]
         if not names:
             raise ValueError("History.plot: no epochs yet; fit first")
-        figure = Figure(figsize=(4.5 * len(names), 3.2), layout="constrained")
-        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        columns = min(len(names), 2)  # legible at 800 pixels
+        rows = -(-len(names) // columns)
+        figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
+        for i, name in enumerate(names):
+            axes = figure.add_subplot(rows, columns, i + 1)
             for key, label in ((name, "training"), (f"val_{name}", "validation")):
                 if key in self:
                     axes.plot(self["epoch"], self[key], label=label, marker=".")
             axes.set(title=name, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.3)
             axes.legend()
         if path is not None:

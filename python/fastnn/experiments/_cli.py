@@ -10,8 +10,8 @@ from fastnn import _runtime, losses, nn, optim
 from fastnn.experiments import EXPERIMENTS, Setting, _page, _plots
 from fastnn.trainer import Trainer
 
-HELP = "try the claims of the source documents on the digits"
-EXAMPLE = "python -m fastnn experiments cost --seeds 3"
+HELP = "Try the claims of the source documents on the digits."
+EXAMPLE = "example: python -m fastnn experiments cost --seeds 3"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,48 +1,15 @@
-"""Training data: the digits that ship with fastnn, and the order in which rows form batches.
-
-The order of the rows is a pure function of (seed, epoch), so a run can be repeated or resumed at any epoch,
-and an own loop over `batches` sees exactly the batches of `Trainer.fit`.
-"""
+"""The order in which rows form batches: a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import check_int
-
-__all__ = ["batches", "digits", "steps_per_epoch"]
-
-Pair = tuple[NDArray[np.float32], NDArray[np.int64]]
-
-
-def digits() -> tuple[Pair, Pair]:
-    """The embedded handwritten digits: `((X, Y), (X_test, Y_test))`.
-
-    Returns
-    -------
-    X, X_test : float32 in 0..1, shapes (8000, 784) and (2000, 784); a row is a 28 x 28 image, row by row
-    Y, Y_test : int64 labels 0..9, shapes (8000,) and (2000,)
-
-    Nothing is downloaded; every call returns new arrays. Two pairs, as in Keras' `load_data`: the second is
-    what `Trainer.fit(validation=...)` takes. The images are 10,000 of MNIST's 70,000, shuffled once and
-    split; `datasets/mnist10k-LICENSE.txt` names their source.
-
-    >>> (X, Y), (X_test, Y_test) = digits()
-    >>> X.shape, X_test.shape, X.dtype, Y.dtype
-    ((8000, 784), (2000, 784), dtype('float32'), dtype('int64'))
-    """
-    path = Path(__file__).parent / "datasets" / "mnist10k.npz"
-    with np.load(path, allow_pickle=False) as file:
-        train, test = (
-            (_pixels(file[f"x_{part}"]), file[f"y_{part}"].astype(np.int64)) for part in ("train", "test")
-        )
-    return train, test
 
 
 def batches(
@@ -149,12 +116,6 @@ def epoch_rows(
 def take(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     """A fresh C-contiguous copy of these rows (indexing alone keeps the column order of a Fortran array)."""
     return np.ascontiguousarray(values[rows])
-
-
-def _pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    pixels = images.reshape(len(images), -1).astype(np.float32)
-    pixels /= 255
-    return pixels
 
 
 def _rows(name: str, values: ArrayLike) -> NDArray[Any]:

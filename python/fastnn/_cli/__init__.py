@@ -1,0 +1,1 @@
+"""The commands of `python -m fastnn`, a file each, and what they share."""

@@ -1,0 +1,60 @@
+"""docs/api/ is what the docstrings say; every public name has a docstring, and every example in them runs."""
+
+import doctest
+import importlib.util
+import inspect
+
+import pytest
+from pages import ROOT
+
+spec = importlib.util.spec_from_file_location("make_api", ROOT / "docs" / "make_api.py")
+make_api = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make_api)
+
+PAGES = make_api.pages()
+ENTRIES = {
+    f"{module.__name__}.{name}": value
+    for module in make_api.modules().values()
+    for name, value in [("__doc__", module), *make_api.entries(module)]
+}
+
+
+def test_the_pages_are_the_docstrings():
+    committed = {path.name: path.read_text() for path in (ROOT / "docs" / "api").iterdir()}
+    assert committed.keys() == PAGES.keys()
+    other = [name for name, text in PAGES.items() if committed[name] != text]
+    assert not other, f"run python docs/make_api.py: {', '.join(other)}"
+
+
+def test_nothing_depends_on_the_run():
+    assert not [name for name, text in PAGES.items() if " at 0x" in text]
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_docstring_whose_examples_run(name):
+    text = make_api.doc(ENTRIES[name])
+    assert text
+    module = importlib.import_module(getattr(ENTRIES[name], "__module__", None) or "fastnn")
+    names = {**vars(module), "__name__": "page"}
+    test = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_markdown_of_a_docstring():
+    text = """A sum x * y over i < n.
+
+    Parameters
+    ----------
+    x, y : arrays; `x * y`
+        of any length
+
+    >>> 1 + 1
+    2
+
+    f(x) = x
+    a     b
+    """
+    assert make_api.markdown(inspect.cleandoc(text)) == (
+        "A sum x \\* y over i \\< n.\n\n**Parameters**\n\n- `x, y`: arrays; `x * y`\n  of any length\n\n"
+        "```pycon\n>>> 1 + 1\n2\n```\n\n```text\nf(x) = x\na     b\n```"
+    )
