@@ -13,4 +13,5 @@ PYBIND11_MODULE(_core, m) {
     bind_loss(m);
     bind_updates(m);
     bind_optimizer(m);
+    bind_cuda(m);
 }
