@@ -80,3 +80,13 @@ def restore_runtime():
     yield
     fastnn.set_isa(isa)
     fastnn.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def cuda_kernels(tmp_path_factory):
+    """The kernels of csrc/cuda, compiled for this CPU (tests/cuda_shim)."""
+    from cuda_shim import shim
+
+    if shim.compiler() is None:
+        pytest.skip("no C++ compiler")
+    return shim.Kernels(tmp_path_factory.mktemp("cuda_kernels"))

@@ -10,9 +10,25 @@
 
 namespace fastnn {
 
-// The kernels of the device; all arrays lie in its memory.
+// Memory of the device that a call may use until its work is done.
+struct CudaWorkspace {
+    void* data;
+    Index bytes;
+};
+
+// The operations on the device, in whose memory all arrays lie; csrc/cuda/entries.h says more.
 struct CudaKernels {
     const char* build_id;  // of the sources: `_core` and `_cuda` of two builds do not fit
+    int (*activation)(const ActivationArgs&, void* stream);
+    int (*activation_backward)(const ActivationBackwardArgs&, void* stream);
+    int (*dropout)(const DropoutArgs&, void* stream);
+    int (*column_sum)(const ColumnSumArgs&, void* stream);
+    int (*batch_norm)(const BatchNormArgs&, void* stream);
+    int (*batch_norm_backward)(const BatchNormBackwardArgs&, void* stream);
+    int (*softmax_cross_entropy)(const SoftmaxArgs&, void* stream);
+    int (*point_loss)(const PointLossArgs&, void* stream);
+    int (*gemm)(const GemmArgs&, void* stream);
+    int (*update)(const UpdateArgs&, void* stream, const CudaWorkspace&);
 };
 
 // The name of the capsule that holds the table.

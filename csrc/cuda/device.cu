@@ -66,9 +66,4 @@ CudaDevice cuda_device() {
 
 CudaTransfers cuda_transfers() { return {.to_host = 0, .to_device = bytes_to_device}; }
 
-const CudaKernels& cuda_kernels() {
-    static constexpr CudaKernels kTable{FASTNN_BUILD_ID};
-    return kTable;
-}
-
 }  // namespace fastnn
