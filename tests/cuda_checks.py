@@ -69,23 +69,18 @@ def activation(kernels, schedule, n, kind, at_end=True):
     assert_bits(again, dx, f"gradient of {kind} from y")
 
 
-def dropout(kernels, schedule, n, p, at_end=True):
-    x, y = place(draw(n), at_end), empty(n, at_end=at_end)
-    threshold = int(np.clip(round(p * 2**32) - 2**31, -(2**31), 2**31 - 1))
+def dropout(kernels, schedule, n, p, at_end=True, first=0):
+    """Elements first ... of a longer array."""
+    whole = draw(first + n)
+    x, y = place(whole[first:], at_end), empty(n, at_end=at_end)
+    dropped = round(p * 2**32)
+    threshold = min(dropped - 2**31, 2**31 - 1)
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
     kernels.run(
-        shim.DROPOUT,
-        schedule,
-        x=x,
-        y=y,
-        n=n,
-        seed=7,
-        step=3,
-        threshold=threshold,
-        drops_all=p == 1.0,
-        scale=scale,
-    )
-    assert_bits(y, ops.dropout(x, p, seed=7, step=3), f"dropout {p}")
+        shim.DROPOUT, schedule, x=x, y=y, n=n, first=first, seed=7, step=3, threshold=threshold,
+        drops_all=p == 1.0, scale=scale,
+    )  # fmt: skip
+    assert_bits(y, ops.dropout(whole, p, seed=7, step=3)[first:], f"dropout {p}")
 
 
 def column_sum(kernels, schedule, rows, cols, accumulate=False):

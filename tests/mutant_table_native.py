@@ -3,7 +3,7 @@
 from mutant_table import OF_CONVENTIONS, OF_OPTIONS, Mutant
 
 RULES, LOSSES, BATCH_NORM = "csrc/core/rules.h", "csrc/core/losses.h", "csrc/cpu/batchnorm.cpp"
-UPDATES, NORMS = "csrc/bind/updates.cpp", "csrc/cpu/update_norm.cpp"
+UPDATES, NORMS = "csrc/core/update_options.cpp", "csrc/cpu/update_norm.cpp"
 
 NATIVE = [
     Mutant(
@@ -141,7 +141,7 @@ NATIVE = [
         ),
     ),
     Mutant(
-        *(20, "elements dropped with probability 1 - p", "csrc/bind/bind_dropout.cpp"),
+        *(20, "elements dropped with probability 1 - p", "csrc/core/dropout.h"),
         *("std::llround(std::ldexp(p, 32))", "std::llround(std::ldexp(1.0 - p, 32))"),
         ("tests/test_dropout.py::test_lengths", "tests/test_dropout.py::test_mean_and_variance"),
     ),

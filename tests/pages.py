@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import fastnn
+import fastnn.experiments
 
 ROOT = Path(__file__).parents[1]
 FENCE = "`" * 3

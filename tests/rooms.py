@@ -53,7 +53,7 @@ PYTHON_ROOMS = {
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
     "_clip": {"_arrays"},
-    "_options": {"_arrays", "_clip"},
+    "_options": {"_arrays", "_clip", "_parameter"},
     "_optimizer_state": {"_arrays", "_options", "_parameter"},
     "_non_finite": {"_parameter"},
     "_optimizer": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer_state", "_parameter", "ops"},
@@ -63,22 +63,28 @@ PYTHON_ROOMS = {
     "_file": {"_arrays"},
     "callbacks": {"_arrays", "_file", "nn"},
     "checkpoint": {"_arrays", "_describe", "_file", "_plain", "_runtime", "init", "nn"},
-    # The trainer: three helpers, which hold no loop, and the loop.
+    # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
+    "_program": {"_arrays", "_core", "_optimizer", "nn", "optim"},
+    "_steps": {"_arrays", "_epoch", "_fitting", "_program", "data", "losses", "nn", "optim"},
     "_epoch": {"_arrays", "_scores"},
     "_fitting": {"_arrays"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
-        *("_arrays", "_scores", "_core", "cuda", "_epoch", "_fitting", "_trainer_state"),
+        *("_arrays", "_scores", "_steps", "cuda", "_epoch", "_fitting", "_trainer_state"),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
+    "experiments": {
+        *("_runtime", "callbacks", "data", "init", "losses", "nn", "ops", "optim", "preprocessing"),
+        *("schedulers", "trainer"),
+    },
     "__init__": {"*"},
     "__main__": {"*", "fastnn"},
 }
 DEPENDENCIES = {"numpy", "safetensors"}
 # Imported where they are used (typing_extensions: by type checkers), so that `import fastnn` never needs
 # them.
-OPTIONAL = {"matplotlib", "tqdm", "typing_extensions"}
+OPTIONAL = {"PIL", "matplotlib", "tqdm", "typing_extensions"}
 
 SOURCES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
 LONGEST = {"csrc": 400, "python": 400, "bench": 400, "tests": 400, "examples": 40}

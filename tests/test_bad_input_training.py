@@ -280,7 +280,7 @@ ROWS = [
         r"Trainer\.step: x must be a NumPy array, got list",
     ),
     (lambda: trainer().step(x(4, 2), ids), ValueError, r"Linear: x must have shape \(\.\.\., 3\)"),
-    (lambda: trainer().step(x(1, 3), ids[:1]), ValueError, r"batch_norm\(\)"),
+    (lambda: trainer().step(x(1, 3), ids[:1]), ValueError, "at least two rows in training, for batch-norm"),
     (lambda: trainer().step(x(5, 3), ids), ValueError, r"class ids of shape \(5,\)"),
     (lambda: fit(X=[[1, 2, 3]] * 6), TypeError, r"Trainer\.fit: X must be a NumPy array, got list"),
     (lambda: fit(Y=[0] * 6), TypeError, r"Trainer\.fit: Y must be a NumPy array, got list"),

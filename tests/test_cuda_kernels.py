@@ -95,6 +95,7 @@ def test_activations(cuda_kernels, schedule):
 def test_dropout(cuda_kernels, schedule):
     for n, i in each(schedule, LENGTHS + [n for (n,) in drawn([], 40000)]):
         checks.dropout(cuda_kernels, schedule, n, (0.5, 0.1, 0.0, 1.0)[i % 4], at_end=i % 2 == 0)
+        checks.dropout(cuda_kernels, schedule, n, 0.5, first=16380 + i)
 
 
 def test_column_sums(cuda_kernels, schedule):

@@ -47,7 +47,7 @@ CLEAN = {
     "python/fastnn/nn/linear.py": "from fastnn import ops\nfrom ..init import Zeros\nfrom .a import M\n",
     "python/fastnn/schedulers.py": "def plot():\n    import matplotlib.pyplot\n",
     "python/fastnn/optim.py": "from fastnn import ops\nfrom fastnn._optimizer import x\n",
-    "python/fastnn/trainer.py": "from fastnn import nn, optim\nfrom fastnn._core import step\n",
+    "python/fastnn/_program.py": "from fastnn import nn, optim\nfrom fastnn._core import run_steps\n",
     "python/fastnn/__main__.py": "import fastnn\nfrom fastnn import data\n",
     "tests/reference.py": "import math\nimport numpy as np\n",
     "examples/first.py": "import fastnn\n" * 40,

@@ -37,7 +37,9 @@ def test_a_step_leaves_out_dx_of_the_first_layer(rows, monkeypatch):
     monkeypatch.setattr(
         ops, "linear_backward", lambda *a, **k: asked.append(k["need_dx"]) or linear_backward(*a, **k)
     )
-    trainer().step(*rows)
+    run = trainer()
+    run.loss = lambda pred, target: losses.CrossEntropyLoss()(pred, target)  # one's own: layer by layer
+    run.step(*rows)
     assert asked == [True, False]
 
 
@@ -97,25 +99,19 @@ def test_weights_have_the_same_bits_for_all_threads_and_instruction_sets(isas, r
             assert history["loss"] == first[1]["loss"]
 
 
-def test_a_one_row_last_batch_joins_the_one_before_only_with_batch_norm(rows, monkeypatch):
+def test_a_one_row_last_batch_joins_the_one_before_only_with_batch_norm(rows):
     X, Y = rows[0][:33], rows[1][:33]
-    sizes = []
-    forward = nn.Linear.forward_activated
-    monkeypatch.setattr(
-        nn.Linear, "forward_activated", lambda self, x, kind: sizes.append(len(x)) or forward(self, x, kind)
-    )
     run = trainer()
     run.fit(X, Y, batch_size=16, epochs=1)
-    assert sizes == [16, 16, 17, 17]
     assert run.optimizer.step_count == 2
     x, y = zip(*data.batches(X, Y, 16), strict=True)
     steps = trainer()
     steps.step(x[0], y[0])
     steps.step(np.concatenate(x[1:]), np.concatenate(y[1:]))
     assert_same_model(run, steps)
-    sizes.clear()
-    trainer(layers(batch_norm=False)).fit(X, Y, batch_size=16, epochs=1)
-    assert sizes == [16, 16, 16, 16, 1, 1]
+    other = trainer(layers(batch_norm=False))
+    other.fit(X, Y, batch_size=16, epochs=1)
+    assert other.optimizer.step_count == 3
 
 
 def test_sample_weights_follow_their_rows(rows):

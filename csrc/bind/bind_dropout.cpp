@@ -5,6 +5,7 @@
 #include "bind/run.h"
 #include "bind/scalars.h"
 #include "core/dispatch.h"
+#include "core/dropout.h"
 
 namespace fastnn::bind {
 namespace {
@@ -37,20 +38,16 @@ array([2., 0., 2., 2., 2., 0., 0., 0.], dtype=float32)
 PyObject* dropout(Call& call) {
     enum { kX, kP, kSeed, kStep, kOut };
     const double p = in_unit_range(call, call[kP]);
-    const auto dropped = static_cast<std::int64_t>(std::llround(std::ldexp(p, 32)));  // of 2^32 values
     const std::int64_t seed = integer(call, call[kSeed], 0);
     const std::int64_t step = integer(call, call[kStep], 0);
     const Input x = read_flat(call, call[kX]);
     Output out = write_flat(call, call[kOut], x.shape);
     if (out.data != x.data) check_apart(call, out.region, x.region);
-    const DropoutArgs args{.x = x.data,
-                           .y = out.data,
-                           .n = out.cols,
-                           .seed = static_cast<std::uint64_t>(seed),
-                           .step = static_cast<std::uint64_t>(step),
-                           .threshold = static_cast<std::int32_t>(dropped - (std::int64_t{1} << 31)),
-                           .drops_all = dropped == std::int64_t{1} << 32,
-                           .scale = static_cast<float>(1.0 / (1.0 - p))};
+    DropoutArgs args = dropout_mask(p, static_cast<std::uint64_t>(seed));
+    args.x = x.data;
+    args.y = out.data;
+    args.n = out.cols;
+    args.step = static_cast<std::uint64_t>(step);
     if (args.n > 0) {
         Tasks tasks;
         tasks.add(kernels().dropout, args);

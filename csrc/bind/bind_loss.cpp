@@ -8,41 +8,12 @@
 #include "bind/run.h"
 #include "bind/scalars.h"
 #include "core/dispatch.h"
+#include "core/loss_sums.h"
 
 namespace fastnn::bind {
 namespace {
 
 static_assert(sizeof(double) == 2 * sizeof(float) && sizeof(std::int64_t) == 2 * sizeof(float));
-
-// The sum of the weights; rows whose label is ignored do not count.
-double total_weight(const Call& call, const Value& value, const Input& weight, const std::int64_t* labels) {
-    double total = 0;
-    for (Index i = 0; i < weight.cols; ++i) {
-        const double w = static_cast<double>(weight.data[i]);
-        if (!(w >= 0) || std::isinf(w)) {
-            Value item = value;
-            item.index = i;
-            call.value_error(item, "must be finite and at least 0, got " + repr_of(py::float_(w).ptr()));
-        }
-        if (labels == nullptr || labels[i] != kIgnoredLabel) total += w;
-    }
-    if (total == 0) call.value_error(value, "must not be all zero (on rows that are not ignored)");
-    return total;
-}
-
-// What the gradients of the rows are multiplied by: factor * w / sum(w).
-void scale_weights(const Input& weight, double factor, float* out) {
-    for (Index i = 0; i < weight.cols; ++i)
-        out[i] = static_cast<float>(static_cast<double>(weight.data[i]) * factor);
-}
-
-// In the order of the rows, so that a row of weight 0 counts as if it were not there.
-double weighted_sum(const double* row_loss, const float* weight, Index n) {
-    double sum = 0;
-    for (Index i = 0; i < n; ++i)
-        sum += weight == nullptr ? row_loss[i] : static_cast<double>(weight[i]) * row_loss[i];
-    return sum;
-}
 
 PyObject* softmax_cross_entropy(Call& call) {
     enum { kLogits, kLabels, kSampleWeight, kLabelSmoothing, kIgnoreIndex };
@@ -81,7 +52,7 @@ PyObject* softmax_cross_entropy(Call& call) {
     double total = static_cast<double>(counted);
     if (weight.data != nullptr) {
         total = total_weight(call, call[kSampleWeight], weight, labels);
-        scale_weights(weight, 1.0 / total, scaled_weight);
+        scale_weights(weight.data, n, 1.0 / total, scaled_weight);
     }
     const SoftmaxArgs args{.logits = logits.data,
                            .logits_row = logits.row,
@@ -133,15 +104,14 @@ PyObject* point_loss(Call& call, PointLossArgs args, int sample_weight, double f
     float* memory = workspace(2 * Index{chunks} + args.rows);
     args.sums = reinterpret_cast<double*>(memory);
     if (weight.data != nullptr) {
-        scale_weights(weight, scale, memory + 2 * chunks);
+        scale_weights(weight.data, args.rows, scale, memory + 2 * chunks);
         args.weight = memory + 2 * chunks;
     }
     Tasks tasks;
     tasks.add(kernel, args);
     const double cost = args.kind == PointLoss::logistic ? 7.0 : 3.0;  // of exp and two quotients: measured
     tasks.run(stream_ns(cost * static_cast<double>(pred.cols)));
-    double sum = 0;
-    for (int i = 0; i < chunks; ++i) sum += args.sums[i];
+    const double sum = sum_of_chunks(args.sums, chunks);
     return results(weight.data != nullptr ? sum : sum * scale, dpred).release().ptr();
 }
 

@@ -116,9 +116,8 @@ void update_arrays(Call& call, int arguments, const UpdateOptions& options) {
     UpdateArrays arrays(call);
     arrays.add(values, 0);
     arrays.check_all_apart();
-    UpdateArgs args{};
-    args.options = &options;
-    arrays.run(args);
+    arrays.plan.options.push_back(options);
+    arrays.run();
 }
 
 PyObject* sgd_(Call& call) {

@@ -1,5 +1,6 @@
 #include "bind/labels.h"
 
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -115,6 +116,21 @@ Index read_class_ids(Call& call, const Value& value, Index n, Index classes,
         default:
             return copy_ids<unsigned long long>(call, value, ids);
     }
+}
+
+double total_weight(const Call& call, const Value& value, const Input& weight, const std::int64_t* labels) {
+    double total = 0;
+    for (Index i = 0; i < weight.cols; ++i) {
+        const double w = static_cast<double>(weight.data[i]);
+        if (!(w >= 0) || std::isinf(w)) {
+            Value item = value;
+            item.index = i;
+            call.value_error(item, "must be finite and at least 0, got " + repr_of(py::float_(w).ptr()));
+        }
+        if (labels == nullptr || labels[i] != kIgnoredLabel) total += w;
+    }
+    if (total == 0) call.value_error(value, "must not be all zero (on rows that are not ignored)");
+    return total;
 }
 
 }  // namespace fastnn::bind

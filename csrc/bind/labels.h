@@ -1,4 +1,5 @@
-// Class ids: the only integer arrays that kernels read.
+// What a loss is given beside the predictions: class ids, the only integer arrays that kernels read, and
+// weights.
 #pragma once
 
 #include <optional>
@@ -16,5 +17,8 @@ bool are_class_ids(Call& call, const Value& value, Index n);
 // another thread, can change after the check.
 Index read_class_ids(Call& call, const Value& value, Index n, Index classes,
                      std::optional<std::int64_t> ignored, std::int64_t* out);
+
+// The sum of the weights, checked; rows whose label is ignored do not count.
+double total_weight(const Call& call, const Value& value, const Input& weight, const std::int64_t* labels);
 
 }  // namespace fastnn::bind

@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, m) {
     bind_scaling(m);
     bind_loss(m);
     bind_updates(m);
+    bind_program(m);
     bind_optimizer(m);
     bind_cuda(m);
 }

@@ -5,10 +5,9 @@
 namespace fastnn::bind {
 namespace {
 
-// Releasing and taking the GIL costs about 100 ns and may cost a switch of threads; below this it never pays.
-constexpr double kReleaseGilNs = 20000;
-
 thread_local bool t_inside_poll = false;
+
+}  // namespace
 
 bool signal_raised() {
     const PyGILState_STATE gil = PyGILState_Ensure();
@@ -18,8 +17,6 @@ bool signal_raised() {
     PyGILState_Release(gil);
     return raised;
 }
-
-}  // namespace
 
 bool inside_poll() { return t_inside_poll; }
 
@@ -49,18 +46,7 @@ void Tasks::add(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
 
 bool Tasks::execute(double cost_ns, Poll poll) const {
     if (count_ == 0) return true;
-    if (cost_ns <= kReleaseGilNs) return run_tasks(tasks_, count_, cost_ns, poll);
-    // No destructor takes the GIL back: at the interpreter's end taking it may unwind the thread.
-    PyThreadState* state = PyEval_SaveThread();
-    bool finished = false;
-    try {
-        finished = run_tasks(tasks_, count_, cost_ns, poll);
-    } catch (const std::exception&) {
-        PyEval_RestoreThread(state);
-        throw;
-    }
-    PyEval_RestoreThread(state);
-    return finished;
+    return without_gil(cost_ns, [&] { return run_tasks(tasks_, count_, cost_ns, poll); });
 }
 
 void Tasks::run(double cost_ns) const {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bind/fastcall.h"
+#include "core/cost.h"
 #include "core/team.h"
 
 namespace fastnn::bind {
@@ -39,16 +40,30 @@ class Tasks {
     std::vector<std::unique_ptr<GemmArgs[]>> pieces_;
 };
 
+// Calls `work`, without the GIL if that is worth it for so much of it, and gives back what it returns.
+template <class Work>
+bool without_gil(double cost_ns, Work work) {
+    // Releasing and taking the GIL costs about 100 ns and may cost a switch of threads; below this it never
+    // pays.
+    constexpr double kReleaseGilNs = 20000;
+    if (cost_ns <= kReleaseGilNs) return work();
+    // No destructor takes the GIL back: at the interpreter's end taking it may unwind the thread.
+    PyThreadState* state = PyEval_SaveThread();
+    bool finished = false;
+    try {
+        finished = work();
+    } catch (const std::exception&) {
+        PyEval_RestoreThread(state);
+        throw;
+    }
+    PyEval_RestoreThread(state);
+    return finished;
+}
+
+// A Poll that lets Python's signal handlers run; true if one raised, which is then the current exception.
+bool signal_raised();
+
 // True inside a Python signal handler that interrupted a running kernel of this thread.
 bool inside_poll();
-
-// Rough single-thread rates: they only decide about the GIL and about asking other threads.
-inline double gemm_ns(Index m, Index n, Index k) {
-    return 2.0 / 60.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-}
-inline double softmax_ns(Index rows, Index cols) {
-    return static_cast<double>(rows) * (20.0 + 0.6 * static_cast<double>(cols));
-}
-inline double stream_ns(double floats) { return 4.0 / 30.0 * floats; }
 
 }  // namespace fastnn::bind

@@ -31,7 +31,68 @@ const ArrayStruct* any_array(Call& call, const Value& value) {
     return a;
 }
 
+struct NumberType {
+    Number number;
+    Bytes size;
+};
+
+NumberType number_type_of(const Call& call, const Value& value, const ArrayStruct* a) {
+    const auto* descr = reinterpret_cast<const py::detail::PyArrayDescr_Proxy*>(a->descr);
+    if (descr->byteorder == '=' || descr->byteorder == '|') {
+        switch (descr->type_num) {
+            case Npy::NPY_FLOAT_:
+                return {Number::float32, 4};
+            case Npy::NPY_DOUBLE_:
+                return {Number::float64, 8};
+            case Npy::NPY_BYTE_:
+                return {Number::int8, 1};
+            case Npy::NPY_BOOL_:
+            case Npy::NPY_UBYTE_:
+                return {Number::uint8, 1};
+            case Npy::NPY_SHORT_:
+                return {Number::int16, 2};
+            case Npy::NPY_USHORT_:
+                return {Number::uint16, 2};
+            case Npy::NPY_INT_:
+                return {Number::int32, 4};
+            case Npy::NPY_UINT_:
+                return {Number::uint32, 4};
+            case Npy::NPY_LONG_:
+            case Npy::NPY_LONGLONG_:
+                return {Number::int64, 8};
+            case Npy::NPY_ULONG_:
+            case Npy::NPY_ULONGLONG_:
+                return {Number::uint64, 8};
+            default:
+                break;
+        }
+    }
+    call.type_error(value,
+                    "must hold integers, float32 or float64 in native byte order, got " + dtype_text(a));
+}
+
 }  // namespace
+
+DataRows read_any_rows(Call& call, const Value& value) {
+    const ArrayStruct* a = any_array(call, value);
+    const NumberType type = number_type_of(call, value, a);
+    if (a->nd < 1) call.value_error(value, "must have rows");
+    DataRows x{.data = a->data, .number = type.number, .rows = a->dimensions[0], .cols = 1};
+    Bytes inside = type.size;
+    bool contiguous = true;
+    for (int i = a->nd - 1; i > 0; --i) {
+        contiguous = contiguous && (a->dimensions[i] == 1 || a->strides[i] == inside);
+        inside *= a->dimensions[i];
+        x.cols *= a->dimensions[i];
+    }
+    const bool aligned =
+        reinterpret_cast<std::uintptr_t>(x.data) % static_cast<std::uintptr_t>(type.size) == 0;
+    if (!contiguous || !aligned || a->strides[0] % type.size != 0) {
+        call.value_error(value, "must be aligned and have contiguous rows");
+    }
+    x.row = x.rows > 1 ? a->strides[0] / type.size : x.cols;
+    return x;
+}
 
 const double* read_doubles(Call& call, const Value& value, Index n) {
     const ArrayStruct* a = any_array(call, value);

@@ -19,6 +19,16 @@ struct Samples {
 // rows, or C-contiguous. Anything else raises: fastnn._columns makes it so.
 Samples read_samples(Call& call, const Value& value);
 
+// (rows, ...) of any integers or floats but float16, native and aligned, each row contiguous; of one
+// dimension a row is one number. Anything else raises: fastnn._program makes it so.
+struct DataRows {
+    const void* data = nullptr;
+    Number number = Number::float32;
+    Index rows = 0, cols = 0;
+    Index row = 0;  // numbers from one row to the next
+};
+DataRows read_any_rows(Call& call, const Value& value);
+
 // n contiguous numbers of float64.
 const double* read_doubles(Call& call, const Value& value, Index n);
 

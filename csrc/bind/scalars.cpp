@@ -109,11 +109,7 @@ int choice(const Call& call, const Value& value, std::initializer_list<const cha
 }
 
 Activation activation_kind(const Call& call, const Value& value, bool or_none) {
-    const int position = choice(
-        call, value,
-        {"relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "elu", "selu", "softplus"},
-        or_none);
-    return static_cast<Activation>(position + 1);  // in the order of the enum, behind none
+    return static_cast<Activation>(choice(call, value, kActivationNames, or_none) + 1);
 }
 
 }  // namespace fastnn::bind

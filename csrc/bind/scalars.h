@@ -36,6 +36,10 @@ inline std::int64_t positive_integer(const Call& call, const Value& value) { ret
 int choice(const Call& call, const Value& value, std::initializer_list<const char*> choices,
            bool or_none = false);
 
+// The names of the activations, in the order of the enum behind none.
+inline constexpr std::initializer_list<const char*> kActivationNames = {
+    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "elu", "selu", "softplus"};
+
 Activation activation_kind(const Call& call, const Value& value, bool or_none = false);
 
 inline Activation optional_activation(const Call& call, const Value& value) {

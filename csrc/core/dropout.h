@@ -2,12 +2,26 @@
 // and a CUDA thread, so that backward draws the mask again instead of keeping it.
 #pragma once
 
+#include <cmath>
+
 #include "core/rules.h"
+#include "core/types.h"
 
 namespace fastnn {
 
 // So many elements in a row share one key.
 inline constexpr Index kDropoutBlock = 16384;
+
+// The mask of probability p, all but the arrays and the step.
+FASTNN_RULE DropoutArgs dropout_mask(double p, std::uint64_t seed) {
+    const auto dropped = static_cast<std::int64_t>(std::llround(std::ldexp(p, 32)));  // of 2^32 values
+    DropoutArgs mask{};
+    mask.seed = seed;
+    mask.threshold = static_cast<std::int32_t>(dropped - (std::int64_t{1} << 31));
+    mask.drops_all = dropped == std::int64_t{1} << 32;
+    mask.scale = static_cast<float>(1.0 / (1.0 - p));
+    return mask;
+}
 
 struct DropoutKey {
     std::uint32_t start, middle;

@@ -29,11 +29,13 @@ struct Kernels {
     const char* (*macros)();  // what the compiler predefined in this table's own objects, space-separated
     Kernel<GemmArgs> gemm;
     Kernel<GemmBf16Args> gemm_bf16;
+    Kernel<GatherArgs> gather;
     Kernel<ColumnSumArgs> column_sum[2];
     Kernel<ColumnMomentsArgs> column_moments[2];
     Kernel<ScaleColumnsArgs> scale_columns;
     Kernel<ActivationArgs> activation;
     Kernel<ActivationBackwardArgs> activation_backward;
+    Kernel<AddArgs> add;
     Kernel<DropoutArgs> dropout;
     Kernel<BatchNormArgs> batch_norm[3];
     Kernel<BatchNormBackwardArgs> batch_norm_backward[3];

@@ -80,6 +80,25 @@ struct GemmBf16Args {
     BFloat16* c;
 };
 
+// What the numbers of a data set may be before they become a batch.
+enum class Number : int { float32, float64, uint8, int8, int16, uint16, int32, uint32, int64, uint64 };
+
+// A data set: rows of contiguous columns, `row` numbers apart, of which a batch takes the rows `order[0]`,
+// `order[1]` ... (in their own order where that is null).
+struct RowSource {
+    const void* data;
+    Index row;
+    Number number;
+    const std::int64_t* order;
+};
+
+// y[i] = row order[first + i] of the source as float32; y is (rows, cols), contiguous.
+struct GatherArgs {
+    const RowSource* source;
+    Index first, rows, cols;
+    float* y;
+};
+
 // out[j] = (accumulate ? out[j] : 0) + sum_i x[i, j]; partials: column_partials(rows, cols) floats.
 struct ColumnSumArgs {
     const float* x;
@@ -135,11 +154,19 @@ struct ActivationBackwardArgs {
     float alpha;
 };
 
+// y = a + b over n contiguous elements; y may be a or b.
+struct AddArgs {
+    const float *a, *b;
+    float* y;
+    Index n;
+};
+
 // y = x * scale for the elements that core/dropout.h keeps, else 0, over n contiguous elements; y may be x.
 struct DropoutArgs {
     const float* x;
     float* y;
     Index n;
+    Index first;  // the number of x[0] in what the mask belongs to
     std::uint64_t seed, step;
     std::int32_t threshold;  // kept: bits >= threshold, as signed numbers
     bool drops_all;          // which no threshold says
@@ -298,7 +325,9 @@ static_assert(are_indices(&GemmArgs::a_row, &GemmArgs::a_col, &GemmArgs::b_row, 
                           &GemmArgs::k_end));
 static_assert(are_indices(&ColumnSumArgs::x_row, &ColumnSumArgs::rows, &ColumnSumArgs::cols));
 static_assert(are_indices(&ActivationArgs::n) && are_indices(&ActivationBackwardArgs::n));
-static_assert(are_indices(&DropoutArgs::n));
+static_assert(are_indices(&DropoutArgs::n, &DropoutArgs::first));
+static_assert(are_indices(&GatherArgs::first, &GatherArgs::rows, &GatherArgs::cols) &&
+              are_indices(&RowSource::row));
 static_assert(are_indices(&BatchNormArgs::x_row, &BatchNormArgs::y_row, &BatchNormArgs::rows,
                           &BatchNormArgs::cols));
 static_assert(are_indices(&BatchNormBackwardArgs::dy_row, &BatchNormBackwardArgs::x_row,

@@ -14,7 +14,7 @@ FASTNN_INLINE void dropout_block(const DropoutArgs& a, Index block, Index begin,
     const DropoutKey key = dropout_key(a.seed, a.step, static_cast<std::uint64_t>(block));
     const IntVec threshold = isplat(static_cast<std::uint32_t>(a.threshold));
     const Vec scale = splat(a.scale);
-    const auto place = static_cast<std::uint32_t>(begin - block * kDropoutBlock);
+    const auto place = static_cast<std::uint32_t>(a.first + begin - block * kDropoutBlock);
     IntVec counter = lane_numbers() * kDropoutStride + (key.start + place * kDropoutStride);
     stream_range(a.y, begin, end, [&](Index i, int lanes) FASTNN_BODY {
         const IntVec bits = dropout_bits(counter, key.middle);
@@ -36,9 +36,9 @@ FASTNN_FLAT void dropout(const DropoutArgs& a, int chunk, Scratch&) {
                      [&](Index i, int lanes) FASTNN_BODY { vstore(a.y + i, splat(0.0f), lanes); });
         return;
     }
-    while (begin < end) {  // once, unless chunks are longer than blocks
-        const Index block = begin / kDropoutBlock;
-        const Index stop = least((block + 1) * kDropoutBlock, end);
+    while (begin < end) {  // once, where chunks are blocks
+        const Index block = (a.first + begin) / kDropoutBlock;
+        const Index stop = least((block + 1) * kDropoutBlock - a.first, end);
         dropout_block(a, block, begin, stop);
         begin = stop;
     }

@@ -12,6 +12,7 @@ namespace fastnn::FASTNN_NS {
 
 FASTNN_ENTRY(gemm, GemmArgs);
 FASTNN_ENTRY(gemm_bf16, GemmBf16Args);
+FASTNN_ENTRY(gather, GatherArgs);
 FASTNN_ENTRY(column_sum_reduce, ColumnSumArgs);
 FASTNN_ENTRY(column_sum_combine, ColumnSumArgs);
 FASTNN_ENTRY(column_moments_reduce, ColumnMomentsArgs);
@@ -19,6 +20,7 @@ FASTNN_ENTRY(column_moments_combine, ColumnMomentsArgs);
 FASTNN_ENTRY(scale_columns, ScaleColumnsArgs);
 FASTNN_ENTRY(activation, ActivationArgs);
 FASTNN_ENTRY(activation_backward, ActivationBackwardArgs);
+FASTNN_ENTRY(add, AddArgs);
 FASTNN_ENTRY(dropout, DropoutArgs);
 FASTNN_ENTRY(batch_norm_reduce, BatchNormArgs);
 FASTNN_ENTRY(batch_norm_combine, BatchNormArgs);

@@ -6,19 +6,21 @@
 namespace fastnn {
 namespace {
 
-static_assert(kDropoutBlock % (4 * kThreads) == 0);  // so a block of threads has one key
-
 __global__ void __launch_bounds__(kThreads) dropout(DropoutArgs a, bool packs) {
     const Index first = four_of_thread();
-    const Index block = first / kDropoutBlock;
-    const DropoutKey key = dropout_key(a.seed, a.step, static_cast<std::uint64_t>(block));
+    Index block = (a.first + first) / kDropoutBlock;
+    DropoutKey key = dropout_key(a.seed, a.step, static_cast<std::uint64_t>(block));
     map_four(
         packs, first, a.n, a.y,
         [&](Index i, float x) {
-            const auto place = static_cast<std::uint32_t>(i - block * kDropoutBlock);
-            const std::uint32_t bits = dropout_bits(key.start + place * kDropoutStride, key.middle);
-            const bool kept = !a.drops_all && static_cast<std::int32_t>(bits) >= a.threshold;
-            return kept ? x * a.scale : 0.0f;
+            Index place = a.first + i - block * kDropoutBlock;
+            if (place == kDropoutBlock) {  // the next block begins among the four
+                place = 0;
+                key = dropout_key(a.seed, a.step, static_cast<std::uint64_t>(++block));
+            }
+            const std::uint32_t counter = key.start + static_cast<std::uint32_t>(place) * kDropoutStride;
+            const auto bits = static_cast<std::int32_t>(dropout_bits(counter, key.middle));
+            return !a.drops_all && bits >= a.threshold ? x * a.scale : 0.0f;
         },
         a.x);
 }

@@ -45,11 +45,32 @@ def as_float32(x: Any, what: str) -> FloatArray:
     x = as_array(x, what)
     if x.dtype == np.float32:
         return cast(FloatArray, x)
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{what} is a masked array and its mask would be lost; pass .filled(value)")
+    _refuse_mask(x, what)
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{what} must hold real numbers, got dtype {x.dtype}; pass .astype(np.float32)")
     return cast(FloatArray, x.astype(np.float32))
+
+
+def _refuse_mask(x: Array, what: str) -> None:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array and its mask would be lost; pass .filled(value)")
+
+
+def as_rows(x: Any, what: str) -> Array:
+    """Return `as_array(x)` if the native program can read its rows, else a float32 copy.
+
+    It reads integers, bool, float32 and float64, native and aligned, where each row is contiguous.
+    """
+    x = as_array(x, what)
+    _refuse_mask(x, what)
+    x = x.view(np.ndarray)
+    kind, size = x.dtype.kind, x.dtype.itemsize
+    known = x.dtype.isnative and (kind in "biu" or (kind == "f" and size in (4, 8)))
+    if not known or not x.flags.aligned:
+        return np.ascontiguousarray(as_float32(x, what))
+    if not x.flags.c_contiguous and (x.ndim == 0 or len(x) == 0 or not x[0].flags.c_contiguous):
+        return np.ascontiguousarray(x)
+    return cast(Array, x)
 
 
 def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:

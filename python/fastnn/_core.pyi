@@ -166,6 +166,37 @@ def update_step(
     floor: float = 0.0,
     refuse: bool = True,
 ) -> int: ...
+
+class Program:
+    def __init__(
+        self,
+        buffers: list[tuple[int, int]],
+        ops: list[tuple[Any, ...]],
+        loss: int,
+        update: tuple[Any, ...],
+    ) -> None: ...
+    def least_rows(self) -> int: ...
+    def arena_bytes(self, n: int) -> int: ...
+
+def run_steps(
+    program: Program,
+    x: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    *,
+    sample_weight: npt.NDArray[np.float32] | None = None,
+    order: npt.NDArray[np.int64] | None = None,
+    bounds: npt.NDArray[np.int64],
+    first: int = 0,
+    last: int,
+    seconds: float | None = None,
+    numbers: npt.NDArray[np.float64],
+    number: int,
+    forwards: list[int],
+    sums: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64] | None = None,
+    pred: npt.NDArray[np.float32] | None = None,
+    keep_refused: bool = False,
+) -> tuple[int, int, int, float]: ...
 def isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def get_isa() -> str: ...

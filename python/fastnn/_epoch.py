@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fastnn._arrays import Array
+import numpy as np
+import numpy.typing as npt
+
 from fastnn._scores import Scores
 
 
@@ -33,24 +34,13 @@ class Epoch:
             "drop_last": bool(drop_last),
         }
 
-    def add(
-        self,
-        lr: float,
-        share: float,
-        means: Mapping[str, float],
-        batch: tuple[Array, Array, Array | None],
-        start: float,
-    ) -> None:
-        """Count a step that began at `start`: the means of its batch, and its share in those of the epoch."""
-        self.steps += 1
-        self.rows += len(batch[0])
+    def take(self, steps: int, rows: int, lr: float, sums: npt.NDArray[np.float64]) -> None:
+        """Count these steps, the last of which had this rate; sums: of all steps so far, the total weight and
+        that of weight * loss."""
+        self.steps += steps
+        self.rows += rows
         self.lr = lr
-        self.total += share
-        for name, mean in means.items():
-            self.sums[name] += share * mean
-        if self.scores is not None:
-            self.scores.add(*batch)
-        self.seconds += time.perf_counter() - start
+        self.total, self.sums["loss"] = sums.tolist()
 
     def logs(self) -> dict[str, float]:
         """What the history keeps of the epoch."""

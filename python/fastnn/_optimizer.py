@@ -5,10 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
-
-import numpy as np
 
 from fastnn import ops
 from fastnn._arrays import FloatArray, aligned_zeros, check_int
@@ -22,13 +20,19 @@ from fastnn._options import (
     Rate,
     check_choice,
     check_common,
+    is_scheduled,
     like_options,
     noise_numbers,
+    penalty_of,
     rate_at,
+    with_steps,
 )
 from fastnn._parameter import Parameter
 
 _INITIAL = "initial"  # the slot of the values that decay_to="init" decays to
+
+
+Numbers = tuple[float, ...]
 
 
 class Part(NamedTuple):
@@ -158,7 +162,7 @@ class Optimizer(ABC):
         return 0.0
 
     @abstractmethod
-    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
+    def _numbers(self, group: Group, lr: float) -> tuple[float, ...]:
         """The numbers of the rule, in the order of the kernel (csrc/bind/bind_optimizer.cpp)."""
 
     # ---- the step
@@ -189,19 +193,11 @@ class Optimizer(ABC):
         Raises NonFiniteGradientError, with nothing changed, for a gradient that holds NaN or an infinity
         (`nonfinite`).
         """
-        parts, groups = [], []
-        for index, group in enumerate(self.param_groups):
-            if group != self._checked.get(index):
-                self._check(group)
-                self._checked[index] = dict(group)
-            numbers = self._numbers(group, self._now(group["lr"], "lr"))
-            noise = noise_numbers(group, self.step_count)
-            for part in self._parts(index, group):
-                arrays, decay = part.arrays, (0.0, 0.0)
-                if part.decays:
-                    decay = group["weight_decay"], group["l1"]
-                groups.append((*arrays, numbers, (*decay, *noise, part.places if noise[0] else None)))
-                parts.append(part)
+        parts = list(self._groups_now())
+        groups = [
+            (*part.arrays, numbers, (*others, seed, part.places if others[2] else None))
+            for part, numbers, others, seed in parts
+        ]
         if groups:
             clip = self._clip
             refused = ops._update_step(
@@ -214,9 +210,30 @@ class Optimizer(ABC):
                 refuse=self._nonfinite != "ignore",
             )
             if refused >= 0:
-                self._refuse([parameter for part in parts for parameter in part.parameters][refused])
+                self._refuse([parameter for part, *_ in parts for parameter in part.parameters][refused])
                 return
         self.step_count += 1
+
+    def _groups_now(self) -> Iterator[tuple[Part, Numbers, Numbers, int]]:
+        """Each part of each group; numbers of its rule for the next step, of all rules; seed of the noise."""
+        for index, group in enumerate(self.param_groups):
+            if group != self._checked.get(index):
+                self._check(group)
+                self._checked[index] = dict(group)
+            numbers = self._numbers(group, self._now(group["lr"], "lr"))
+            noise, seed = noise_numbers(group, self.step_count)
+            for part in self._parts(index, group):
+                decay = (group["weight_decay"], group["l1"]) if part.decays else (0.0, 0.0)
+                yield part, numbers, (*decay, noise), seed
+
+    def _is_constant(self) -> bool:
+        """Whether `_groups_now` says the same for all further steps, as long as nobody assigns."""
+        return not any(
+            group["grad_noise"] is not None
+            or (self.step_count == 0 and group.get("dampening"))
+            or any(map(is_scheduled, group.values()))
+            for group in self.param_groups
+        )
 
     def _now(self, rate: Rate, what: str, high: float = math.inf) -> float:
         """The rate (or momentum, below `high`) of this step; numbers have been checked with their group."""
@@ -296,19 +313,12 @@ class Optimizer(ABC):
         >>> optim.SGD([w, b], lr=0.1, weight_decay=0.5, l1=1.0).penalty()
         13.25
         """
-        total = 0.0
-        for index, group in enumerate(self.param_groups):
-            for part in self._parts(index, group):
-                if not part.decays:
-                    continue
-                initial = part.arrays[-1]
-                for i, parameter in enumerate(part.parameters):
-                    gap = parameter.data.astype(np.float64)
-                    if initial is not None:
-                        gap -= initial[i]
-                    total += 0.5 * group["weight_decay"] * float(np.square(gap).sum())
-                    total += group["l1"] * float(np.abs(gap).sum())
-        return total
+        return sum(
+            penalty_of(group, part.parameters, part.arrays[-1])
+            for index, group in enumerate(self.param_groups)
+            for part in self._parts(index, group)
+            if part.decays
+        )
 
     # ---- rates
 
@@ -325,15 +335,9 @@ class Optimizer(ABC):
 
     def set_steps_per_epoch(self, steps: int) -> None:
         """Tell every schedule in the groups that counts epochs how many updates one has (`fit` does)."""
-
-        def told(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(told, value))
-            tell = getattr(value, "with_steps_per_epoch", None)
-            return value if tell is None else tell(steps)
-
         for group in self.param_groups:
-            group.update({key: told(value) for key, value in group.items() if key != "params"})
+            told = {key: with_steps(value, steps) for key, value in group.items() if key != "params"}
+            group.update(told)
 
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

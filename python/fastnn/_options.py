@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from fastnn._arrays import check_int, check_number
+import numpy as np
+
+from fastnn._arrays import FloatArray, check_int, check_number
 from fastnn._clip import Clip
+from fastnn._parameter import Parameter
 
 Rate = float | Callable[[int], float]
 Group = dict[str, Any]
@@ -35,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "grad_noise": None,
     "like": None,
 }
+EPS_MODES = ("outside", "inside", "hat")  # in the order of the kernels
 # These hold for the optimizer, not for a group: a norm is taken over all groups.
 OF_THE_OPTIMIZER = ("clip", "nonfinite", "like")
 
@@ -144,6 +148,31 @@ def noise_numbers(group: Group, step: int) -> tuple[float, int]:
         return 0.0, 0
     eta, gamma, *seed = group["grad_noise"]
     return (eta / (1.0 + step) ** gamma) ** 0.5, int(seed[0]) if seed else 0
+
+
+def is_scheduled(value: Any) -> bool:
+    """Whether an option changes from step to step."""
+    return any(map(is_scheduled, value)) if isinstance(value, tuple) else callable(value)
+
+
+def with_steps(value: Any, steps: int) -> Any:
+    """An option whose schedules know how many updates an epoch has."""
+    if isinstance(value, tuple):
+        return tuple(with_steps(one, steps) for one in value)
+    tell = getattr(value, "with_steps_per_epoch", None)
+    return value if tell is None else tell(steps)
+
+
+def penalty_of(group: Group, parameters: Sequence[Parameter], initial: Sequence[FloatArray] | None) -> float:
+    """What decaying parameters of a group add to the loss; `initial`: what they decay towards, or zero."""
+    total = 0.0
+    for i, parameter in enumerate(parameters):
+        gap = parameter.data.astype(np.float64)
+        if initial is not None:
+            gap -= initial[i]
+        total += 0.5 * group["weight_decay"] * float(np.square(gap).sum())
+        total += group["l1"] * float(np.abs(gap).sum())
+    return total
 
 
 def rate_at(rate: Rate, step: int | None, what: str, high: float = float("inf")) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn._arrays import Array
 
@@ -26,6 +27,14 @@ class Scores(ABC):
     @abstractmethod
     def result(self) -> dict[str, float]:
         """The metrics by name."""
+
+    @abstractmethod
+    def sums(self, outputs: int) -> npt.NDArray[np.float64]:
+        """All sums so far in one array, as csrc/core/scores.h has them."""
+
+    @abstractmethod
+    def take(self, sums: npt.NDArray[np.float64]) -> None:
+        """Go on from such sums."""
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far."""
@@ -52,6 +61,12 @@ class Accuracy(Scores):
 
     def result(self) -> dict[str, float]:
         return {"accuracy": self._sum / self._weight}
+
+    def sums(self, outputs: int) -> npt.NDArray[np.float64]:
+        return np.array([self._sum, self._weight])
+
+    def take(self, sums: npt.NDArray[np.float64]) -> None:
+        self._sum, self._weight = map(float, sums)
 
 
 class RegressionScores(Scores):
@@ -97,3 +112,11 @@ class RegressionScores(Scores):
             "mae": float(np.mean(self._absolute) / self._weight),
             "r2": float(np.mean(1.0 - unexplained)),
         }
+
+    def sums(self, outputs: int) -> npt.NDArray[np.float64]:
+        parts = [self._residual, self._absolute, self._mean, self._total]
+        return np.concatenate([[self._weight], *(np.broadcast_to(part, outputs) for part in parts)])
+
+    def take(self, sums: npt.NDArray[np.float64]) -> None:
+        self._weight = float(sums[0])
+        self._residual, self._absolute, self._mean, self._total = sums[1:].reshape(4, -1).copy()

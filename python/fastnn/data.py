@@ -7,6 +7,7 @@ and an own loop over `batches` sees exactly the batches of `Trainer.fit`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def batches(
             f"batches: X and Y must have the same number of rows, got {len(x_rows)} and {len(y_rows)}; "
             "row i of Y belongs to row i of X"
         )
-    selections = epoch_rows(
+    order, bounds = epoch_rows(
         len(x_rows),
         batch_size,
         seed=seed,
@@ -92,6 +93,7 @@ def batches(
         drop_last=drop_last,
         caller="batches",
     )
+    selections = (order[start:stop] for start, stop in pairwise(bounds))
     return ((take(x_rows, rows), take(y_rows, rows)) for rows in selections)
 
 
@@ -116,8 +118,10 @@ def epoch_rows(
     drop_last: bool,
     join_single_row: bool = False,
     caller: str,
-) -> list[NDArray[np.intp]]:
-    """The row numbers of each batch of an epoch; `caller` is the function that error texts name.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(order, bounds): batch i of an epoch is the rows order[bounds[i]:bounds[i + 1]].
+
+    `caller` is the function that error texts name.
 
     `join_single_row` joins a last batch of one row to the one before it (batch-norm cannot train on one row).
     """
@@ -139,10 +143,10 @@ def epoch_rows(
     key = np.random.SeedSequence(seed, spawn_key=(epoch,))
     order = np.random.default_rng(key).permutation(n) if shuffle else np.arange(n)
     end = n if not drop_last else count * batch_size
-    return [order[start:stop] for start, stop in zip(starts, [*starts[1:], end], strict=True)]
+    return np.asarray(order, np.int64), np.array([*starts, end], np.int64)
 
 
-def take(values: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+def take(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     """A fresh C-contiguous copy of these rows (indexing alone keeps the column order of a Fortran array)."""
     return np.ascontiguousarray(values[rows])
 

@@ -120,9 +120,9 @@ class Progress:
             self._lines = False
             self._bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
 
-    def step(self) -> None:
+    def steps(self, count: int) -> None:
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(count)
 
     def epoch(self, logs: Mapping[str, float]) -> None:
         shown = {key: f"{value:.4g}" for key, value in logs.items() if key not in ("step", "seconds")}

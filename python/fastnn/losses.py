@@ -20,11 +20,12 @@ all 0. Arrays of other real dtypes are converted to float32, never rescaled, and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, check_int, check_number
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int, check_number
 from fastnn._scores import Accuracy, RegressionScores, Scores
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "MSELoss", "QuadraticCost"]
@@ -99,6 +100,8 @@ class CrossEntropyLoss(_Loss):
     [[0.125, 0.125, -0.375, 0.125]]
     """
 
+    takes_labels = True  # class ids, which a training program reads in another way than values
+
     def __init__(self, *, label_smoothing: float = 0.0, ignore_index: int | None = None) -> None:
         self.label_smoothing = check_number(
             label_smoothing, "CrossEntropyLoss: label_smoothing", 0, 1, closed=True
@@ -117,11 +120,22 @@ class CrossEntropyLoss(_Loss):
             raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {logits.shape}")
         return ops.softmax_cross_entropy(
             logits,
-            _labels(target, logits),
+            _labels(target, logits.shape),
             sample_weight=self._weight(sample_weight),
             label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
         )
+
+    def _lower(self, lowering: Any, pred: Any, dpred: Any) -> None:
+        if len(pred.shape) != 1:
+            got = lowering.full(pred)
+            raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {got}")
+        options = self.label_smoothing, self.ignore_index
+        lowering.emit("cross_entropy", pred, dpred, lowering.target(pred), pred.size, *options)
+
+    def _target(self, target: Array, shape: tuple[int, ...]) -> Array:
+        target = _labels(target, shape)
+        return target if target.ndim == 1 else as_rows(target, "CrossEntropyLoss: target")
 
     def probabilities(self, pred: Array) -> FloatArray:
         """The softmax of each row of logits.
@@ -173,7 +187,18 @@ class _ElementwiseLoss(_Loss):
         pred, target = as_float32(pred, f"{name}: pred"), as_float32(target, f"{name}: target")
         if pred.ndim == 0:
             raise ValueError(f"{name}: pred must have rows, got a single value")
-        return self._value(pred, _like(pred, target, name), self._weight(sample_weight))
+        return self._value(pred, _like(pred.shape, target, name), self._weight(sample_weight))
+
+    # Of the native program: the kind of loss, its factor, whether the mean is over outputs too.
+    _native: ClassVar[tuple[str, float, bool]]
+
+    def _lower(self, lowering: Any, pred: Any, dpred: Any) -> None:
+        numbers = (*self._native[1:], getattr(self, "delta", 0.0))
+        lowering.emit(self._native[0], pred, dpred, lowering.target(pred), pred.size, *numbers)
+
+    def _target(self, target: Array, shape: tuple[int, ...]) -> Array:
+        name = type(self).__name__
+        return _like(shape, as_rows(target, f"{name}: target"), name)
 
 
 class _RegressionLoss(_ElementwiseLoss):
@@ -203,6 +228,8 @@ class MSELoss(_RegressionLoss):
     (2.5, [[1.0], [2.0]])
     """
 
+    _native = "squared", 2.0, True
+
     def _value(
         self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
     ) -> tuple[float, FloatArray]:
@@ -223,6 +250,8 @@ class QuadraticCost(_RegressionLoss):
     (1.25, [[0.5], [1.0]])
     """
 
+    _native = "squared", 1.0, False
+
     def _value(
         self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
     ) -> tuple[float, FloatArray]:
@@ -242,6 +271,8 @@ class HuberLoss(_RegressionLoss):
     >>> value, dpred.tolist()
     (1.3125, [0.25, 0.5])
     """
+
+    _native = "huber", 1.0, True
 
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = check_number(delta, "HuberLoss: delta", 0)
@@ -279,6 +310,8 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
     (10.3466, [[0.5], [-0.25]])
     """
 
+    _native = "logistic", 1.0, True
+
     def _value(
         self, pred: FloatArray, target: FloatArray, sample_weight: FloatArray | None
     ) -> tuple[float, FloatArray]:
@@ -307,33 +340,32 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
         return Accuracy(self._hits)
 
     def _hits(self, pred: Array, target: Array, sample_weight: Array | None) -> tuple[Array, Array]:
-        hits = (pred > 0) == (_like(pred, target, type(self).__name__) > 0.5)
+        hits = (pred > 0) == (_like(pred.shape, target, type(self).__name__) > 0.5)
         weight = np.ones(len(pred)) if sample_weight is None else sample_weight
         return hits.reshape(len(pred), -1).mean(1), weight
 
 
-def _like(pred: FloatArray, target: FloatArray, name: str) -> FloatArray:
+def _like(shape: tuple[int, ...], target: FloatArray, name: str) -> FloatArray:
     """`target` in the shape of pred: (n,) becomes (n, 1), every other difference is an error."""
-    if target.shape == pred.shape:
+    if target.shape == shape:
         return target
-    column = pred.ndim == 2 and pred.shape[1] == 1
-    if column and target.shape == pred.shape[:1]:
-        return target.reshape(pred.shape)
-    also = f" or {pred.shape[:1]}" if column else ""
+    column = len(shape) == 2 and shape[1] == 1
+    if column and target.shape == shape[:1]:
+        return target.reshape(shape)
+    also = f" or {shape[:1]}" if column else ""
     raise ValueError(
-        f"{name}: target must have the shape of pred, {pred.shape}{also}, got {target.shape}; "
-        "nothing broadcasts"
+        f"{name}: target must have the shape of pred, {shape}{also}, got {target.shape}; nothing broadcasts"
     )
 
 
-def _labels(target: Array, logits: FloatArray) -> Array:
+def _labels(target: Array, shape: tuple[int, ...]) -> Array:
     """`target` as the kernel takes it: class ids in native byte order, or float32 probabilities."""
     where = "CrossEntropyLoss: target"
     target = as_array(target, where)
-    n, kind = len(logits), target.dtype.kind
+    n, kind = shape[0], target.dtype.kind
     if kind in "iu" and target.shape == (n,):
         return target.astype(target.dtype.newbyteorder("="), copy=False)
-    if kind == "f" and target.shape == logits.shape:
+    if kind == "f" and target.shape == shape:
         return as_float32(target, where)
     cure = ""
     error: type[Exception] = TypeError
@@ -344,5 +376,5 @@ def _labels(target: Array, logits: FloatArray) -> Array:
         error = ValueError
     raise error(
         f"{where} must hold integer class ids of shape ({n},) or float probabilities of shape "
-        f"{logits.shape}, got {target.dtype} of shape {target.shape}{cure}"
+        f"{shape}, got {target.dtype} of shape {target.shape}{cure}"
     )

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn import _trainer_state, cuda, data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, total_weight, whole_steps
+from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, whole_steps
 from fastnn._scores import Scores
+from fastnn._steps import Loss, Steps
 from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.nn.module import evaluating
-from fastnn.optim import NonFiniteGradientError, Optimizer
+from fastnn.optim import Optimizer
 from fastnn.schedulers import ReduceOnPlateau, plateaus
-
-Loss = Callable[..., tuple[float, FloatArray]]
 
 
 class Trainer:
@@ -96,6 +95,7 @@ class Trainer:
         self._epoch_begun: Epoch | None = None  # the one that a stop, Ctrl-C or an error cut short
         self._callbacks: list[Callback] = []  # those of the last fit
         self._callback_states: list[tuple[str, Any]] = []  # loaded, for callbacks that no fit has seen yet
+        self._kept_steps = Steps()
 
     @property
     def history(self) -> History:
@@ -107,21 +107,15 @@ class Trainer:
         """How many epochs are finished."""
         return self._history.epochs
 
+    @property
+    def _steps(self) -> Steps:
+        return self._kept_steps.of(self.model, self.loss, self.optimizer)
+
     # ---- training
 
     def step(self, x: Array, y: Array, sample_weight: Array | None = None) -> float:
         """Train on one batch; returns the loss before the update. Puts the model into training mode."""
-        value, _ = self._gradients(as_float32(x, "Trainer.step: x"), y, sample_weight)
-        self.optimizer.step()
-        return value
-
-    def _gradients(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
-        if not self.model.training:
-            self.model.train()
-        pred = self.model.forward(x)
-        value, gradient = self._loss(pred, y, weight)
-        self.model.backward(gradient, input_grad=False)
-        return value, pred
+        return self._steps.step(x, y, sample_weight)
 
     def _loss(self, pred: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
         return self.loss(pred, y) if weight is None else self.loss(pred, y, weight)
@@ -160,7 +154,7 @@ class Trainer:
         callback monitors; then nothing has been trained.
         """
         X, Y, weight = checked_rows("Trainer.fit", X, Y, sample_weight)
-        X = as_float32(X, "Trainer.fit: X")
+        X = self._steps.rows(X)
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
@@ -168,7 +162,7 @@ class Trainer:
             validation = checked_rows("Trainer.fit: validation", *validation, None)[:2]
         batch_norm = any(isinstance(module, BatchNorm1d) for module in self.model.modules())
 
-        def order(epoch: int) -> list[Array]:
+        def batches_of(epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
             return data.epoch_rows(
                 len(X),
                 batch_size,
@@ -180,14 +174,15 @@ class Trainer:
                 caller="Trainer.fit",
             )
 
-        batches = order(self.epoch)
+        order, bounds = batches_of(self.epoch)
+        steps = len(bounds) - 1
         plan = Epoch.plan_of(len(X), batch_size, shuffle, drop_last)
         watching = self._watching(validation is not None)
         self._use(callbacks, plan, validation is not None)
-        self.optimizer.set_steps_per_epoch(len(batches))
+        self.optimizer.set_steps_per_epoch(steps)
         history = History()
         begun: list[Callback] = []
-        shown = Progress(progress, epochs * len(batches))
+        shown = Progress(progress, epochs * steps)
         try:
             for callback in self._callbacks:
                 begun.append(callback)
@@ -195,8 +190,8 @@ class Trainer:
             for last in range(self.epoch + 1, self.epoch + epochs + 1):
                 if self._epoch_begun is None:
                     self._epoch_begun = Epoch(plan, self.metrics, self._scores())
-                stop = self._train(self._epoch_begun, batches, X, Y, weight, shown)
-                if self._epoch_begun.steps < len(batches):
+                stop = self._train(self._epoch_begun, X, Y, weight, order, bounds, shown)
+                if self._epoch_begun.steps < steps:
                     break
                 logs = {"epoch": last, "step": self.optimizer.step_count, **self._epoch_begun.logs()}
                 if self.optimizer.regularises:
@@ -213,7 +208,7 @@ class Trainer:
                 stops = [callback.on_epoch_end(self, logs) for callback in self._callbacks]
                 if stop or any(stops):
                     break
-                batches = order(last)
+                order, bounds = batches_of(last)
         finally:
             shown.close()
             for callback in begun:
@@ -257,40 +252,33 @@ class Trainer:
     def _train(
         self,
         epoch: Epoch,
-        batches: list[Array],
-        X: FloatArray,
+        X: Array,
         Y: Array,
         weight: FloatArray | None,
+        order: npt.NDArray[np.int64],
+        bounds: npt.NDArray[np.int64],
         shown: Progress,
     ) -> bool:
-        """Train on the batches (their row numbers) that the epoch still has; whether a callback stops."""
-        share_of = getattr(self.loss, "total_weight", total_weight)
+        """Train on the batches that the epoch still has; whether a callback stops."""
         watching = [c for c in self._callbacks if type(c).on_step_end is not Callback.on_step_end]
         guards = [c for c in self._callbacks if isinstance(c, DivergenceGuard)]
+        one = bool(watching or self.metrics)
         stop = False
         with whole_steps() as interrupted:
-            for rows in batches[epoch.steps :]:
-                start = time.perf_counter()
-                x, y = data.take(X, rows), data.take(Y, rows)
-                w = None if weight is None else data.take(weight, rows)
-                rate = self.optimizer.lr
-                value, pred = self._gradients(x, y, w)
-                try:
-                    self.optimizer.step()
-                except NonFiniteGradientError as error:
-                    if not guards:
-                        raise
-                    for guard in guards:
-                        guard.refused = str(error)
-                means = {"loss": value, **self._own_metrics(pred, y)}
-                epoch.add(rate, share_of(y, w), means, (pred, y, w), start)
-                shown.step()
+            while epoch.steps < len(bounds) - 1 and not (stop or interrupted()):
+                first, total = epoch.steps, epoch.total
+                done = self._steps.run(epoch, X, Y, weight, order, bounds, one=one, keep_refused=bool(guards))
+                for guard in guards:
+                    guard.refused = str(done.refused or "")
+                if self.metrics and done.pred is not None:
+                    target = data.take(Y, order[bounds[first] : bounds[epoch.steps]])
+                    for name, mean in self._own_metrics(done.pred, target).items():
+                        epoch.sums[name] += (epoch.total - total) * mean
+                shown.steps(epoch.steps - first)
                 if watching:
                     count = self.optimizer.step_count
-                    stops = [callback.on_step_end(self, count, value) for callback in watching]
+                    stops = [callback.on_step_end(self, count, done.value) for callback in watching]
                     stop = any(stops)
-                if stop or interrupted():
-                    break
         return stop
 
     # ---- files

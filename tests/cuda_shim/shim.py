@@ -39,7 +39,7 @@ def struct(name, fields):
 
 ACTIVATION = struct("Activation", "x,y:p n:i kind:e alpha:f")
 ACTIVATION_BACKWARD = struct("ActivationBackward", "dy,x,y,dx:p n:i kind:e alpha:f")
-DROPOUT = struct("Dropout", "x,y:p n:i seed,step:u threshold:s drops_all:b scale:f")
+DROPOUT = struct("Dropout", "x,y:p n,first:i seed,step:u threshold:s drops_all:b scale:f")
 COLUMN_SUM = struct("ColumnSum", "x:p x_row,rows,cols:i out,partials:p accumulate:b")
 BATCH_NORM = struct(
     "BatchNorm",

@@ -3,7 +3,7 @@
 # same set-up must report. Needs fastnn installed for $PYTHON, with pytest and hypothesis.
 #   tests/tiers/cuda_shim.sh address    AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/tiers/cuda_shim.sh thread     ThreadSanitizer
-# SHAPES=20 makes it short. docs/cuda.md says what was found. Exit 77: a tool is missing.
+# SHAPES=20 makes it short. docs/cuda.md says what ran so far. Exit 77: a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tier=${1:?address or thread}

@@ -32,6 +32,19 @@ class Activation(Module):
             raise ValueError(f"{where} must have shape {x.shape}, got {dy.shape}")
         return ops.activation_backward(dy, x, self.kind, alpha=self._alpha) if input_grad else None
 
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        y = lowering.value(x.shape)
+        lowering.emit("activation", x, y, x.size, self.kind, self._alpha)
+
+        def backward(dy: Any, wanted: bool) -> Any:
+            if not wanted:
+                return None
+            dx = lowering.value(x.shape)
+            lowering.emit("activation_backward", dy, x, lowering.NONE, dx, x.size, self.kind, self._alpha)
+            return dx
+
+        return y, backward
+
 
 class ReLU(Activation):
     """y = max(x, 0), for x of any shape; the derivative at 0 is 0 and NaN passes through, as in PyTorch.

@@ -157,6 +157,51 @@ class BatchNorm1d(Fusable):
         )
         return dx if input_grad else None
 
+    def _lower_activated(self, lowering: Any, x: Any, activation: Any) -> Any:
+        if not x.shape or x.shape[-1] != self.num_features:
+            shape = lowering.full(x)
+            raise ValueError(f"BatchNorm1d: x must have shape (..., {self.num_features}), got {shape}")
+        columns = self.num_features
+        fused = self._in_kernel(activation)
+        statistics = lowering.fixed(2 * ((columns + 15) // 16 * 16))
+        before = y = lowering.value(x.shape)
+        lowering.emit(
+            "batch_norm",
+            x,
+            y,
+            statistics,
+            x.rows,
+            columns,
+            self.gamma.data,
+            self.beta.data,
+            self.running_mean,
+            self.running_var,
+            self.updates if self.debias else None,
+            self.momentum,
+            self.eps,
+            self.unbiased,
+            fused,
+        )
+        if fused != activation:
+            y = lowering.value(y.shape)
+            lowering.emit("activation", before, y, y.size, activation, None)
+
+        def backward(dy: Any, wanted: bool) -> Any:
+            inside = fused
+            if activation and not fused:
+                dpre = lowering.value(y.shape)
+                lowering.emit(
+                    "activation_backward", dy, before, lowering.NONE, dpre, y.size, activation, None
+                )
+                dy = dpre
+            dx = lowering.value(x.shape)
+            grads = self.gamma.data, self.gamma.grad, self.beta.grad
+            kept = y if inside else lowering.NONE
+            lowering.emit("batch_norm_backward", dy, x, kept, statistics, dx, x.rows, columns, *grads, inside)
+            return dx if wanted else None
+
+        return y, backward
+
     def _as_pytorch(self, name: str, array: FloatArray) -> tuple[str, FloatArray]:
         names = {"gamma": "weight", "beta": "bias", "updates": "num_batches_tracked"}
         return names.get(name, name), array

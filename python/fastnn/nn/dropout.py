@@ -83,6 +83,20 @@ class Dropout(Module):
             raise ValueError(f"Dropout.backward: dy must have shape {shape}, got {dy.shape}")
         return ops.dropout(dy, self.p, seed=self.seed, step=step) if input_grad else None
 
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        number = lowering.dropout(self)
+        y = lowering.value(x.shape)
+        lowering.emit("dropout", x, y, x.size, number, self.p, self.seed)
+
+        def backward(dy: Any, wanted: bool) -> Any:
+            if not wanted:
+                return None
+            dx = lowering.value(x.shape)
+            lowering.emit("dropout", dy, dx, x.size, number, self.p, self.seed)
+            return dx
+
+        return y, backward
+
     def _config(self) -> dict[str, Any]:
         return {"p": self.p}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 from fastnn._arrays import Array, FloatArray, as_float32
 from fastnn.nn.module import Module
@@ -37,3 +39,6 @@ class Flatten(Module):
         if dy.shape != flat:
             raise ValueError(f"Flatten.backward: dy must have shape {flat}, got {dy.shape}")
         return dy.reshape(shape) if input_grad else None
+
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        return replace(x, shape=(x.size,)), lambda dy, wanted: replace(dy, shape=x.shape) if wanted else None

@@ -74,10 +74,7 @@ class Linear(Fusable):
     def forward_activated(self, x: Array, activation: Any) -> FloatArray:
         x = as_float32(x, "Linear: x")
         if x.ndim < 2 or x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"Linear: x must have shape (..., {self.in_features}) and at least two axes, got {x.shape}; "
-                f"pass x.reshape(-1, {self.in_features}) if its rows hold that many values"
-            )
+            raise ValueError(self._wrong(x.shape))
         self._saved = None
         bias = None if self.bias is None else self.bias.data
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
@@ -88,6 +85,12 @@ class Linear(Fusable):
         if self.training:
             self._saved = (rows, x.shape, activation, before if activation else None, y if fused else None)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
+
+    def _wrong(self, shape: tuple[Any, ...]) -> str:
+        return (
+            f"Linear: x must have shape (..., {self.in_features}) and at least two axes, got {shape}; "
+            f"pass x.reshape(-1, {self.in_features}) if its rows hold that many values"
+        )
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         x, shape, activation, before, y = self._take_saved()
@@ -111,6 +114,35 @@ class Linear(Fusable):
             accumulate=accumulate,
         )
         return dx if dx is None or dx.shape == shape else dx.reshape(shape)
+
+    def _lower_activated(self, lowering: Any, x: Any, activation: Any) -> Any:
+        if not x.shape or x.shape[-1] != self.in_features:
+            raise ValueError(self._wrong(lowering.full(x)))
+        size = self.in_features, self.out_features
+        weight, bias = self.weight, self.bias
+        fused = self._in_kernel(activation)
+        before = y = lowering.value((*x.shape[:-1], self.out_features))
+        lowering.emit("linear", x, y, x.rows, *size, weight.data, None if bias is None else bias.data, fused)
+        if fused != activation:
+            y = lowering.value(y.shape)
+            lowering.emit("activation", before, y, y.size, activation, None)
+
+        def backward(dy: Any, wanted: bool) -> Any:
+            if activation:
+                dpre = lowering.value(y.shape)
+                kept = y if fused else lowering.NONE
+                lowering.emit("activation_backward", dy, before, kept, dpre, y.size, activation, None)
+                dy = dpre
+            lowering.emit("linear_weight", dy, x, x.rows, *size, weight.grad)
+            if bias is not None:
+                lowering.emit("linear_bias", dy, x.rows, self.out_features, bias.grad)
+            if not wanted:
+                return None
+            dx = lowering.value(x.shape)
+            lowering.emit("linear_input", dy, dx, x.rows, *size, weight.data)
+            return dx
+
+        return y, backward
 
     def _as_pytorch(self, name: str, array: FloatArray) -> tuple[str, FloatArray]:
         return name, array.T if name == "weight" else array

@@ -70,6 +70,18 @@ class Module(ABC):
     def __call__(self, x: Array) -> FloatArray:
         return self.forward(x)
 
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        """Emit the operations of a training forward on `x` (a `Value` of a `Lowering`, see `_program.py`).
+
+        Returns the result and a function of (dy, whether dx is wanted) that emits those of `backward` and
+        returns dx or None. The layers of fastnn have it; a layer of your own trains in the plain loop.
+        """
+        raise TypeError(
+            f"Trainer: {type(self).__name__} is a layer of your own, which no native program can hold; train "
+            "it with the plain loop: value, dpred = loss(model(x), y); "
+            "model.backward(dpred, input_grad=False); optimizer.step()"
+        )
+
     # ---- what a module holds
 
     def _members(self, kind: Any) -> Iterator[tuple[str, Any]]:
@@ -319,6 +331,13 @@ class Fusable(Module):
 
     def forward(self, x: Array) -> FloatArray:
         return self.forward_activated(x, None)
+
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        return self._lower_activated(lowering, x, None)
+
+    @abstractmethod
+    def _lower_activated(self, lowering: Any, x: Any, activation: Any) -> Any:
+        """`_lower` of `forward_activated`."""
 
     @abstractmethod
     def forward_activated(self, x: Array, activation: Any) -> FloatArray:

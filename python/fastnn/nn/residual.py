@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastnn._arrays import Array, FloatArray, as_float32
@@ -69,10 +71,7 @@ class Residual(Module):
         past = x if self.shortcut is None else self.shortcut(x)
         y = self.block(x)
         if y.shape != past.shape:
-            other, cure = "shortcut", ""
-            if self.shortcut is None:
-                other, cure = "x", "; pass a shortcut= that gives x the block's shape"
-            raise ValueError(f"Residual: block gives shape {y.shape}, {other} has {past.shape}{cure}")
+            raise ValueError(self._mismatch(y.shape, past.shape))
         y = y + past
         self._saved = y.shape if self.training else None
         return y
@@ -87,6 +86,33 @@ class Residual(Module):
         if self.shortcut is not None:
             past = self.shortcut.backward(dy, accumulate=accumulate, input_grad=input_grad)
         return None if dx is None or past is None else dx + past
+
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        past, past_backward = x, None
+        if self.shortcut is not None:
+            past, past_backward = lowering.layer(self.shortcut, x)
+        inside, block_backward = lowering.layer(self.block, x)
+        if inside.shape != past.shape:
+            raise ValueError(self._mismatch(lowering.full(inside), lowering.full(past)))
+        y = lowering.value(inside.shape)
+        lowering.emit("add", inside, past, y, y.size)
+
+        def backward(dy: Any, wanted: bool) -> Any:
+            dx = block_backward(dy, wanted)
+            dpast = dy if past_backward is None else past_backward(dy, wanted)
+            if not wanted:
+                return None
+            total = lowering.value(x.shape)
+            lowering.emit("add", dx, dpast, total, x.size)
+            return total
+
+        return y, backward
+
+    def _mismatch(self, block: tuple[Any, ...], past: tuple[Any, ...]) -> str:
+        other, cure = "shortcut", ""
+        if self.shortcut is None:
+            other, cure = "x", "; pass a shortcut= that gives x the block's shape"
+        return f"Residual: block gives shape {block}, {other} has {past}{cure}"
 
     def _arguments(self) -> str:
         return "zero_gamma=True" if self.zero_gamma else ""

@@ -100,6 +100,20 @@ class Sequential(Module):
             dy = dx
         return dy if input_grad else None
 
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        backwards = []
+        for layer, activation in self._groups:
+            x, backward_of_layer = lowering.layer(layer, x, activation)
+            backwards.append(backward_of_layer)
+
+        def backward(dy: Any, wanted: bool) -> Any:
+            first = 0 if wanted else self._first_trained
+            for i in reversed(range(first, len(backwards))):
+                dy = backwards[i](dy, wanted or i > first)
+            return dy if wanted else None
+
+        return x, backward
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 

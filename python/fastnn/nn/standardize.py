@@ -82,10 +82,7 @@ class Standardize(Module):
     def forward(self, x: Array) -> FloatArray:
         x = as_float32(x, "Standardize: x")
         if x.ndim < 2 or x.shape[-1] != self.num_features:
-            raise ValueError(
-                f"Standardize: x must have shape (..., {self.num_features}) and at least two axes, "
-                f"got {x.shape}"
-            )
+            raise ValueError(self._wrong(x.shape))
         self._saved = x.shape if self.training else None
         x = np.require(x, requirements=("C", "A"))
         return scale_columns(x, self.shift.astype(np.float64), self.scale, self.offset)
@@ -96,6 +93,24 @@ class Standardize(Module):
         if dy.shape != shape:
             raise ValueError(f"Standardize.backward: dy must have shape {shape}, got {dy.shape}")
         return dy * self.scale if input_grad else None
+
+    def _lower(self, lowering: Any, x: Any) -> Any:
+        if not x.shape or x.shape[-1] != self.num_features:
+            raise ValueError(self._wrong(lowering.full(x)))
+        y = lowering.value(x.shape)
+        lowering.emit("scale", x, y, x.rows, self.num_features, self.shift, self.scale, self.offset)
+
+        def backward(dy: Any, wanted: bool) -> Any:
+            if not wanted:
+                return None
+            dx = lowering.value(x.shape)
+            lowering.emit("scale", dy, dx, x.rows, self.num_features, None, self.scale, None)
+            return dx
+
+        return y, backward
+
+    def _wrong(self, shape: tuple[int, ...]) -> str:
+        return f"Standardize: x must have shape (..., {self.num_features}) and at least two axes, got {shape}"
 
     def _config(self) -> dict[str, Any]:
         return {"scaler": self.num_features}  # its numbers are buffers

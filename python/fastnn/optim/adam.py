@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn._arrays import check_number
 from fastnn._optimizer import Optimizer
-from fastnn._options import DEFAULTS, Common, Group, Rate, check_choice, rate_at
+from fastnn._options import DEFAULTS, EPS_MODES, Common, Group, Rate, check_choice, rate_at
 from fastnn._parameter import Parameter
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class Adam(Optimizer):
     def _slots(self, group: Group) -> tuple[str | None, ...]:
         return ("m", "v", "v_max" if group["amsgrad"] else None)
 
-    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
+    def _numbers(self, group: Group, lr: float) -> tuple[float, ...]:
         beta1 = self._now(group["betas"][0], "betas[0]", 1)
-        amsgrad, mode = bool(group["amsgrad"]), group["eps_mode"]
+        amsgrad, mode = bool(group["amsgrad"]), EPS_MODES.index(group["eps_mode"])
         return lr, beta1, group["betas"][1], group["eps"], mode, amsgrad, self._decoupled
 
 

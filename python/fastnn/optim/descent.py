@@ -38,7 +38,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(params, common, lr=lr)
 
-    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
+    def _numbers(self, group: Group, lr: float) -> tuple[float, ...]:
         return (lr,)
 
 
@@ -93,7 +93,7 @@ class Momentum(Optimizer):
     def _slots(self, group: Group) -> tuple[str | None, ...]:
         return ("velocity",)
 
-    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
+    def _numbers(self, group: Group, lr: float) -> tuple[float, ...]:
         momentum = self._now(group["momentum"], "momentum", 1)
         share = 1.0 - group["dampening"] if self.step_count else 1.0
         return lr, momentum, share, bool(group["nesterov"]), group["style"] == "velocity"
@@ -161,5 +161,5 @@ class Rprop(Optimizer):
     def _slot_start(self, slot: str, group: Group) -> float:
         return rate_at(group["lr"], 0, "Rprop: lr") if slot == "step_size" else 0.0
 
-    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
+    def _numbers(self, group: Group, lr: float) -> tuple[float, ...]:
         return (lr, *group["etas"], *group["step_sizes"])

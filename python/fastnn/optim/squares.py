@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn._arrays import check_number
 from fastnn._optimizer import Optimizer
-from fastnn._options import Common, Group, Rate, check_choice, rate_at
+from fastnn._options import EPS_MODES, Common, Group, Rate, check_choice, rate_at
 from fastnn._parameter import Parameter
 
 if TYPE_CHECKING:
@@ -86,10 +86,11 @@ class RMSProp(Optimizer):
     def _slot_start(self, slot: str, group: Group) -> float:
         return float(group["initial_accumulator"]) if slot == "square_avg" else 0.0
 
-    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
+    def _numbers(self, group: Group, lr: float) -> tuple[float, ...]:
         momentum = self._now(group["momentum"], "momentum", 1)
         centered, buffered = (slot is not None for slot in self._slots(group)[1:])
-        return lr, group["rho"], group["eps"], group["eps_mode"], centered, buffered, momentum
+        mode = EPS_MODES.index(group["eps_mode"])
+        return lr, group["rho"], group["eps"], mode, centered, buffered, momentum
 
 
 class AdaGrad(Optimizer):
@@ -138,5 +139,5 @@ class AdaGrad(Optimizer):
     def _slot_start(self, slot: str, group: Group) -> float:
         return float(group["initial_accumulator"])
 
-    def _numbers(self, group: Group, lr: float) -> tuple[float | str, ...]:
-        return lr, group["eps"], group["eps_mode"]
+    def _numbers(self, group: Group, lr: float) -> tuple[float, ...]:
+        return lr, group["eps"], EPS_MODES.index(group["eps_mode"])

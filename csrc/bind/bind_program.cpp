@@ -1,0 +1,212 @@
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "bind/arrays.h"
+#include "bind/bind.h"
+#include "bind/bound_program.h"
+#include "bind/run.h"
+#include "bind/samples.h"
+#include "bind/scalars.h"
+
+namespace fastnn::bind {
+namespace {
+
+using program::Outcome;
+
+constexpr const char* kRunStepsDoc =
+    R"(run_steps(program, x, target, *, sample_weight=None, order=None, bounds, first=0, last, seconds=None, numbers, number, forwards, sums, scores=None, pred=None, keep_refused=False)
+--
+
+Training steps for `fastnn._program`: batches ``first`` to ``last`` - 1, of which batch i is the rows
+``order[bounds[i]:bounds[i + 1]]`` of x, target and sample_weight.
+
+``numbers``: float64 (steps or 1, groups, 10), `GroupNumbers` of core/update_options.h; ``number``: of the first
+update, counted from 1; ``forwards``: for each dropout layer, its training forwards before the first step.
+``sums``: float64 (2,), to which (weight, weight * loss) of each step is added; ``scores``: as in fastnn._scores.
+``pred``: (rows, outputs), for the predictions of the last step. It stops after ``seconds``, and before what it
+cannot do. Returns (steps done, outcome, number of the parameter whose gradient was refused, loss of the last
+step); outcomes: 0 done, 1 the next batch has a bad label or weight, 2 refused (the step counts as done only with
+``keep_refused``).
+)";
+
+// All programs that run now. Guarded by the GIL.
+std::vector<BoundProgram*> g_running;
+
+// Nobody else may use the program or its parameters until this goes.
+class InUse {
+ public:
+    explicit InUse(BoundProgram& bound) : bound_(bound) {
+        for (BoundProgram* other : g_running) {
+            if (other == &bound || other->shares_parameters(bound)) {
+                throw ArgumentError(
+                    PyExc_RuntimeError,
+                    "Trainer: its model is being trained already, in another thread or by the code "
+                    "that a signal handler interrupted; train it in turn, or give each trainer a "
+                    "model of its own");
+            }
+        }
+        g_running.push_back(&bound);
+    }
+    ~InUse() { std::erase(g_running, &bound_); }
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+
+ private:
+    BoundProgram& bound_;
+};
+
+double now() {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+PyObject* run_steps(Call& call) {
+    enum {
+        kProgram,
+        kX,
+        kTarget,
+        kSampleWeight,
+        kOrder,
+        kBounds,
+        kFirst,
+        kLast,
+        kSeconds,
+        kNumbers,
+        kNumber,
+        kForwards,
+        kSums,
+        kScores,
+        kPred,
+        kKeepRefused
+    };
+    auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
+    program::Program& program = bound.program();
+    program::Loss& loss = program.loss();
+    const InUse in_use(bound);
+
+    const DataRows x = read_any_rows(call, call[kX]);
+    if (x.cols != bound.columns()) {
+        call.value_error(call[kX], "must have rows of " + std::to_string(bound.columns()) + " values");
+    }
+    const DataRows target = read_any_rows(call, call[kTarget]);
+    const bool labels = loss.target == program::kNone;
+    if (target.rows != x.rows || target.cols != (labels ? 1 : loss.cols)) {
+        call.value_error(call[kTarget], "must have a row for each of x, of as many values as the loss takes");
+    }
+    program::Batch batch{};
+    batch.x = {x.data, x.row, x.number, nullptr};
+    if (labels) {
+        batch.targets.labels = target.data;
+        batch.targets.label_kind = target.number;
+        batch.targets.label_stride = target.row;
+    } else {
+        batch.values = {target.data, target.row, target.number, nullptr};
+    }
+    const bool weighted = call[kSampleWeight].given();
+    if (weighted) batch.targets.weight = read_vector(call, call[kSampleWeight], x.rows).data;
+
+    const DataRows bounds = read_any_rows(call, call[kBounds]);
+    const bool ordered = call[kOrder].given();
+    const DataRows order = ordered ? read_any_rows(call, call[kOrder]) : DataRows{};
+    if (bounds.number != Number::int64 || bounds.row != 1 ||
+        (ordered && (order.number != Number::int64 || order.row != 1))) {
+        call.type_error(call[kBounds], "and order must be contiguous int64");
+    }
+    const auto* bound_of = static_cast<const std::int64_t*>(bounds.data);
+    const auto* rows = static_cast<const std::int64_t*>(order.data);
+    const std::int64_t first = integer(call, call[kFirst], 0);
+    const std::int64_t last = integer(call, call[kLast], 0);
+    const Index available = ordered ? order.rows : x.rows;
+    if (last >= bounds.rows || first > last) call.value_error(call[kLast], "must be a batch of bounds");
+    Index most = 0;
+    for (Index i = first; i < last; ++i) {
+        const Index n = bound_of[i + 1] - bound_of[i];
+        if (bound_of[i] < 0 || n < program.least_rows() || bound_of[i + 1] > available) {
+            call.value_error(call[kBounds], "must be rising numbers of rows");
+        }
+        most = std::max(most, n);
+    }
+    constexpr Index kNumbersOfGroup = GroupNumbers::kCount;
+    const Samples given_numbers = read_samples(call, call[kNumbers]);
+    const Index groups = static_cast<Index>(bound.groups());
+    const Index sets = groups == 0 ? 1 : given_numbers.rows / groups;
+    if (given_numbers.element != Element::float64 || given_numbers.cols != kNumbersOfGroup ||
+        given_numbers.rows != sets * groups || given_numbers.row != kNumbersOfGroup || sets < 1) {
+        call.value_error(call[kNumbers], "must be float64 of shape (steps * groups, 10)");
+    }
+    const auto* numbers = static_cast<const GroupNumbers*>(given_numbers.data);
+    std::int64_t number = positive_integer(call, call[kNumber]);
+    const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
+    double* sums = const_cast<double*>(read_doubles(call, call[kSums], 2));
+    double* scores = call[kScores].given()
+                         ? const_cast<double*>(read_doubles(call, call[kScores], loss.score_count()))
+                         : nullptr;
+    const double seconds = call[kSeconds].given() ? non_negative(call, call[kSeconds]) : 1e18;
+    Shape pred_shape;
+    Output pred;
+    if (call[kPred].given()) pred = update_flat(call, call[kPred], pred_shape);
+    if (pred.data != nullptr && pred.cols != most * loss.cols) {
+        call.value_error(call[kPred], "must hold the predictions of a batch");
+    }
+    const bool keep_refused = flag(call, call[kKeepRefused]);
+
+    Index done = 0;
+    Outcome outcome = Outcome::done;
+    double value = 0;
+    const auto steps = [&] {
+        const double start = seconds < 1e18 ? now() : 0.0;
+        for (Index i = first; i < last; ++i) {
+            const Index n = bound_of[i + 1] - bound_of[i];
+            batch.rows = n;
+            batch.x.order = batch.values.order = batch.targets.order = ordered ? rows + bound_of[i] : nullptr;
+            for (Index j = 0; ordered && j < n; ++j)
+                if (rows[bound_of[i] + j] < 0 || rows[bound_of[i] + j] >= x.rows) {
+                    outcome = Outcome::bad_batch;
+                    return true;
+                }
+            program.prepare(n, weighted);
+            bound.set_masks(forwards, static_cast<std::uint64_t>(done));
+            const GroupNumbers* now_numbers = numbers + (sets > 1 ? done : 0) * groups;
+            outcome = program.step(batch, number, now_numbers, signal_raised);
+            if (outcome == Outcome::cancelled) return false;
+            if (outcome == Outcome::bad_batch) return true;
+            value = loss.value();
+            if (outcome == Outcome::done || keep_refused) {
+                ++done;
+                sums[0] += loss.total_weight();
+                sums[1] += loss.total_weight() * value;
+                if (scores != nullptr) loss.score(program.prediction(), scores);
+            }
+            if (outcome == Outcome::refused) return true;
+            ++number;
+            if (done == sets && sets > 1) return true;
+            if (seconds < 1e18 && now() - start >= seconds) return true;
+        }
+        return true;
+    };
+    program.prepare(bound_of[first + (first < last ? 1 : 0)] - bound_of[first], weighted);
+    const double cost = program.cost_ns() * static_cast<double>(last - first);
+    if (!without_gil(cost, steps)) throw py::error_already_set();
+    if (pred.data != nullptr) {
+        std::memcpy(pred.data, program.prediction(), static_cast<std::size_t>(pred.cols) * sizeof(float));
+    }
+    const Index refused = outcome == Outcome::refused ? program.update().plan.refused() : -1;
+    return Py_BuildValue("LiLd", static_cast<long long>(done), static_cast<int>(outcome),
+                         static_cast<long long>(refused), value);
+}
+
+}  // namespace
+
+void bind_program(py::module_& m) {
+    py::class_<BoundProgram>(m, "Program")
+        .def(py::init<const py::list&, const py::list&, std::size_t, const py::tuple&>())
+        .def("least_rows", [](BoundProgram& bound) { return bound.program().least_rows(); })
+        .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
+    add_function<run_steps>(m, kRunStepsDoc);
+}
+
+}  // namespace fastnn::bind

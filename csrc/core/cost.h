@@ -1,0 +1,16 @@
+// Rough single-thread rates: they only decide about the GIL and about asking other threads.
+#pragma once
+
+#include "core/types.h"
+
+namespace fastnn {
+
+inline double gemm_ns(Index m, Index n, Index k) {
+    return 2.0 / 60.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+inline double softmax_ns(Index rows, Index cols) {
+    return static_cast<double>(rows) * (20.0 + 0.6 * static_cast<double>(cols));
+}
+inline double stream_ns(double floats) { return 4.0 / 30.0 * floats; }
+
+}  // namespace fastnn

@@ -1,0 +1,86 @@
+// One operation of a program: what it reads and writes, and the kernel calls that it becomes for a batch.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "core/kernels.h"
+#include "core/team.h"
+
+namespace fastnn::program {
+
+// The number of a buffer; buffer 0 is the batch, as float32 rows.
+using Ref = int;
+inline constexpr Ref kNone = -1;
+inline constexpr Ref kInput = 0;
+
+// per_row floats for each row of the batch and `fixed` floats once.
+struct Buffer {
+    Index per_row, fixed;
+};
+
+// Rows of a batch for which an operation is prepared, and what `prepare` adds to.
+struct Place {
+    Index begin, rows;  // all of the batch, or (by_rows) a block of it
+    Index total;        // rows of the batch
+    const Kernels& kernels;
+    const std::vector<Buffer>& buffers;
+    const std::vector<float*>& memory;  // of each buffer
+    float* scratch;                     // Op::scratch floats
+    bool weighted;                      // the batch has sample weights
+    std::vector<Task> tasks{};
+    double cost_ns = 0;  // of all tasks, on one thread
+
+    // Where the rows of this place begin in a buffer.
+    float* at(Ref ref) const {
+        return ref == kNone ? nullptr : whole(ref) + begin * buffers[static_cast<std::size_t>(ref)].per_row;
+    }
+    float* whole(Ref ref) const { return memory[static_cast<std::size_t>(ref)]; }
+
+    template <class Args>
+    void add(const Kernel<Args>& kernel, const Args& args) {
+        tasks.push_back(task(kernel, args));
+    }
+    template <class Args, std::size_t phases>
+    void add(const Kernel<Args> (&kernel)[phases], const Args& args) {
+        for (const Kernel<Args>& phase : kernel) add(phase, args);
+    }
+};
+
+// How an operation may be put beside others.
+enum class Kind {
+    whole,    // needs every row of what it reads: a region of its own
+    by_rows,  // a row of what it writes needs that row alone
+    last      // nobody reads what it writes before the update: any time after what it reads
+};
+
+class Op {
+ public:
+    virtual ~Op() = default;
+    virtual const char* name() const = 0;
+    virtual Kind kind() const = 0;
+    // The buffers it touches: each is kept from the first operation that does to the last.
+    virtual std::vector<Ref> touches() const = 0;
+    virtual Index scratch(Index) const { return 0; }  // floats for a batch of so many rows
+    virtual Index least_rows() const { return 1; }    // of a batch
+    virtual Index weights() const { return 0; }       // floats that every block of rows reads
+    // Serial work around each run; the second only if the run was not cancelled.
+    virtual void before_run() {}
+    virtual void after_run() {}
+    // Fills arguments, which stay where they are until `forget`, and adds the kernel calls.
+    virtual void prepare(Place& place) = 0;
+    virtual void forget() = 0;
+};
+
+// An operation whose kernels take one kind of arguments.
+template <class Args>
+class OpOf : public Op {
+ public:
+    void forget() override { args_.clear(); }
+
+ protected:
+    Args& fresh() { return args_.emplace_back(); }
+    std::deque<Args> args_;  // one for each block of rows
+};
+
+}  // namespace fastnn::program

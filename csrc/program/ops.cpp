@@ -1,0 +1,214 @@
+#include "program/ops.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/cost.h"
+
+namespace fastnn::program {
+namespace {
+
+double elements(Index n, Index each) { return static_cast<double>(n) * static_cast<double>(each); }
+
+// Work of an activation in floats moved: one with an exponential takes several times as long as a copy.
+double moved(Activation kind, double plain) {
+    return kind == Activation::relu || kind == Activation::leaky_relu ? plain : plain + 2.0;
+}
+
+// c = op(a) op(b), contiguous, where a' or b' is read across its rows.
+struct Product {
+    const float* a;
+    bool across_a;
+    const float* b;
+    bool across_b;
+    float* c;
+    Index m, n, k;
+};
+
+void add_product(Place& place, GemmArgs& g, const Product& p) {
+    g = {.a = p.a,
+         .a_row = p.across_a ? 1 : p.k,
+         .a_col = p.across_a ? p.m : 1,
+         .b = p.b,
+         .b_row = p.across_b ? 1 : p.n,
+         .b_col = p.across_b ? p.k : 1,
+         .c = p.c,
+         .c_row = p.n,
+         .bias = g.bias,
+         .m = p.m,
+         .n = p.n,
+         .k = p.k,
+         .k_begin = 0,
+         .k_end = p.k,
+         .alpha = 1,
+         .beta = 0,
+         .activation = g.activation};
+    place.add(place.kernels.gemm, g);
+    place.cost_ns += gemm_ns(p.m, p.n, p.k);
+}
+
+}  // namespace
+
+void Gather::prepare(Place& place) {
+    GatherArgs& args = fresh();
+    args = {.source = &source, .first = place.begin, .rows = place.rows, .cols = size, .y = place.at(y)};
+    place.add(place.kernels.gather, args);
+    place.cost_ns += stream_ns(2.0 * elements(place.rows, size));
+}
+
+void Linear::prepare(Place& place) {
+    GemmArgs& args = fresh();
+    args.bias = bias;
+    args.activation = activation;
+    add_product(place, args, {place.at(x), false, weight, false, place.at(y), place.rows * rows, out, in});
+}
+
+void LinearWeight::prepare(Place& place) {
+    add_product(place, fresh(),
+                {place.at(x), true, place.at(dy), false, dweight, in, out, place.rows * rows});
+}
+
+void LinearInput::prepare(Place& place) {
+    add_product(place, fresh(),
+                {place.at(dy), false, weight, true, place.at(dx), place.rows * rows, in, out});
+}
+
+void LinearBias::prepare(Place& place) {
+    ColumnSumArgs& args = fresh();
+    args = {.x = place.at(dy),
+            .x_row = out,
+            .rows = place.rows * rows,
+            .cols = out,
+            .out = dbias,
+            .partials = place.scratch,
+            .accumulate = false};
+    place.add(place.kernels.column_sum, args);
+    place.cost_ns += stream_ns(elements(args.rows, out));
+}
+
+void Activate::prepare(Place& place) {
+    ActivationArgs& args = fresh();
+    args = {.x = place.at(x), .y = place.at(y), .n = place.rows * size, .kind = activation, .alpha = alpha};
+    place.add(place.kernels.activation, args);
+    place.cost_ns += stream_ns(moved(activation, 2.0) * elements(place.rows, size));
+}
+
+void ActivateBackward::prepare(Place& place) {
+    ActivationBackwardArgs& args = fresh();
+    args = {.dy = place.at(dy),
+            .x = place.at(x),
+            .y = place.at(y),
+            .dx = place.at(dx),
+            .n = place.rows * size,
+            .kind = activation,
+            .alpha = alpha};
+    place.add(place.kernels.activation_backward, args);
+    place.cost_ns += stream_ns(moved(activation, 3.0) * elements(place.rows, size));
+}
+
+void BatchNorm::prepare(Place& place) {
+    BatchNormArgs& args = fresh();
+    args.x = place.at(x);
+    args.x_row = args.y_row = args.cols = cols;
+    args.y = place.at(y);
+    args.rows = place.rows * rows;
+    args.gamma = gamma;
+    args.beta = beta;
+    args.mean = place.whole(statistics);
+    args.rstd = args.mean + padded(cols);
+    args.running_mean = running_mean;
+    args.running_var = running_var;
+    args.partials = place.scratch;
+    args.eps = eps;
+    args.training = true;
+    args.activation = activation;
+    place.add(place.kernels.batch_norm, args);
+    place.cost_ns += stream_ns(3.0 * elements(args.rows, cols));
+}
+
+// The formulas of nn.BatchNorm1d, in float64 as there.
+void BatchNorm::before_run() {
+    weight_ = momentum;
+    if (updates != nullptr) {
+        const double batches = static_cast<double>(*updates) + 1.0;
+        weight_ = std::min(1.0, momentum / (1.0 - std::pow(1.0 - momentum, batches)));
+    }
+    for (BatchNormArgs& args : args_) args.momentum = static_cast<float>(weight_);
+    if (!unbiased) old_var_.assign(running_var, running_var + cols);
+}
+
+void BatchNorm::after_run() {
+    if (!unbiased) {
+        const auto n = static_cast<double>(args_.front().rows);
+        for (Index i = 0; i < cols; ++i) {
+            const auto moved_var = static_cast<double>(running_var[i]);
+            const double old = old_var_[static_cast<std::size_t>(i)];
+            running_var[i] = static_cast<float>(moved_var + ((1.0 - weight_) * old - moved_var) / n);
+        }
+    }
+    if (updates != nullptr) *updates += 1.0f;
+}
+
+void BatchNormBackward::prepare(Place& place) {
+    BatchNormBackwardArgs& args = fresh();
+    args.dy = place.at(dy);
+    args.x = place.at(x);
+    args.y = place.at(y);
+    args.dx = place.at(dx);
+    args.dy_row = args.x_row = args.y_row = args.dx_row = args.cols = cols;
+    args.rows = place.rows * rows;
+    args.gamma = gamma;
+    args.mean = place.whole(statistics);
+    args.rstd = args.mean + BatchNorm::padded(cols);
+    args.dgamma = dgamma;
+    args.dbeta = dbeta;
+    args.sums = place.scratch;
+    args.partials = place.scratch + 2 * BatchNorm::padded(cols);
+    args.activation = activation;
+    place.add(place.kernels.batch_norm_backward, args);
+    place.cost_ns += stream_ns(5.0 * elements(args.rows, cols));
+}
+
+void Dropout::prepare(Place& place) {
+    DropoutArgs& args = fresh();
+    args = mask;
+    args.x = place.at(x);
+    args.y = place.at(y);
+    args.n = place.rows * size;
+    args.first = place.begin * size;
+    place.add(place.kernels.dropout, args);
+    place.cost_ns += stream_ns(3.0 * elements(place.rows, size));
+}
+
+void Dropout::set_step(std::uint64_t step) {
+    for (DropoutArgs& args : args_) args.step = step;
+}
+
+void ScaleColumns::prepare(Place& place) {
+    shift_.assign(static_cast<std::size_t>(cols), 0.0);
+    offset_.assign(static_cast<std::size_t>(cols), -0.0f);  // which keeps the sign of a zero
+    ScaleColumnsArgs& args = fresh();
+    args.x = place.at(x);
+    args.x_row = args.y_row = args.cols = cols;
+    args.element = Element::float32;
+    args.y = place.at(y);
+    args.rows = place.rows * rows;
+    args.shift = shift_.data();
+    args.scale = scale;
+    args.offset = offset != nullptr ? offset : offset_.data();
+    place.add(place.kernels.scale_columns, args);
+    place.cost_ns += stream_ns(2.0 * elements(args.rows, cols));
+}
+
+void ScaleColumns::before_run() {
+    if (shift != nullptr) std::copy(shift, shift + cols, shift_.begin());
+}
+
+void Add::prepare(Place& place) {
+    AddArgs& args = fresh();
+    args = {.a = place.at(a), .b = place.at(b), .y = place.at(y), .n = place.rows * size};
+    place.add(place.kernels.add, args);
+    place.cost_ns += stream_ns(3.0 * elements(place.rows, size));
+}
+
+}  // namespace fastnn::program

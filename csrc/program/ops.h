@@ -1,0 +1,197 @@
+// The operations that layers become. Sizes with `rows` count per row of the batch: a layer on (n, t, columns)
+// has rows = t.
+#pragma once
+
+#include "program/op.h"
+
+namespace fastnn::program {
+
+// y = rows of a data set
+class Gather final : public OpOf<GatherArgs> {
+ public:
+    Ref y;
+    Index size;
+    RowSource source;  // set before each run
+
+    const char* name() const override { return "gather"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {y}; }
+    void prepare(Place& place) override;
+};
+
+// y = activation(x @ weight + bias)
+class Linear final : public OpOf<GemmArgs> {
+ public:
+    Ref x, y;
+    Index rows, in, out;
+    const float *weight, *bias;
+    Activation activation;
+
+    const char* name() const override { return "linear"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {x, y}; }
+    Index weights() const override { return in * out; }
+    void prepare(Place& place) override;
+};
+
+// dweight = x' dy
+class LinearWeight final : public OpOf<GemmArgs> {
+ public:
+    Ref dy, x;
+    Index rows, in, out;
+    float* dweight;
+
+    const char* name() const override { return "linear_weight"; }
+    Kind kind() const override { return Kind::last; }
+    std::vector<Ref> touches() const override { return {dy, x}; }
+    void prepare(Place& place) override;
+};
+
+// dbias = column sums of dy
+class LinearBias final : public OpOf<ColumnSumArgs> {
+ public:
+    Ref dy;
+    Index rows, out;
+    float* dbias;
+
+    const char* name() const override { return "linear_bias"; }
+    Kind kind() const override { return Kind::last; }
+    std::vector<Ref> touches() const override { return {dy}; }
+    Index scratch(Index n) const override { return column_partials(n * rows, out); }
+    void prepare(Place& place) override;
+};
+
+// dx = dy weight'
+class LinearInput final : public OpOf<GemmArgs> {
+ public:
+    Ref dy, dx;
+    Index rows, in, out;
+    const float* weight;
+
+    const char* name() const override { return "linear_input"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {dy, dx}; }
+    Index weights() const override { return in * out; }
+    void prepare(Place& place) override;
+};
+
+// y = f(x) over `size` floats a row of the batch
+class Activate final : public OpOf<ActivationArgs> {
+ public:
+    Ref x, y;
+    Index size;
+    Activation activation;
+    float alpha;
+
+    const char* name() const override { return "activation"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {x, y}; }
+    void prepare(Place& place) override;
+};
+
+// dx = dy * f'(x); y = f(x) where it was kept; dx may be dy
+class ActivateBackward final : public OpOf<ActivationBackwardArgs> {
+ public:
+    Ref dy, x, y, dx;
+    Index size;
+    Activation activation;
+    float alpha;
+
+    const char* name() const override { return "activation_backward"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {dy, x, y, dx}; }
+    void prepare(Place& place) override;
+};
+
+// Batch statistics go to `statistics`: means, and from column `padded(cols)` on reciprocal deviations.
+class BatchNorm final : public OpOf<BatchNormArgs> {
+ public:
+    Ref x, y, statistics;
+    Index rows, cols;
+    const float *gamma, *beta;
+    float *running_mean, *running_var;
+    float* updates;  // null, or the number of batches so far, whose weights sum to 1 (debiased)
+    double momentum;
+    float eps;
+    bool unbiased;  // the variance that is averaged
+    Activation activation;
+
+    static Index padded(Index cols) { return (cols + 15) / 16 * 16; }
+    const char* name() const override { return "batch_norm"; }
+    Kind kind() const override { return Kind::whole; }
+    std::vector<Ref> touches() const override { return {x, y, statistics}; }
+    Index scratch(Index n) const override { return 3 * column_partials(n * rows, cols); }
+    Index least_rows() const override { return rows > 1 ? 1 : 2; }  // one has no variance
+    void prepare(Place& place) override;
+    void before_run() override;
+    void after_run() override;
+
+ private:
+    double weight_ = 0;            // of this batch in the running statistics
+    std::vector<double> old_var_;  // biased only: what the kernel's unbiased step is corrected with
+};
+
+class BatchNormBackward final : public OpOf<BatchNormBackwardArgs> {
+ public:
+    Ref dy, x, y, statistics, dx;
+    Index rows, cols;
+    const float* gamma;
+    float *dgamma, *dbeta;
+    Activation activation;
+
+    const char* name() const override { return "batch_norm_backward"; }
+    Kind kind() const override { return Kind::whole; }
+    std::vector<Ref> touches() const override { return {dy, x, y, statistics, dx}; }
+    Index scratch(Index n) const override {
+        return 2 * BatchNorm::padded(cols) + 2 * column_partials(n * rows, cols);
+    }
+    void prepare(Place& place) override;
+};
+
+// y = x under the mask of (seed, step); `mask` holds all but the arrays, its step is set before each run:
+// that of the model's dropout layer number `layer`.
+class Dropout final : public OpOf<DropoutArgs> {
+ public:
+    Ref x, y;
+    Index size;
+    std::size_t layer;
+    DropoutArgs mask;
+
+    const char* name() const override { return "dropout"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {x, y}; }
+    void prepare(Place& place) override;
+    void set_step(std::uint64_t step);
+};
+
+// y = (x - shift) * scale + offset by column; without shift and offset y = x * scale.
+class ScaleColumns final : public OpOf<ScaleColumnsArgs> {
+ public:
+    Ref x, y;
+    Index rows, cols;
+    const float *shift, *scale, *offset;
+
+    const char* name() const override { return "scale"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {x, y}; }
+    void prepare(Place& place) override;
+    void before_run() override;
+
+ private:
+    std::vector<double> shift_;
+    std::vector<float> offset_;
+};
+
+// y = a + b over `size` floats a row of the batch; y may be a.
+class Add final : public OpOf<AddArgs> {
+ public:
+    Ref a, b, y;
+    Index size;
+
+    const char* name() const override { return "add"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {a, b, y}; }
+    void prepare(Place& place) override;
+};
+
+}  // namespace fastnn::program

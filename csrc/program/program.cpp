@@ -1,0 +1,231 @@
+#include "program/program.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "core/dispatch.h"
+
+namespace fastnn::program {
+namespace {
+
+constexpr Index kAlign = 16;  // floats: one cache line
+constexpr Index kHugePage = Index{1} << 21;
+
+// Where all weights together fit in a core's second-level cache, a thread takes a block of rows through all
+// layers.
+constexpr Index kCachedWeights = 128 * 1024;
+
+Index aligned(Index floats) { return (floats + kAlign - 1) / kAlign * kAlign; }
+
+// Rows of a block: whole tiles of six, enough blocks for a few threads, not so few rows that weights are read
+// over and over. By the batch alone, so that the bits of a loss do not depend on threads.
+Index rows_of_block(Index n) {
+    if (n <= 16) return n;
+    if (n <= 32) return (n + 1) / 2;
+    return n <= 96 ? 16 : 24;
+}
+
+}  // namespace
+
+void Program::Free::operator()(float* p) const { std::free(p); }
+
+Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
+                 std::unique_ptr<Update> update)
+    : buffers_(std::move(buffers)),
+      ops_(std::move(ops)),
+      x_(dynamic_cast<Gather*>(ops_.at(0).get())),
+      loss_(dynamic_cast<Loss*>(ops_.at(loss).get())),
+      update_(std::move(update)) {
+    values_ = loss_->target == kNone ? nullptr : dynamic_cast<Gather*>(ops_.at(loss - 1).get());
+    for (const auto& op : ops_) least_rows_ = std::max(least_rows_, op->least_rows());
+    loss_->work = static_cast<Ref>(buffers_.size());
+    buffers_.push_back({loss_->work_floats(), Loss::kWorkFloats});
+}
+
+// Operations by rows that follow each other are one region where the weights are small. Else each is one, but
+// what is `last` goes with the operation after it, which only reads the same.
+Program::Plan Program::plan(Index n) const {
+    Index weights = 0;
+    for (const auto& op : ops_) weights += op->weights();
+    const bool chains = weights <= kCachedWeights;
+    Plan found{{}, chains ? rows_of_block(n) : n, {}, {}, 0};
+    for (std::size_t i = 0; i < ops_.size();) {
+        std::size_t end = i + 1;
+        const Kind kind = ops_[i]->kind();
+        const bool by_rows = kind != Kind::whole && chains;
+        if (by_rows) {
+            while (end < ops_.size() && ops_[end]->kind() != Kind::whole) ++end;
+        } else if (kind == Kind::last) {
+            while (end < ops_.size() && ops_[end]->kind() == Kind::last) ++end;
+            if (end < ops_.size() && ops_[end]->kind() == Kind::by_rows) ++end;
+        }
+        found.regions.push_back({i, end, by_rows});
+        i = end;
+    }
+    lay_out(found, n);
+    return found;
+}
+
+// First fit: buffers in the order of their first use, each at the lowest place that no buffer alive in the
+// same region takes. What an operation that is `last` reads lives to the end: where chains are used it runs
+// there.
+void Program::lay_out(Plan& found, Index n) const {
+    struct Life {
+        std::size_t first, last;
+        Index floats;
+        Index* place;
+    };
+    std::vector<Life> lives(buffers_.size(), Life{0, 0, -1, nullptr});
+    found.offsets.assign(buffers_.size(), 0);
+    found.scratch.assign(ops_.size(), 0);
+    const std::size_t end = found.regions.size();
+    for (std::size_t r = 0; r < end; ++r) {
+        const Region& region = found.regions[r];
+        for (std::size_t i = region.begin; i < region.end; ++i) {
+            const bool late = ops_[i]->kind() == Kind::last;
+            for (const Ref ref : ops_[i]->touches()) {
+                if (ref == kNone) continue;
+                const auto at = static_cast<std::size_t>(ref);
+                Life& life = lives[at];
+                const Buffer& buffer = buffers_[at];
+                if (life.floats < 0)
+                    life = {r, r, aligned(n * buffer.per_row + buffer.fixed), &found.offsets[at]};
+                life.last = std::max(life.last, late && region.by_rows ? end : r);
+            }
+            if (const Index floats = ops_[i]->scratch(n); floats > 0)
+                lives.push_back({r, late ? end : r, aligned(floats), &found.scratch[i]});
+        }
+    }
+    for (const Ref ref : {loss_->pred, loss_->work, loss_->target}) {  // read after the step
+        if (ref != kNone) lives[static_cast<std::size_t>(ref)].last = end;
+    }
+    lives[static_cast<std::size_t>(loss_->work)].first = 0;  // written before it
+    std::erase_if(lives, [](const Life& life) { return life.floats < 0; });
+    std::stable_sort(lives.begin(), lives.end(),
+                     [](const Life& a, const Life& b) { return a.first < b.first; });
+    std::vector<std::pair<Index, Index>> taken;
+    for (std::size_t i = 0; i < lives.size(); ++i) {
+        taken.clear();
+        for (std::size_t j = 0; j < i; ++j) {
+            if (lives[j].last >= lives[i].first)
+                taken.emplace_back(*lives[j].place, *lives[j].place + lives[j].floats);
+        }
+        std::sort(taken.begin(), taken.end());
+        Index place = 0;
+        for (const auto& [begin, stop] : taken) {
+            if (place + lives[i].floats <= begin) break;
+            place = std::max(place, stop);
+        }
+        *lives[i].place = place;
+        found.floats = std::max(found.floats, place + lives[i].floats);
+    }
+}
+
+Index Program::arena_bytes(Index n) const { return plan(n).floats * Index{sizeof(float)}; }
+
+void Program::prepare(Index n, bool weighted) {
+    const Kernels& kernels = fastnn::kernels();
+    if (n == n_ && weighted == weighted_ && &kernels == kernels_) return;
+    n_ = 0;
+    const Plan found = plan(n);
+    if (found.floats > arena_floats_) {
+        arena_.reset();
+        arena_floats_ = 0;
+        const Index bytes = found.floats * Index{sizeof(float)};
+        const bool huge = bytes >= 2 * kHugePage;  // the first touch of 64 MB: 19 ms without, 3 with
+        const Index step = huge ? kHugePage : 4096;
+        const auto rounded = static_cast<std::size_t>((bytes + step - 1) / step * step);
+        arena_.reset(static_cast<float*>(std::aligned_alloc(static_cast<std::size_t>(step), rounded)));
+        if (!arena_) throw std::bad_alloc();
+        if (huge) madvise(arena_.get(), rounded, MADV_HUGEPAGE);
+        arena_floats_ = found.floats;
+    }
+    kernels_ = &kernels;
+    build(found, n, weighted);
+    update_->prepare(kernels);
+    weighted_ = weighted;
+    n_ = n;
+}
+
+void Program::build(const Plan& found, Index n, bool weighted) {
+    memory_.assign(buffers_.size(), nullptr);
+    for (std::size_t i = 0; i < buffers_.size(); ++i) memory_[i] = arena_.get() + found.offsets[i];
+    for (const auto& op : ops_) op->forget();
+    together_.clear();
+    by_rows_.clear();
+    tasks_.clear();
+    cost_ns_ = 0;
+    const auto place_of = [&](std::size_t i, Index begin, Index rows) {
+        return Place{.begin = begin,
+                     .rows = rows,
+                     .total = n,
+                     .kernels = *kernels_,
+                     .buffers = buffers_,
+                     .memory = memory_,
+                     .scratch = arena_.get() + found.scratch[i],
+                     .weighted = weighted};
+    };
+    const auto prepared = [&](std::size_t i, Index begin, Index rows) {
+        Place place = place_of(i, begin, rows);
+        ops_[i]->prepare(place);
+        cost_ns_ += place.cost_ns;
+        return std::move(place.tasks);
+    };
+    Together& before_end = together_.emplace_back();  // what is last, where it waited, and
+    Together& at_end = together_.emplace_back();      // second phases of what is last
+    const auto later = [&](Together& first, std::vector<Task> tasks) {
+        first.add(tasks.at(0));
+        for (std::size_t t = 1; t < tasks.size(); ++t) at_end.add(tasks[t]);
+    };
+    for (const Region& region : found.regions) {
+        if (region.by_rows) {
+            ByRows& blocks = by_rows_.emplace_back();
+            for (Index begin = 0; begin < n; begin += found.block) {
+                std::vector<Task>& list = blocks.blocks.emplace_back();
+                for (std::size_t i = region.begin; i < region.end; ++i) {
+                    if (ops_[i]->kind() == Kind::last) continue;
+                    const std::vector<Task> own = prepared(i, begin, std::min(found.block, n - begin));
+                    list.insert(list.end(), own.begin(), own.end());
+                }
+            }
+            tasks_.push_back(blocks.task());
+            for (std::size_t i = region.begin; i < region.end; ++i)
+                if (ops_[i]->kind() == Kind::last) later(before_end, prepared(i, 0, n));
+        } else if (ops_[region.begin]->kind() == Kind::last) {
+            Together& side_by_side = together_.emplace_back();
+            for (std::size_t i = region.begin; i < region.end; ++i) later(side_by_side, prepared(i, 0, n));
+            if (!side_by_side.empty()) tasks_.push_back(side_by_side.task());
+        } else {
+            for (const Task& own : prepared(region.begin, 0, n))
+                if (own.chunks > 0) tasks_.push_back(own);
+        }
+    }
+    if (!before_end.empty()) tasks_.push_back(before_end.task());
+    if (!at_end.empty()) tasks_.push_back(at_end.task());
+}
+
+bool Program::run(const std::vector<Task>& tasks, double cost_ns, Poll poll) {
+    const int count = static_cast<int>(tasks.size());
+    for (int begin = 0; begin < count; begin += kMaxTasks) {
+        if (!run_tasks(tasks.data() + begin, std::min(kMaxTasks, count - begin), cost_ns, poll)) return false;
+    }
+    return true;
+}
+
+Outcome Program::step(const Batch& batch, std::int64_t number, const GroupNumbers* numbers, Poll poll) {
+    x_->source = batch.x;
+    if (values_ != nullptr) values_->source = batch.values;
+    if (!loss_->take(batch.targets, batch.rows)) return Outcome::bad_batch;
+    for (const auto& op : ops_) op->before_run();
+    if (!run(tasks_, cost_ns_, poll)) return Outcome::cancelled;
+    for (const auto& op : ops_) op->after_run();
+    update_->set(number, numbers);
+    run(update_->tasks(), update_->cost_ns(), nullptr);  // to the end: a half-applied update is never seen
+    return update_->plan.refused() >= 0 ? Outcome::refused : Outcome::done;
+}
+
+}  // namespace fastnn::program

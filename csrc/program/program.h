@@ -1,0 +1,88 @@
+// A training step as few parallel regions over one arena. A program knows a network's operations; for each
+// new batch size it plans the regions, then the arena (buffers that never live at the same time share
+// memory), and fills in every argument once, so that a step only changes what the batch brings.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "program/losses.h"
+#include "program/ops.h"
+#include "program/regions.h"
+#include "program/update.h"
+
+namespace fastnn::program {
+
+// What a step takes from the data set: `order` of the sources and of the targets has a place for each row.
+struct Batch {
+    RowSource x;
+    RowSource values;  // of a loss that takes values
+    Targets targets;
+    Index rows;
+};
+
+enum class Outcome { done, bad_batch, refused, cancelled };
+
+class Program {
+ public:
+    // The loss is the operation of this number; its `work` buffer is added here. The first operation gathers
+    // the batch, and the one before the loss its values, where it takes any.
+    Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
+            std::unique_ptr<Update> update);
+
+    // Ready for batches of n rows with the active ISA; plans where something is new. Throws std::bad_alloc,
+    // and then the next call plans again.
+    void prepare(Index n, bool weighted);
+    // One step. bad_batch, refused (see update) and cancelled: no parameter has changed.
+    Outcome step(const Batch& batch, std::int64_t number, const GroupNumbers* numbers, Poll poll);
+
+    Loss& loss() { return *loss_; }
+    Update& update() { return *update_; }
+    const float* prediction() const { return memory_[static_cast<std::size_t>(loss_->pred)]; }
+    double cost_ns() const { return cost_ns_ + update_->cost_ns(); }
+    Index arena_bytes(Index n) const;
+    Index least_rows() const { return least_rows_; }
+
+ private:
+    // Operations between two barriers.
+    struct Region {
+        std::size_t begin, end;  // in ops_
+        bool by_rows;            // all of them, block by block
+    };
+    struct Plan {
+        std::vector<Region> regions;
+        Index block;                 // rows
+        std::vector<Index> offsets;  // floats from the start, for each buffer
+        std::vector<Index> scratch;  // for each operation
+        Index floats;
+    };
+    Plan plan(Index n) const;
+    void lay_out(Plan& plan, Index n) const;
+    void build(const Plan& plan, Index n, bool weighted);
+    bool run(const std::vector<Task>& tasks, double cost_ns, Poll poll);
+
+    struct Free {
+        void operator()(float* p) const;
+    };
+
+    std::vector<Buffer> buffers_;
+    std::vector<std::unique_ptr<Op>> ops_;
+    Gather* x_;
+    Gather* values_;
+    Loss* loss_;
+    std::unique_ptr<Update> update_;
+    Index least_rows_ = 1;
+    Index n_ = 0;
+    bool weighted_ = false;
+    const Kernels* kernels_ = nullptr;
+    std::unique_ptr<float, Free> arena_;
+    Index arena_floats_ = 0;
+    std::vector<float*> memory_;
+    std::deque<Together> together_;
+    std::deque<ByRows> by_rows_;
+    std::vector<Task> tasks_;
+    double cost_ns_ = 0;
+};
+
+}  // namespace fastnn::program

@@ -1,0 +1,283 @@
+"""Lowering: a model, a loss and an optimizer become one native program, which runs whole steps in one call.
+
+Each layer says in `_lower` which operations its forward is, and returns a function that emits those of its
+backward; `Lowering` numbers the buffers between them. Which memory they get, and which of them run side by
+side, is planned natively for each batch size (csrc/program). The kernels are those of `ops` with the same
+arguments, so a step of a program and a plain loop give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn import _core
+from fastnn._arrays import Array, FloatArray
+from fastnn._optimizer import Part
+from fastnn.nn import Dropout, Module
+from fastnn.optim import Optimizer
+
+Backward = Callable[["Value", bool], "Value | None"]
+
+_NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
+_STEPS_AHEAD = 256  # for which schedules are asked at once
+BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array of a program: the number of its buffer and its shape without the axis of the batch."""
+
+    ref: int
+    shape: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows for each row of the batch."""
+        return math.prod(self.shape[:-1])
+
+    @property
+    def size(self) -> int:
+        """Numbers for each row of the batch."""
+        return math.prod(self.shape)
+
+
+class Lowering:
+    """Collects the buffers and operations of a program; layers and losses call it from their `_lower`."""
+
+    NONE = -1  # the number of a buffer that is not there
+
+    def __init__(self, batch_shape: tuple[int, ...], labels: bool) -> None:
+        self._rows = batch_shape[0]
+        self._labels = labels
+        self.buffers: list[tuple[int, int]] = []
+        self.ops: list[tuple[Any, ...]] = []
+        self.dropouts: list[Dropout] = []
+        # What the program is made from: the attributes of the loss and of each layer but dropout, whose
+        # change from step to step.
+        self.seen: list[dict[str, Any]] = []
+        self.input = self.value(batch_shape[1:])
+        self.emit("gather", self.input, self.input.size)
+
+    def value(self, shape: tuple[int, ...]) -> Value:
+        """A new array of this shape for each row of the batch."""
+        self.buffers.append((math.prod(shape), 0))
+        return Value(len(self.buffers) - 1, shape)
+
+    def fixed(self, floats: int) -> int:
+        """The number of a buffer that does not grow with the batch."""
+        self.buffers.append((0, floats))
+        return len(self.buffers) - 1
+
+    def target(self, pred: Value) -> Value | int:
+        """What a loss compares `pred` with: values of its shape, or none where the targets are class ids."""
+        if self._labels:
+            return self.NONE
+        target = self.value(pred.shape)
+        self.emit("gather", target, target.size)
+        return target
+
+    def full(self, value: Value) -> tuple[int, ...]:
+        """The shape of a value in the first batch, for messages."""
+        return self._rows, *value.shape
+
+    def emit(self, kind: str, *fields: Any) -> None:
+        """Add an operation; the fields are those of csrc/program/ops.h in their order."""
+        self.ops.append((kind, *(field.ref if isinstance(field, Value) else field for field in fields)))
+
+    def layer(self, layer: Any, x: Value, activation: str | None = None) -> tuple[Value, Backward]:
+        """Lower a layer, with the activation that its kernel applies."""
+        if not type(layer).__module__.startswith("fastnn."):
+            Module._lower(layer, self, x)  # refuses it, also where it inherits from a layer of fastnn
+        if not layer.training:
+            raise RuntimeError(
+                f"Trainer: {type(layer).__name__} is in evaluation mode inside a model in training mode, and "
+                "has no backward there; call model.train()"
+            )
+        if not isinstance(layer, Dropout):
+            layer._saved = None
+            self.seen.append(vars(layer))
+        lowered: tuple[Value, Backward] = (
+            layer._lower(self, x) if activation is None else layer._lower_activated(self, x, activation)
+        )
+        return lowered
+
+    def dropout(self, layer: Dropout) -> int:
+        """The number of a dropout layer among those of the program."""
+        self.dropouts.append(layer)
+        return len(self.dropouts) - 1
+
+
+class Batches(NamedTuple):
+    """A data set and how its rows are cut into batches: batch i is `order[bounds[i]:bounds[i + 1]]`."""
+
+    x: Array
+    target: Array
+    weight: FloatArray | None
+    order: npt.NDArray[np.int64] | None
+    bounds: npt.NDArray[np.int64]
+
+
+class Run(NamedTuple):
+    """What some steps gave."""
+
+    steps: int  # done
+    outcome: int
+    refused: int  # the number of the parameter whose gradient was
+    value: float  # loss of the last step
+    lr: float  # of the last step
+
+
+class Program:
+    """A model, a loss and an optimizer as one native program, for batches whose rows have one shape."""
+
+    def __init__(
+        self, model: Module, loss: Any, optimizer: Optimizer, batch_shape: tuple[int, ...], labels: bool
+    ) -> None:
+        lowering = Lowering(batch_shape, labels)
+        lowering.seen.append(vars(loss))
+        pred, backward = lowering.layer(model, lowering.input)
+        dpred = lowering.value(pred.shape)
+        loss._lower(lowering, pred, dpred)
+        place = len(lowering.ops) - 1
+        backward(dpred, False)
+        self.pred_shape = pred.shape
+        self._row_shape = batch_shape[1:]
+        self._labels = labels
+        self._model = model
+        self._loss = loss
+        self._optimizer = optimizer
+        self._dropouts = lowering.dropouts
+        self._masks = [(layer.p, layer.seed) for layer in lowering.dropouts]
+        # Lists of dicts, compared in one go: this is done before every step.
+        self._seen = lowering.seen
+        self._seen_then = [dict(attributes) for attributes in lowering.seen]
+        self._parts, self._options, groups = self._lowered_update()
+        self._update_then: tuple[Any, ...] = ()  # what it was made from, when that was last looked at
+        self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
+        update = (optimizer._rule, groups, *self._options[0])
+        self._native = _core.Program(lowering.buffers, lowering.ops, place, update)
+        self.least_rows: int = self._native.least_rows()  # of a batch
+
+    def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
+        """The optimizer's parts, what else must stay, and the groups of the native update."""
+        optimizer, clip = self._optimizer, self._optimizer._clip
+        now = list(optimizer._groups_now())
+        groups = [(*part.arrays, part.places, seed) for part, _, _, seed in now]
+        options = clip.kind, clip.limit, clip.floor, optimizer.nonfinite != "ignore"
+        return [part for part, *_ in now], (options, [group[-1] for group in groups]), groups
+
+    def fits(
+        self, model: Module, loss: Any, optimizer: Optimizer, batch_shape: tuple[int, ...], labels: bool
+    ) -> bool:
+        """Whether this is still the program of these, as they are now, for batches like this one."""
+        try:
+            return (
+                model is self._model
+                and loss is self._loss
+                and optimizer is self._optimizer
+                and batch_shape[1:] == self._row_shape
+                and labels == self._labels
+                and self._seen == self._seen_then
+                and self._masks == [(layer.p, layer.seed) for layer in self._dropouts]
+                and self._update_fits()
+            )
+        except ValueError:  # an array was replaced by another, and arrays do not compare to one truth value
+            return False
+
+    def _update_fits(self) -> bool:
+        optimizer = self._optimizer
+        now = (
+            optimizer.param_groups,
+            optimizer.clip,
+            optimizer.nonfinite,
+            [(p.trainable, p.decay) for group in optimizer.param_groups for p in group["params"]],
+        )
+        if now == self._update_then:
+            return True
+        self._constant = None
+        parts, options, _ = self._lowered_update()
+        same = [id(part) for part in parts] == [id(part) for part in self._parts]
+        if not same or options != self._options:
+            return False
+        self._update_then = ([dict(group) for group in now[0]], *now[1:])
+        return True
+
+    def arena_bytes(self, batch_size: int) -> int:
+        """Bytes of the one piece of memory that a step works in."""
+        return self._native.arena_bytes(batch_size)
+
+    def run(
+        self,
+        batches: Batches,
+        first: int,
+        last: int,
+        sums: npt.NDArray[np.float64],
+        *,
+        seconds: float | None = None,
+        scores: npt.NDArray[np.float64] | None = None,
+        pred: FloatArray | None = None,
+        keep_refused: bool = False,
+    ) -> Run:
+        """Train on the batches from `first` to `last` - 1, for `seconds` or as far as it goes.
+
+        Adds (weight, weight * loss) of each step to `sums`, and to `scores` what the metrics are made of;
+        leaves the predictions of the last step in `pred`.
+        """
+        optimizer = self._optimizer
+        numbers = self._numbers(last - first)
+        done, outcome, refused, value = _core.run_steps(
+            self._native,
+            batches.x,
+            batches.target,
+            sample_weight=batches.weight,
+            order=batches.order,
+            bounds=batches.bounds,
+            first=first,
+            last=last,
+            seconds=seconds,
+            numbers=numbers,
+            number=optimizer.step_count + 1,
+            forwards=[layer.forwards for layer in self._dropouts],
+            sums=sums,
+            scores=scores,
+            pred=pred,
+            keep_refused=keep_refused,
+        )
+        for layer in self._dropouts:
+            layer.forwards += done + (outcome == REFUSED and not keep_refused)
+        optimizer.step_count += done - (outcome == REFUSED and keep_refused)
+        parts = len(self._parts)
+        lr = float(numbers[(max(done, 1) - 1) * parts % len(numbers), 0]) if parts else optimizer.lr
+        return Run(done, outcome, refused, value, lr)
+
+    def parameter(self, number: int) -> Any:
+        """The parameter of this number in `Run.refused`."""
+        return [parameter for part in self._parts for parameter in part.parameters][number]
+
+    def _numbers(self, steps: int) -> npt.NDArray[np.float64]:
+        """The numbers of each group for the next steps; one set where they stay the same."""
+        if self._constant is not None:
+            return self._constant
+        optimizer = self._optimizer
+        count, constant = optimizer.step_count, optimizer._is_constant()
+        rows: list[Sequence[float]] = []
+        try:
+            for i in range(1 if constant else min(steps, _STEPS_AHEAD)):
+                optimizer.step_count = count + i
+                now = list(optimizer._groups_now())
+                for _, numbers, others, _ in now:
+                    rows.append((*numbers, *(0.0,) * (_NUMBERS_OF_RULE - len(numbers)), *others))
+        except (TypeError, ValueError):
+            if not rows:  # the next step cannot be; else those before it come first
+                raise
+        finally:
+            optimizer.step_count = count
+        found = np.array(rows, np.float64).reshape(-1, _NUMBERS_OF_RULE + 3)
+        self._constant = found if constant else None
+        return found

@@ -1,0 +1,201 @@
+"""Training steps: by the native program, or one layer after another where the loss is the caller's own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn import data, losses
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows
+from fastnn._epoch import Epoch
+from fastnn._fitting import total_weight
+from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
+from fastnn.nn import Module
+from fastnn.optim import NonFiniteGradientError, Optimizer
+
+Loss = Callable[..., tuple[float, FloatArray]]
+
+_SECONDS = 0.1  # after which a native call comes back, so that Ctrl-C and the progress bar are seen
+
+
+class Done(NamedTuple):
+    """What `Steps.run` did: the loss and (if `one`) the predictions of its last step, and the error that kept
+    the optimizer from that step's update."""
+
+    value: float
+    pred: FloatArray | None = None
+    refused: NonFiniteGradientError | None = None
+
+
+class Steps:
+    """How a trainer does its steps."""
+
+    def __init__(self) -> None:
+        self._program: Program | None = None
+
+    def of(self, model: Module, loss: Loss, optimizer: Optimizer) -> Steps:
+        """Itself, for these: the attributes of a trainer may be assigned."""
+        self._model, self._loss, self._optimizer = model, loss, optimizer
+        return self
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_program": None}  # a copy has arrays of its own
+
+    @property
+    def _is_native(self) -> bool:
+        return type(self._loss).__module__ == losses.__name__
+
+    def program(self, x: Array, y: Array) -> Program:
+        """The program for rows like these."""
+        labels = y.ndim == 1 and getattr(self._loss, "takes_labels", False)
+        parts = self._model, self._loss, self._optimizer
+        if self._program is None or not self._program.fits(*parts, x.shape, labels):
+            self._program = Program(*parts, x.shape, labels)
+        return self._program
+
+    def _training(self) -> None:
+        if not self._model.training:
+            self._model.train()
+
+    # ---- a batch by itself
+
+    def step(self, x: Array, y: Array, weight: Array | None) -> float:
+        """Train on one batch; returns the loss before the update."""
+        self._training()
+        if not self._is_native:
+            value, _ = self._by_layers(as_float32(x, "Trainer.step: x"), y, weight)
+            self._optimizer.step()
+            return value
+        x, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y")
+        if x.ndim == 0:
+            raise ValueError("Trainer.step: x must have rows, got a single value")
+        program = self.program(x, y)
+        batches = self._batches(program, x, y, weight, None, np.array([0, len(x)], np.int64))
+        run = program.run(batches, 0, 1, np.zeros(2))
+        self._check(run, program, batches, 0)
+        return run.value
+
+    def _by_layers(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
+        pred = self._model.forward(x)
+        value, gradient = self._loss(pred, y) if weight is None else self._loss(pred, y, weight)
+        self._model.backward(gradient, input_grad=False)
+        return value, pred
+
+    def _batches(
+        self,
+        program: Program,
+        x: Array,
+        y: Array,
+        weight: Array | None,
+        order: npt.NDArray[np.int64] | None,
+        bounds: npt.NDArray[np.int64],
+    ) -> Batches:
+        if (rows := int(np.diff(bounds).min())) < program.least_rows:
+            least = "two rows in training, for batch-norm" if rows else "one row"
+            raise ValueError(f"Trainer: x must have at least {least}, got shape {(rows, *x.shape[1:])}")
+        target = self._loss._target(y, (len(x), *program.pred_shape))  # type: ignore[attr-defined]
+        if weight is not None:
+            weight = as_float32(weight, "Trainer: sample_weight")
+            if weight.shape != (len(x),):
+                raise ValueError(
+                    f"Trainer: sample_weight must have shape ({len(x)},), one for each row, "
+                    f"got {weight.shape}"
+                )
+        return Batches(x, target, weight, order, bounds)
+
+    def _check(self, run: Run, program: Program, batches: Batches, number: int) -> None:
+        """Raise what kept the program from batch `number`, or from its update."""
+        if run.outcome == REFUSED:
+            self._optimizer._refuse(program.parameter(run.refused))
+        elif run.outcome == BAD_BATCH:
+            rows: slice | npt.NDArray[np.int64] = slice(*batches.bounds[number : number + 2])
+            if batches.order is not None:
+                rows = batches.order[rows]
+            pred = np.zeros((int(np.diff(batches.bounds)[number]), *program.pred_shape), np.float32)
+            weight = () if batches.weight is None else (batches.weight[rows],)
+            self._loss(pred, batches.target[rows], *weight)  # says what is wrong
+            raise RuntimeError("Trainer: the batch cannot be trained on")
+
+    # ---- a fit
+
+    def rows(self, X: Array) -> Array:
+        """X as `run` takes it: as it is where the program can convert its rows batch by batch."""
+        return as_rows(X, "Trainer.fit: X") if self._is_native else as_float32(X, "Trainer.fit: X")
+
+    def run(
+        self,
+        epoch: Epoch,
+        X: Array,
+        Y: Array,
+        weight: FloatArray | None,
+        order: npt.NDArray[np.int64],
+        bounds: npt.NDArray[np.int64],
+        *,
+        one: bool,
+        keep_refused: bool,
+    ) -> Done:
+        """Train on the batches that the epoch still has: on one of them, or as many as there is time for.
+
+        `keep_refused`: a step whose gradients the optimizer refuses is returned with the error, not raised.
+        """
+        self._training()
+        start = time.perf_counter()
+        if not self._is_native:
+            rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
+            return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
+        program = self.program(X, Y)
+        batches = self._batches(program, X, Y, weight, order, bounds)
+        first, last = epoch.steps, epoch.steps + 1 if one else len(bounds) - 1
+        sums = np.array([epoch.total, epoch.sums["loss"]])
+        scores = None if epoch.scores is None else epoch.scores.sums(math.prod(program.pred_shape))
+        pred = np.empty((bounds[last] - bounds[first], *program.pred_shape), np.float32) if one else None
+        keep = keep_refused or self._optimizer.nonfinite == "skip"
+        run = program.run(
+            batches, first, last, sums, seconds=_SECONDS, scores=scores, pred=pred, keep_refused=keep
+        )
+        if run.steps:
+            epoch.take(run.steps, int(bounds[first + run.steps] - bounds[first]), run.lr, sums)
+            if epoch.scores is not None and scores is not None:
+                epoch.scores.take(scores)
+        epoch.seconds += time.perf_counter() - start
+        try:
+            self._check(run, program, batches, first + run.steps)
+        except NonFiniteGradientError as error:
+            if not keep_refused:
+                raise
+            return Done(run.value, pred, error)
+        return Done(run.value, pred)
+
+    def _run_by_layers(
+        self,
+        epoch: Epoch,
+        X: FloatArray,
+        Y: Array,
+        weight: FloatArray | None,
+        rows: npt.NDArray[np.int64],
+        start: float,
+        keep_refused: bool,
+    ) -> Done:
+        x, y = data.take(X, rows), data.take(Y, rows)
+        w = None if weight is None else data.take(weight, rows)
+        rate = self._optimizer.lr
+        value, pred = self._by_layers(x, y, w)
+        refused = None
+        try:
+            self._optimizer.step()
+        except NonFiniteGradientError as error:
+            if not keep_refused:
+                raise
+            refused = error
+        share = getattr(self._loss, "total_weight", total_weight)(y, w)
+        sums = np.array([epoch.total + share, epoch.sums["loss"] + share * value])
+        epoch.take(1, len(x), rate, sums)
+        if epoch.scores is not None:
+            epoch.scores.add(pred, y, w)
+        epoch.seconds += time.perf_counter() - start
+        return Done(value, pred, refused)
