@@ -91,3 +91,13 @@ def scarce_library(tmp_path_factory):
     path = tmp_path_factory.mktemp("scarce") / "libscarce.so"
     scarce.build(path)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def cuda_kernels(tmp_path_factory):
+    """The kernels of csrc/cuda, compiled for this CPU (tests/cuda_shim)."""
+    from cuda_shim import shim
+
+    if shim.compiler() is None:
+        pytest.skip("no C++ compiler")
+    return shim.Kernels(tmp_path_factory.mktemp("cuda_kernels"))

@@ -38,6 +38,7 @@ PYTHON_ROOMS = {
     "_batch_norm_steps": {"_arrays"},
     "ops": {"_core", "_batch_norm_steps"},
     "_runtime": {"_core"},
+    "cuda": {"_core", "_cuda"},
     "_threadpoolctl": {"_core"},
     "_columns": {"_arrays", "_core"},
     "init": {"_arrays", "ops"},
@@ -47,7 +48,7 @@ PYTHON_ROOMS = {
     "datasets": set(),
     "_parameter": {"_arrays"},
     "_describe": set(),
-    "nn": {"_arrays", "_columns", "_describe", "_parameter", "ops", "init", "preprocessing"},
+    "nn": {"cuda", "_arrays", "_columns", "_describe", "_parameter", "ops", "init", "preprocessing"},
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
@@ -69,7 +70,7 @@ PYTHON_ROOMS = {
     "_fitting": {"_arrays"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
-        *("_arrays", "_scores", "_steps", "_epoch", "_fitting", "_trainer_state"),
+        *("_arrays", "_scores", "_steps", "cuda", "_epoch", "_fitting", "_trainer_state"),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "diagnostics": {

@@ -247,7 +247,12 @@ ROWS = [
         ValueError,
         r"holds no parameter of the model",
     ),
-    (lambda: make_trainer(device="cuda"), ValueError, r"""Trainer: device must be "cpu" .*, got 'cuda'"""),
+    (
+        lambda: make_trainer(device="cuda"),
+        fastnn.CudaError,
+        r"""Trainer: device "cuda" cannot be used: \w+.*; stay on "cpu\"""",
+    ),
+    (lambda: make_trainer(device="gpu"), ValueError, r"""Trainer: device must be "cpu" .*, got 'gpu'"""),
     (
         lambda: make_trainer(precision="bfloat16"),
         ValueError,

@@ -59,12 +59,17 @@ def test_no_python_headers_names_the_package(tmp_path: Path, no_headers: str) ->
     ) in lines
 
 
-@pytest.mark.parametrize(
-    ("choice", "said"),
-    [
-        ("on", "fastnn has no CUDA kernels yet: build without -C fastnn.cuda=on."),
-        ("perhaps", "fastnn.cuda must be auto, on or off; got 'perhaps'."),
-    ],
-)
-def test_cuda_that_cannot_be_built_stops(tmp_path: Path, choice: str, said: str) -> None:
-    assert said in configure(tmp_path / "build", f"-DFASTNN_CUDA={choice}", path=os.environ["PATH"])
+def test_a_wrong_choice_of_cuda_stops(tmp_path: Path) -> None:
+    said = "fastnn.cuda must be auto, on or off; got 'perhaps'."
+    assert said in configure(tmp_path / "build", "-DFASTNN_CUDA=perhaps", path=os.environ["PATH"])
+
+
+def test_cuda_that_cannot_be_built_stops(tmp_path: Path) -> None:
+    """A CUDA compiler that does not work, as CUDACXX names it."""
+    lines = configure(
+        tmp_path / "build",
+        *("-DFASTNN_CUDA=on", "-DCMAKE_CUDA_COMPILER=NOTFOUND", f"-DCUDAToolkit_ROOT={tmp_path}"),
+        path=os.environ["PATH"],
+    )
+    said = "fastnn.cuda=on: no working CUDA compiler (nvcc 12.4 or newer) was found"
+    assert any(said in line for line in lines), lines

@@ -167,7 +167,7 @@ def test_to_keeps_the_parameters():
     parameters = model.parameters()
     assert model.to("cpu") is model
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
-    with pytest.raises(RuntimeError, match=r"Sequential\.to: this build of fastnn has no CUDA"):
+    with pytest.raises(fastnn.CudaError, match=r"Sequential\.to: device \"cuda\" cannot be used"):
         model.to("cuda")
 
 

@@ -14,7 +14,10 @@ TIERS = Path(__file__).with_name("tiers")
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     "command",
-    ["aarch64.sh", "old_cpu.sh", "clang.sh", "pythons.sh", "sanitize.sh address", "sanitize.sh thread"],
+    [
+        *("aarch64.sh", "old_cpu.sh", "clang.sh", "pythons.sh", "sanitize.sh address", "sanitize.sh thread"),
+        *("cuda_shim.sh address", "cuda_shim.sh thread"),
+    ],
 )
 def test_tier(command):
     script, *arguments = command.split()

@@ -15,5 +15,6 @@ void bind_updates(pybind11::module_& m);
 void bind_program(pybind11::module_& m);
 void bind_optimizer(pybind11::module_& m);
 void bind_runtime(pybind11::module_& m);
+void bind_cuda(pybind11::module_& m);
 
 }  // namespace fastnn::bind

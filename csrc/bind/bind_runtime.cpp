@@ -47,7 +47,8 @@ py::dict build_info() {
     info["flags"] = flags_of_isas(FASTNN_FLAGS);
     info["isas_built"] = built_isas();
     info["isas_left_out"] = words(FASTNN_ISAS_LEFT_OUT);
-    info["cuda"] = FASTNN_CUDA_REASON;
+    const std::string cuda = FASTNN_CUDA;
+    info["cuda"] = cuda.empty() ? "not built: " FASTNN_NO_CUDA : cuda;
     return info;
 }
 

@@ -14,4 +14,5 @@ PYBIND11_MODULE(_core, m) {
     bind_updates(m);
     bind_program(m);
     bind_optimizer(m);
+    bind_cuda(m);
 }

@@ -7,8 +7,10 @@
 
 #if defined(__CUDACC__)
 #define FASTNN_RULE static __device__ __forceinline__
+#define FASTNN_TABLE static __device__ constexpr  // indexed by a kernel
 #else
 #define FASTNN_RULE static inline __attribute__((always_inline))
+#define FASTNN_TABLE static constexpr
 #endif
 
 namespace fastnn {

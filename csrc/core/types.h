@@ -312,9 +312,13 @@ inline constexpr std::int64_t kScratchBytes = 640 * 1024;
 
 // Arrays may hold more than 2^31 elements: no size, stride or offset of an argument struct has 32 bits (and
 // -Wconversion lets none through in between).
-template <class Args, class... T>
-constexpr bool are_indices(T Args::*...) {
-    return sizeof(Index) == 8 && (std::is_same_v<T, Index> && ...);
+template <class Member>
+inline constexpr bool is_index = false;
+template <class Args>
+inline constexpr bool is_index<Index Args::*> = true;
+template <class... Members>
+constexpr bool are_indices(Members...) {
+    return sizeof(Index) == 8 && (is_index<Members> && ...);
 }
 static_assert(are_indices(&GemmArgs::a_row, &GemmArgs::a_col, &GemmArgs::b_row, &GemmArgs::b_col,
                           &GemmArgs::c_row, &GemmArgs::m, &GemmArgs::n, &GemmArgs::k, &GemmArgs::k_begin,

@@ -6,19 +6,13 @@
 // outlier: rstd was off by 3e-6. A first pass for the exact mean costs a third of the forward pass. Blocks
 // are combined in order in double. x - mean comes before the scaling. Evaluation is the same last pass with
 // the running statistics.
+#include "core/sums.h"
 #include "cpu/activate.h"
 #include "cpu/columns.h"
 #include "cpu/entries.h"
 
 namespace fastnn::FASTNN_NS {
 namespace {
-
-// One row of each twelve, at uneven distances: data with a period are sampled fairly (with a spike in every
-// twelfth row, and just those sampled, rstd was off by 5e-6).
-constexpr Index kShiftRows = 16;
-constexpr unsigned char kShiftRow[kShiftRows] = {7,   14,  34,  41,  49,  68,  75,  95,
-                                                 102, 110, 129, 136, 144, 163, 171, 190};
-static_assert(kStatRows == 12 * kShiftRows);
 
 // The partial statistics of one block of rows.
 struct Moments {
@@ -80,18 +74,14 @@ void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
             const double rows = static_cast<double>(least(kStatRows, a.rows - block * kStatRows));
             for (int i = 0; i < kLanes; ++i) {
                 const double e = static_cast<double>(m.shift[j + i]) - static_cast<double>(reference[i]);
-                const double s = static_cast<double>(m.sum[j + i]);
-                const double ne = rows * e;
-                sum.v[i] += s + ne;
-                squares.v[i] += static_cast<double>(m.squares[j + i]) + e * (2.0 * s + ne);
+                add_moments(rows, e, static_cast<double>(m.sum[j + i]), static_cast<double>(m.squares[j + i]),
+                            sum.v[i], squares.v[i]);
             }
         }
         Wide mean, variance, rstd;
         for (int i = 0; i < kLanes; ++i) {
             const double offset = sum.v[i] * inverse;
-            const double rest = squares.v[i] - sum.v[i] * offset;
-            // Rounding may leave a constant column a hair below zero; NaN stays.
-            variance.v[i] = rest < 0.0 ? 0.0 : rest;
+            variance.v[i] = squares_about_mean(sum.v[i], squares.v[i], offset);
             mean.v[i] = static_cast<double>(reference[i]) + offset;
             rstd.v[i] = 1.0 / __builtin_sqrt(variance.v[i] * inverse + static_cast<double>(a.eps));
         }
@@ -101,8 +91,8 @@ void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
             Wide moved_mean = load_wide(a.running_mean + j, lanes);
             Wide moved_var = load_wide(a.running_var + j, lanes);
             for (int i = 0; i < kLanes; ++i) {
-                moved_mean.v[i] = (1.0 - w) * moved_mean.v[i] + w * mean.v[i];
-                moved_var.v[i] = (1.0 - w) * moved_var.v[i] + w * (variance.v[i] * unbiased);
+                moved_mean.v[i] = moved(moved_mean.v[i], mean.v[i], w);
+                moved_var.v[i] = moved(moved_var.v[i], variance.v[i] * unbiased, w);
             }
             store_wide(a.running_mean + j, moved_mean, lanes);
             store_wide(a.running_var + j, moved_var, lanes);

@@ -3,30 +3,18 @@
 // Without weights, or with one output a row, the elements are one run; else rows are walked, each with its
 // weight. A chunk sums its losses in sixteen lanes and gives one number.
 #include "core/losses.h"
+#include "core/sums.h"
 #include "cpu/entries.h"
 #include "cpu/index.h"
 #include "cpu/stream.h"
 
 namespace fastnn::FASTNN_NS {
-namespace {
 
-bool one_run(const PointLossArgs& a) { return a.weight == nullptr || a.cols == 1; }
-
-Index rows_per_chunk(const PointLossArgs& a) {
-    return most(stream_chunk(a.rows * a.cols) / a.cols, a.rows / 65536 + 1);
-}
-
-}  // namespace
-
-int point_loss_chunks(const PointLossArgs& a) {
-    if (one_run(a)) return static_cast<int>(stream_chunks(a.rows * a.cols));
-    return static_cast<int>(ceil_div(a.rows, rows_per_chunk(a)));
-}
+int point_loss_chunks(const PointLossArgs& a) { return static_cast<int>(loss_chunks(a)); }
 
 namespace {
 
-constexpr Index kBlock = 64 * kLanes;  // elements whose losses are added lane by lane, before these sums are
-constexpr Index kBlockRows = 64;       // the same for rows
+constexpr Index kBlock = kLossVectors * kLanes;
 
 // The sum of the losses of [begin, end) in lanes; the gradient is multiplied by weight(i, lanes), and so are
 // the losses if kWeighted.
@@ -63,11 +51,11 @@ FASTNN_INLINE void point_loss_chunk(const PointLossArgs& args, int chunk, Formul
                                  [&](Index i, int n) FASTNN_BODY { return vload(a.weight + i, n); });
         }
     } else {
-        const Index first = chunk * rows_per_chunk(a);
-        const Index last = least(first + rows_per_chunk(a), a.rows);
-        for (Index block = first; block < last; block += kBlockRows) {
+        const Index first = chunk * loss_rows_per_chunk(a);
+        const Index last = least(first + loss_rows_per_chunk(a), a.rows);
+        for (Index block = first; block < last; block += kLossRows) {
             Vec part = splat(0.0f);
-            for (Index row = block; row < least(block + kBlockRows, last); ++row) {
+            for (Index row = block; row < least(block + kLossRows, last); ++row) {
                 const float w = a.weight[row];
                 part = part + losses<true>(a, row * a.cols, (row + 1) * a.cols, formula,
                                            [&](Index, int) FASTNN_BODY { return splat(w); });

@@ -16,7 +16,7 @@ True
 
 from __future__ import annotations
 
-from fastnn import callbacks, data, diagnostics, init, losses, nn, ops, optim, preprocessing, schedulers
+from fastnn import callbacks, cuda, data, diagnostics, init, losses, nn, ops, optim, preprocessing, schedulers
 from fastnn._many import fit_many
 from fastnn._runtime import (
     __version__,
@@ -30,6 +30,7 @@ from fastnn._runtime import (
 )
 from fastnn._threadpoolctl import follow_threadpoolctl
 from fastnn.checkpoint import load, save
+from fastnn.cuda import CudaError
 from fastnn.history import History
 from fastnn.pretrain import pretrain_layerwise
 from fastnn.trainer import Trainer
@@ -37,10 +38,12 @@ from fastnn.trainer import Trainer
 follow_threadpoolctl()
 
 __all__ = [
+    "CudaError",
     "History",
     "Trainer",
     "__version__",
     "callbacks",
+    "cuda",
     "data",
     "diagnostics",
     "fit_many",

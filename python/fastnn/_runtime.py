@@ -27,11 +27,11 @@ __all__ = ["get_isa", "get_num_threads", "info", "isas", "set_isa", "set_num_thr
 def info() -> dict[str, Any]:
     """Return what was built and what runs here, as a dict (put it into a bug report).
 
-    What was built: `version`, `build_id`, `compiler`, `flags`, `isas_built`, `isas_left_out`, `cuda` (why it
-    is not there, in words). What runs: `isas` (supported here, best first), `isa` (the active one),
-    `threads`, `cpus` (those this process may use), `workspace_bytes` (memory that kernels hold for reuse, of
-    all threads together; it grows with the largest call and is otherwise never allocated again), `python`,
-    `numpy`, `platform`.
+    What was built: `version`, `build_id`, `compiler`, `flags`, `isas_built`, `isas_left_out`, `cuda` (what
+    it was compiled for, or why it is not there). What runs: `isas` (supported here, best first), `isa` (the
+    active one), `threads`, `cpus` (those this process may use), `workspace_bytes` (memory that kernels hold
+    for reuse, of all threads together; it grows with the largest call and is otherwise never allocated
+    again), `python`, `numpy`, `platform`.
 
     >>> import fastnn
     >>> fastnn.info()["isa"] == fastnn.get_isa()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _trainer_state, data
+from fastnn import _trainer_state, cuda, data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, whole_steps
@@ -43,7 +43,7 @@ class Trainer:
     the same parameters bit for bit, and so do fits of 5 + 5 and of 10 epochs.
 
     Raises TypeError or ValueError for a wrong argument; ValueError when the optimizer holds no parameter of
-    the model.
+    the model; `fastnn.CudaError` for device="cuda".
 
     >>> import numpy as np, fastnn
     >>> from fastnn import losses, nn, optim
@@ -78,11 +78,10 @@ class Trainer:
             )
         if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"Trainer: loss must be a loss such as losses.CrossEntropyLoss(), got {loss!r}")
+        cuda.refuse("Trainer", device)
         for name, value, available in (("precision", precision, "float32"), ("device", device, "cpu")):
             if value != available:
-                raise ValueError(
-                    f'Trainer: {name} must be "{available}" (all that is available), got {value!r}'
-                )
+                raise ValueError(f'Trainer: {name} must be "{available}" (all there is), got {value!r}')
         own = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(

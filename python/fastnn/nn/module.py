@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from fastnn import cuda
 from fastnn._arrays import Array, FloatArray, as_float32, as_generator
 from fastnn._describe import arguments_of, make
 from fastnn._parameter import Initializer, Parameter
@@ -279,11 +280,10 @@ class Module(ABC):
     def to(self: Self, device: str) -> Self:
         """Move the module to a device, keeping the Parameter objects; returns the module.
 
-        This build has the CPU only: "cpu" changes nothing, "cuda" raises RuntimeError.
+        Training runs on the CPU so far: "cpu" changes nothing, "cuda" raises `fastnn.CudaError`.
         """
         where = f"{type(self).__name__}.to"
-        if device == "cuda":
-            raise RuntimeError(f'{where}: this build of fastnn has no CUDA kernels; stay on "cpu"')
+        cuda.refuse(where, device)
         if device != "cpu":
             raise ValueError(f'{where}: device must be "cpu" or "cuda", got {device!r}')
         return self

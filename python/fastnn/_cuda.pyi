@@ -1,0 +1,9 @@
+"""Types of the optional extension with the CUDA kernels. Only `cuda` imports it."""
+
+from typing import Any
+
+kernels: object
+
+def why_not() -> str: ...
+def device() -> dict[str, Any]: ...
+def transfer_bytes() -> tuple[int, int]: ...

@@ -1,0 +1,91 @@
+"""Whether an NVIDIA GPU can be used, and if not, why.
+
+>>> from fastnn import cuda
+>>> cuda.is_available() == (cuda.why_not() is None)
+True
+
+docs/cuda.md says what runs on a GPU so far: kernels are there, training on them is not.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from fastnn._core import build_info, check_cuda
+
+__all__ = ["CudaError", "TransferBytes", "device_info", "is_available", "transfer_bytes", "why_not"]
+
+
+class CudaError(RuntimeError):
+    """The GPU cannot do what was asked for; the text says why."""
+
+
+class TransferBytes(NamedTuple):
+    """Bytes that fastnn moved between host and device since it was imported."""
+
+    to_host: int
+    to_device: int
+
+
+@functools.cache
+def _native() -> ModuleType | None:
+    """The extension with the kernels, or None where it was not built; ImportError where it does not fit."""
+    try:
+        import fastnn._cuda as native
+    except ModuleNotFoundError:
+        return None
+    check_cuda(native.kernels)
+    return native
+
+
+def why_not() -> str | None:
+    """Return why no GPU can be used, in a sentence, or None if one can.
+
+    Raises ImportError where the extension with the kernels belongs to another build of fastnn.
+    """
+    native = _native()
+    if native is None:
+        return (
+            f"this build of fastnn has no CUDA kernels ({build_info()['cuda'].removeprefix('not built: ')})"
+        )
+    return native.why_not() or None
+
+
+def is_available() -> bool:
+    """Return whether CUDA kernels were built and a GPU is there that runs them."""
+    return why_not() is None
+
+
+def device_info() -> dict[str, Any]:
+    """Return the current GPU as a dict.
+
+    `name`, `index`, `compute_capability` (major, minor), `multiprocessors`, `memory_bytes`, and the versions
+    of CUDA that the `driver` knows and that fastnn was built with (`runtime`). Raises `CudaError` where no
+    GPU can be used.
+    """
+    native = _native()
+    reason = why_not()
+    if native is None or reason is not None:
+        raise CudaError(f"device_info(): {reason}")
+    info: dict[str, Any] = native.device()
+    return info
+
+
+def transfer_bytes() -> TransferBytes:
+    """Return the bytes that fastnn has copied to the host and to the device.
+
+    >>> cuda.transfer_bytes().to_host
+    0
+    """
+    native = _native()
+    return TransferBytes(0, 0) if native is None else TransferBytes(*native.transfer_bytes())
+
+
+def refuse(where: str, device: object) -> None:
+    """Raise CudaError for "cuda": fastnn never trains on the CPU what was meant for the GPU."""
+    if device != "cuda":
+        return
+    reason = why_not() or "this version of fastnn trains on the CPU only (docs/cuda.md)"
+    raise CudaError(f'{where}: device "cuda" cannot be used: {reason}; stay on "cpu"')

@@ -1,0 +1,87 @@
+// Kernels that the shim itself is tested with: sound ones, and the same with a bug.
+#include <cstdio>
+
+#include "cuda/launch.h"
+#include "shim.h"
+
+namespace {
+
+struct Values {
+    unsigned of[64];
+};
+
+constexpr unsigned kN = 64;
+
+// out[t] = what the thread at the other end wrote.
+__global__ void reverse(unsigned* out, bool barrier) {
+    FASTNN_SHARED(Values, values);
+    values.of[threadIdx.x] = threadIdx.x + 1;
+    if (barrier) __syncthreads();
+    out[threadIdx.x] = values.of[kN - 1 - threadIdx.x];
+}
+
+// Half of the threads wait where the others do not.
+__global__ void divergent(unsigned* out) {
+    if (threadIdx.x < kN / 2) __syncthreads();
+    if (threadIdx.x >= kN / 2) __syncthreads();
+    out[threadIdx.x] = 1;
+}
+
+// A lane that the mask names never comes.
+__global__ void absent_lane(unsigned* out) {
+    if (threadIdx.x % 32 == 5) return;
+    out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, threadIdx.x, 1);
+}
+
+// Ended threads are not waited for.
+__global__ void early_end(unsigned* out) {
+    if (threadIdx.x % 2 == 0) return;
+    __syncthreads();
+    out[threadIdx.x] = 1;
+}
+
+__global__ void lanes(unsigned* out) {
+    const unsigned all = 0xffffffffu;
+    const unsigned odd = __ballot_sync(all, threadIdx.x % 2 == 1);
+    const unsigned third = __shfl_sync(all, threadIdx.x, 3);
+    const unsigned half = 0xffffu << (threadIdx.x & 16);
+    const unsigned neighbour = __shfl_xor_sync(half, threadIdx.x, 1);
+    atomicAdd(out + kN, odd == 0xaaaaaaaau && third == threadIdx.x / 32 * 32 + 3);
+    out[threadIdx.x] = neighbour;
+}
+
+__global__ void beyond(unsigned* out) {
+    FASTNN_SHARED(Values, values);
+    values.of[threadIdx.x] = 0;
+    *out = *(&values.of[0] + kN + (threadIdx.x == 0 ? 0 : -1));
+}
+
+}  // namespace
+
+extern "C" void planted_run(int kernel, unsigned* out, int schedule, char* failure, std::size_t size) {
+    shim::set_schedule(static_cast<shim::Schedule>(schedule));
+    switch (kernel) {
+        case 0:
+            FASTNN_LAUNCH(reverse, 1, kN, nullptr, out, true);
+            break;
+        case 1:
+            FASTNN_LAUNCH(reverse, 1, kN, nullptr, out, false);
+            break;
+        case 2:
+            FASTNN_LAUNCH(divergent, 1, kN, nullptr, out);
+            break;
+        case 3:
+            FASTNN_LAUNCH(absent_lane, 1, kN, nullptr, out);
+            break;
+        case 4:
+            FASTNN_LAUNCH(early_end, 1, kN, nullptr, out);
+            break;
+        case 5:
+            FASTNN_LAUNCH(lanes, 1, kN, nullptr, out);
+            break;
+        default:
+            FASTNN_LAUNCH(beyond, 1, kN, nullptr, out);
+            break;
+    }
+    std::snprintf(failure, size, "%s", shim::take_failure().c_str());
+}

@@ -1,0 +1,18 @@
+// How the shim runs the threads of a block, for the tests.
+#pragma once
+
+#include <string>
+
+namespace shim {
+
+enum class Schedule : int {
+    forward,    // one at a time, in order: each runs until it waits for others
+    backward,   // the same from the last thread to the first
+    concurrent  // all at once, for ThreadSanitizer
+};
+
+void set_schedule(Schedule schedule);
+// Why the last launches failed, empty where they did not; forgets it.
+std::string take_failure();
+
+}  // namespace shim

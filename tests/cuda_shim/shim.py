@@ -1,0 +1,160 @@
+"""The kernels of csrc/cuda as a library for this CPU, and their argument structs (csrc/core/types.h)."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+FORWARD, BACKWARD, CONCURRENT = range(3)
+# Of the instrumented builds of the heavy tier.
+FLAGS = os.environ.get("FASTNN_SHIM_FLAGS", "-O1").split()
+KERNELS = [f for f in sorted((ROOT / "csrc" / "cuda").glob("*.cu")) if f.stem not in ("device", "table")]
+
+TYPES = {
+    "p": ctypes.c_void_p,
+    "i": ctypes.c_int64,
+    "u": ctypes.c_uint64,
+    "s": ctypes.c_int32,
+    "e": ctypes.c_int,
+    "b": ctypes.c_bool,
+    "f": ctypes.c_float,
+}
+
+
+def struct(name, fields):
+    """A ctypes struct; "a b:p c:i" are two pointers and an Index."""
+    layout = [
+        (field, TYPES[kind])
+        for group in fields.split()
+        for names, kind in [group.split(":")]
+        for field in names.split(",")
+    ]
+    return type(name, (ctypes.Structure,), {"_fields_": layout})
+
+
+ACTIVATION = struct("Activation", "x,y:p n:i kind:e alpha:f")
+ACTIVATION_BACKWARD = struct("ActivationBackward", "dy,x,y,dx:p n:i kind:e alpha:f")
+DROPOUT = struct("Dropout", "x,y:p n,first:i seed,step:u threshold:s drops_all:b scale:f")
+COLUMN_SUM = struct("ColumnSum", "x:p x_row,rows,cols:i out,partials:p accumulate:b")
+BATCH_NORM = struct(
+    "BatchNorm",
+    "x:p x_row:i y:p y_row,rows,cols:i gamma,beta,mean,rstd,running_mean,running_var,partials:p "
+    "momentum,eps:f training:b activation:e",
+)
+BATCH_NORM_BACKWARD = struct(
+    "BatchNormBackward",
+    "dy:p dy_row:i x:p x_row:i y:p y_row:i dx:p dx_row,rows,cols:i gamma,mean,rstd,dgamma,dbeta,sums,"
+    "partials:p accumulate:b activation:e",
+)
+SOFTMAX = struct(
+    "Softmax",
+    "logits:p logits_row:i labels,probabilities:p probabilities_row:i weight,dlogits,row_loss:p rows,cols:i "
+    "scale,keep,share:f",
+)
+POINT_LOSS = struct("PointLoss", "pred,target,weight,dpred,sums:p rows,cols:i kind:e scale,delta:f")
+GEMM = struct(
+    "Gemm",
+    "a:p a_row,a_col:i b:p b_row,b_col:i c:p c_row:i bias:p m,n,k,k_begin,k_end:i alpha,beta:f activation:e",
+)
+UPDATE = struct(
+    "Update",
+    "tensors:p count,chunks:i options:p clip:e clip_limit,clip_floor:f refuse_non_finite:b sums,scales:p "
+    "unit_chunks:i verdict:p",
+)
+TENSOR = struct(
+    "Tensor",
+    "param,grad,slot0,slot1,slot2,initial:p n,cols,first_chunk,first_unit,units,first_unit_chunk:i place:u "
+    "group:e",
+)
+OPTIONS = struct(
+    "Options",
+    "rule,style:e nesterov,centered,buffered,amsgrad,decay_parameter:b lr,decay0,decay1,one_minus0,"
+    "one_minus1,eps,eps_inside,square_scale,root_scale,keep,decay,l1,noise:f noise_seed,noise_step:u",
+)
+STRUCTS = [
+    *(
+        ACTIVATION,
+        ACTIVATION_BACKWARD,
+        DROPOUT,
+        COLUMN_SUM,
+        BATCH_NORM,
+        BATCH_NORM_BACKWARD,
+        SOFTMAX,
+        POINT_LOSS,
+    ),
+    *(GEMM, UPDATE, TENSOR, OPTIONS),
+]
+
+
+def compiler():
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def build(folder, sources, *, name="shim", ready=()):
+    """The shared library of these files, of the objects that are `ready`, and of the shim."""
+    folder.mkdir(parents=True, exist_ok=True)
+    common = [
+        compiler(),
+        *FLAGS,
+        "-std=c++20",
+        "-fPIC",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-Wall",
+        "-Wextra",
+    ]
+    common += ["-Werror", "-Wno-unknown-pragmas", f"-I{HERE}", f"-I{ROOT / 'csrc'}"]
+    waiting, objects, failed = [*sources], [*map(str, ready)], []
+    running = []
+    while waiting or running:
+        while waiting and len(running) < 2:
+            source = waiting.pop()
+            objects.append(str(folder / f"{source.stem}.o"))
+            command = [*common, "-x", "c++", "-c", str(source), "-o", objects[-1]]
+            running.append(
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            )
+        output, _ = running[0].communicate()
+        if running.pop(0).returncode:
+            failed.append(output)
+    assert not failed, "\n".join(failed)
+    library = folder / f"lib{name}.so"
+    subprocess.run([*common, "-shared", "-pthread", *objects, "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def address(x):
+    """Of an array's first element; None stays null."""
+    return None if x is None else x.ctypes.data
+
+
+class Kernels:
+    """The library; `run(ARGS, schedule, field=value...)` runs the operation whose struct that is."""
+
+    def __init__(self, folder, sources=None, ready=()):
+        everything = [*KERNELS, HERE / "library.cpp", HERE / "shim.cpp"]
+        self.folder = folder
+        self.library = build(folder, sources or everything, ready=ready)
+        self.library.shim_size.restype = ctypes.c_size_t
+        for number, made in enumerate(STRUCTS):
+            assert self.library.shim_size(number) == ctypes.sizeof(made), made.__name__
+
+    def run(self, made, schedule=FORWARD, workspace=None, **fields):
+        args = made(**{k: address(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()})
+        failure = ctypes.create_string_buffer(400)
+        status = self.library.shim_run(
+            STRUCTS.index(made),
+            ctypes.byref(args),
+            ctypes.c_void_p(address(workspace)),
+            ctypes.c_int64(0 if workspace is None else workspace.nbytes),
+            schedule,
+            failure,
+            ctypes.c_size_t(len(failure)),
+        )
+        assert failure.value == b"", failure.value.decode()
+        return status

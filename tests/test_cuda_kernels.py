@@ -1,0 +1,200 @@
+"""Every kernel of csrc/cuda over about twenty shapes, run by the shim: the bits of the CPU's kernels.
+
+FASTNN_SHIM_SHAPES=200 adds drawn shapes, up to so many for each kernel (tests/tiers/cuda_shim.sh).
+"""
+
+import ctypes
+import os
+import zlib
+
+import cuda_checks as checks
+import numpy as np
+import pytest
+from cuda_shim import shim
+
+SHAPES = int(os.environ.get("FASTNN_SHIM_SHAPES", "0"))
+LENGTHS = [0, 1, 2, 3, 4, 5, 7, 8, 31, 64, 127, 1000, 1023, 1024, 1025, 4097, 16383, 16384, 16385, 40000]
+BATCHES = [
+    *((2, 1), (3, 5), (2, 16), (7, 4), (15, 8), (16, 3), (17, 12), (18, 129), (50, 1), (64, 10)),
+    *(
+        (100, 33),
+        (191, 4),
+        (192, 5),
+        (193, 8),
+        (200, 20),
+        (384, 6),
+        (385, 4),
+        (400, 130),
+        (600, 3),
+        (64, 520),
+    ),
+]
+CLASSES = [(1, 1), (1, 2), (2, 3), (3, 10), (5, 15), (7, 16), (8, 17), (9, 31), (10, 32), (11, 33), (20, 10)]
+CLASSES += [(33, 5), (64, 2), (4, 100), (2, 127), (3, 128), (5, 129), (1, 1000), (40, 12), (65, 7)]
+OUTPUTS = [(1, 1), (2, 3), (5, 16), (7, 17), (64, 1), (65, 1), (100, 10), (1023, 1), (1024, 1), (1025, 1)]
+OUTPUTS += [
+    (3, 1000),
+    (129, 8),
+    (600, 5),
+    (4097, 1),
+    (16384, 1),
+    (16385, 1),
+    (1, 20000),
+    (300, 60),
+    (63, 2),
+    (40, 500),
+]
+GEMM = [
+    (1, 1, 0),
+    (1, 1, 1),
+    (3, 2, 5),
+    (4, 4, 15),
+    (5, 7, 16),
+    (7, 5, 17),
+    (63, 3, 4),
+    (64, 64, 8),
+    (65, 66, 9),
+]
+GEMM += [
+    (17, 128, 31),
+    (128, 5, 32),
+    (2, 130, 33),
+    (33, 1, 64),
+    (1, 33, 100),
+    (8, 9, 511),
+    (5, 6, 512),
+    (6, 5, 513),
+]
+GEMM += [(3, 70, 20), (70, 3, 21), (16, 16, 48)]
+
+
+def drawn(shapes, *highest):
+    """`shapes`, and as many drawn ones as the heavy tier asks for."""
+    rng = np.random.default_rng(zlib.crc32(repr(shapes).encode()))
+    more = [tuple(int(rng.integers(1, high)) for high in highest) for _ in range(SHAPES - len(shapes))]
+    return [*shapes, *more]
+
+
+@pytest.fixture(params=["forward", "backward", "concurrent"])
+def schedule(request):
+    return ["forward", "backward", "concurrent"].index(request.param)
+
+
+def each(schedule, shapes):
+    """(shape, number) for a third of the shapes with each schedule."""
+    return [(shape, i) for i, shape in enumerate(shapes) if i % 3 == schedule]
+
+
+def test_activations(cuda_kernels, schedule):
+    for n, i in each(schedule, LENGTHS + [n for (n,) in drawn([], 40000)]):
+        kinds = checks.KINDS[1:] if n in (1025, 1024, 1023) else [checks.KINDS[1 + i % 10]]
+        for kind in kinds:
+            checks.activation(cuda_kernels, schedule, n, kind, at_end=i % 2 == 0)
+
+
+def test_dropout(cuda_kernels, schedule):
+    for n, i in each(schedule, LENGTHS + [n for (n,) in drawn([], 40000)]):
+        checks.dropout(cuda_kernels, schedule, n, (0.5, 0.1, 0.0, 1.0)[i % 4], at_end=i % 2 == 0)
+        checks.dropout(cuda_kernels, schedule, n, 0.5, first=16380 + i)
+
+
+def test_column_sums(cuda_kernels, schedule):
+    for (rows, cols), i in each(schedule, [(0, 3), (1, 4), *drawn(BATCHES, 600, 100)]):
+        checks.column_sum(cuda_kernels, schedule, rows, cols, accumulate=i % 2 == 1)
+
+
+def test_batch_norm(cuda_kernels, schedule):
+    for (rows, cols), i in each(schedule, drawn(BATCHES, 600, 100)):
+        if rows > 1:
+            checks.batch_norm(cuda_kernels, schedule, rows, cols, checks.KINDS[i % 11])
+        checks.batch_norm(cuda_kernels, schedule, rows, cols, "relu", training=False)
+
+
+def test_softmax_cross_entropy(cuda_kernels, schedule):
+    for (rows, classes), i in each(schedule, drawn(CLASSES, 100, 100)):
+        checks.softmax(cuda_kernels, schedule, rows, classes, ("ids", "chances", "smooth")[i // 3 % 3])
+
+
+def test_a_label_beyond_the_classes_gives_nan_and_touches_nothing(cuda_kernels):
+    logits, labels = checks.place(checks.draw(2, 5)), np.array([5, -7])
+    d, losses = checks.empty(2, 5), checks.empty(2, dtype=np.float64)
+    cuda_kernels.run(
+        shim.SOFTMAX, logits=logits, logits_row=5, labels=labels, dlogits=d, row_loss=losses, rows=2, cols=5,
+        scale=0.5, keep=1.0,
+    )  # fmt: skip
+    assert np.isnan(losses).all()
+
+
+def test_ignored_rows_have_no_gradient(cuda_kernels):
+    logits, labels = checks.draw(3, 5), np.array([1, -1, 2])
+    d, losses = checks.empty(3, 5), checks.empty(3, dtype=np.float64)
+    cuda_kernels.run(
+        shim.SOFTMAX, logits=logits, logits_row=5, labels=labels, dlogits=d, row_loss=losses, rows=3, cols=5,
+        scale=0.5, keep=1.0,
+    )  # fmt: skip
+    assert not d[1].any()
+    assert losses[1] == 0.0
+    assert losses[0] > 0.0
+
+
+@pytest.mark.parametrize("name", ["mse", "huber", "sigmoid_cross_entropy"])
+def test_elementwise_losses(cuda_kernels, schedule, name):
+    for (rows, cols), i in each(schedule, drawn(OUTPUTS, 300, 100)):
+        checks.point_loss(cuda_kernels, schedule, rows, cols, name, weighted=i // 3 % 2 == 1)
+
+
+def test_gemm(cuda_kernels, schedule):
+    for (m, n, k), i in each(schedule, drawn(GEMM, 100, 100, 100)):
+        checks.gemm(
+            cuda_kernels, schedule, m, n, k, trans_a=i % 2 == 1, trans_b=i // 2 % 2 == 1,
+            alpha=(1.0, -0.5)[i // 3 % 2], beta=(0.0, 2.0, 0.0)[i // 2 % 3], bias=i // 4 % 2 == 1,
+            kind=checks.KINDS[i % 11],
+        )  # fmt: skip
+
+
+def test_gemm_of_large_tiles(cuda_kernels):
+    """132 tiles of 128 by 128 are the fewest for which the large tile is chosen."""
+    checks.gemm(cuda_kernels, 0, 1, 131 * 128 + 5, 3, bias=True)
+
+
+def test_nan_and_infinity_in_gemm_stay_in_their_row(cuda_kernels):
+    a, b = checks.draw(5, 20), checks.draw(20, 6)
+    a[2, 3] = np.nan
+    c = checks.empty(5, 6)
+    cuda_kernels.run(
+        shim.GEMM,
+        a=a,
+        a_row=20,
+        a_col=1,
+        b=b,
+        b_row=6,
+        b_col=1,
+        c=c,
+        c_row=6,
+        m=5,
+        n=6,
+        k=20,
+        k_end=20,
+        alpha=1.0,
+    )
+    assert np.isnan(c[2]).all()
+    assert np.isfinite(np.delete(c, 2, 0)).all()
+
+
+@pytest.mark.parametrize("name", checks.RULES)
+def test_updates(cuda_kernels, schedule, name):
+    lists = [[1], [5, 4, 0, 1023], [1024, 3], [16384, 7], [16385, 1], [2, 33000, 9]]
+    for lengths, i in each(schedule, lists + [list(n) for n in drawn([], 3000, 3000)[:60]]):
+        checks.update(cuda_kernels, schedule, name, lengths, at_end=i % 2 == 0)
+
+
+def test_updates_that_are_not_there_are_refused(cuda_kernels):
+    tensors, options = (shim.TENSOR * 1)(), shim.OPTIONS()
+    at = {"tensors": ctypes.addressof(tensors), "options": ctypes.addressof(options), "count": 1, "chunks": 1}
+    workspace = np.empty(4096, np.uint8)
+    not_supported, invalid = 801, 1
+    assert cuda_kernels.run(shim.UPDATE, workspace=workspace, clip=3, **at) == not_supported
+    options.noise = 0.1
+    assert cuda_kernels.run(shim.UPDATE, workspace=workspace, **at) == not_supported
+    options.noise = 0.0
+    assert cuda_kernels.run(shim.UPDATE, workspace=workspace[:8], **at) == invalid

@@ -1,0 +1,99 @@
+"""The shim that runs csrc/cuda on this CPU: what it must catch, it catches."""
+
+import ctypes
+
+import numpy as np
+import pytest
+from cuda_checks import USERS
+from cuda_shim import shim
+
+pytestmark = pytest.mark.skipif(shim.compiler() is None, reason="no C++ compiler")
+
+SCHEDULES = [shim.FORWARD, shim.BACKWARD, shim.CONCURRENT]
+REVERSE, NO_BARRIER, DIVERGENT, ABSENT_LANE, EARLY_END, LANES = range(6)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    library = shim.build(
+        tmp_path_factory.mktemp("planted"), [shim.HERE / "planted.cu", shim.HERE / "shim.cpp"], name="planted"
+    )
+
+    def run(kernel, schedule):
+        out = np.zeros(65, np.uint32)
+        failure = ctypes.create_string_buffer(400)
+        library.planted_run(
+            kernel, ctypes.c_void_p(out.ctypes.data), schedule, failure, ctypes.c_size_t(len(failure))
+        )
+        return out, failure.value.decode()
+
+    return run
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_barrier_is_waited_for(planted, schedule):
+    out, failure = planted(REVERSE, schedule)
+    assert failure == ""
+    assert out[:64].tolist() == list(range(64, 0, -1))
+
+
+@pytest.mark.parametrize("schedule", [shim.FORWARD, shim.BACKWARD])
+def test_a_removed_barrier_is_caught(planted, schedule):
+    """Whoever runs first reads shared memory that nobody wrote: all ones, which is NaN."""
+    out, _ = planted(NO_BARRIER, schedule)
+    assert (out[:64] == 0xFFFFFFFF).sum() == 32
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("kernel", [DIVERGENT, ABSENT_LANE])
+def test_threads_that_wait_at_different_places_are_caught(planted, kernel, schedule):
+    _, failure = planted(kernel, schedule)
+    assert failure.startswith("divergent barrier"), failure
+    assert planted(REVERSE, schedule)[1] == ""  # and the pool goes on
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ended_threads_are_not_waited_for(planted, schedule):
+    out, failure = planted(EARLY_END, schedule)
+    assert failure == ""
+    assert out[:64].tolist() == [0, 1] * 32
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ballots_shuffles_and_atomics(planted, schedule):
+    out, failure = planted(LANES, schedule)
+    assert failure == ""
+    assert out[:64].tolist() == [i ^ 1 for i in range(64)]
+    assert out[64] == 64
+
+
+BARRIERS = [
+    (source.name, number)
+    for source in shim.KERNELS
+    for number in range(source.read_text().count("__syncthreads();"))
+]
+
+
+def test_there_are_barriers():
+    assert len(BARRIERS) >= 4
+
+
+@pytest.mark.heavy  # a build for each
+@pytest.mark.parametrize(("name", "number"), BARRIERS)
+def test_each_removed_barrier_of_a_kernel_changes_a_result(tmp_path, cuda_kernels, name, number):
+    """A copy of the kernel without its n-th barrier, in the two orders: one of them shows it."""
+    parts = (shim.ROOT / "csrc" / "cuda" / name).read_text().split("__syncthreads();")
+    broken = tmp_path / name
+    broken.write_text(
+        "__syncthreads();".join(parts[: number + 1]) + "__syncthreads();".join(parts[number + 1 :])
+    )
+    assert broken.read_text().count("__syncthreads();") == len(parts) - 2
+    ready = [f for f in cuda_kernels.folder.glob("*.o") if f.stem != broken.stem]
+    library = shim.Kernels(tmp_path / "build", [broken], ready)
+    caught = []
+    for schedule in (shim.FORWARD, shim.BACKWARD):
+        try:
+            USERS[name](library, schedule)
+        except AssertionError as error:
+            caught.append(str(error))
+    assert caught

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The CUDA kernels on the CPU (tests/cuda_shim) under a sanitizer, 200 shapes each, and the planted bugs that the
+# same set-up must report. Needs fastnn installed for $PYTHON, with pytest and hypothesis.
+#   tests/tiers/cuda_shim.sh address    AddressSanitizer and UndefinedBehaviorSanitizer
+#   tests/tiers/cuda_shim.sh thread     ThreadSanitizer
+# SHAPES=20 makes it short. docs/cuda.md says what ran so far. Exit 77: a tool is missing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+tier=${1:?address or thread}
+shift
+python=${PYTHON:-python3}
+reports=$(mktemp -d)
+trap 'rm -rf "$reports"' EXIT
+
+library() { # the file that the compiler would link, or exit 77
+    local file
+    file=$("${CXX:-g++}" -print-file-name="$1")
+    [ -e "$file" ] || { echo "skipped: ${CXX:-g++} has no $1"; exit 77; }
+    echo "$file"
+}
+case $tier in
+    address)
+        flags="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined"
+        preload="$(library libubsan.so) $(library libasan.so) $(library libstdc++.so.6)"
+        bug=beyond
+        ;;
+    thread)
+        flags="-O1 -g -fsanitize=thread"
+        preload="$(library libtsan.so) $(library libstdc++.so.6)"
+        bug=race
+        ;;
+    *) echo "address or thread, not '$tier'"; exit 2 ;;
+esac
+
+# A guard page must kill as it does without us (handle_segv=0).
+common="log_path=$reports/report:handle_segv=0:allocator_may_return_null=1"
+instrumented() {
+    env LD_PRELOAD="$preload" PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 FASTNN_NUM_THREADS=1 \
+        FASTNN_SHIM_FLAGS="$flags" FASTNN_SHIM_SHAPES="${SHAPES:-200}" \
+        ASAN_OPTIONS="$common:detect_leaks=0:verify_asan_link_order=0" UBSAN_OPTIONS="$common:print_stacktrace=1" \
+        TSAN_OPTIONS="$common" "$@"
+}
+count() { find "$reports" -type f | wc -l; }
+
+echo "=== planted bugs"
+for name in clean $bug; do
+    rm -f "$reports"/*
+    instrumented "$python" tests/cuda_shim/planted.py $name > "$reports.log" 2>&1 || true
+    echo "$name: $(count) reports"
+    case $name in
+        clean) test "$(count)" -eq 0 && grep -q "clean ran" "$reports.log" ;;
+        *) grep -q "SUMMARY\|runtime error" "$reports"/* ;;
+    esac || { echo "FAILED: '$name' must be $([ $name = clean ] && echo silent || echo reported)"; cat "$reports.log" "$reports"/*; exit 1; }
+done
+
+echo "=== the kernels"
+rm -f "$reports"/*
+status=0
+instrumented "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_kernels.py "$@" || status=$?
+echo "=== $tier: pytest exit $status, $(count) reports"
+for file in "$reports"/*; do [ -e "$file" ] && sed -n 1,40p "$file"; done
+rm -f "$reports.log"
+[ "$status" -eq 0 ] && [ "$(count)" -eq 0 ]
