@@ -66,6 +66,7 @@ PYTHON_ROOMS = {
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_program": {"_arrays", "_core", "_optimizer", "nn", "optim"},
     "_steps": {"_arrays", "_epoch", "_fitting", "_program", "data", "losses", "nn", "optim"},
+    "_explain": {"_core", "_program", "_steps", "nn"},
     "_epoch": {"_arrays", "_scores"},
     "_fitting": {"_arrays"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},

@@ -1,3 +1,4 @@
+#include <pybind11/stl.h>
 #include <time.h>
 
 #include <algorithm>
@@ -208,6 +209,22 @@ void bind_program(py::module_& m) {
     py::class_<BoundProgram>(m, "Program")
         .def(py::init<const py::list&, const py::list&, std::size_t, const py::tuple&>())
         .def("least_rows", [](BoundProgram& bound) { return bound.program().least_rows(); })
+        .def("lines",
+             [](BoundProgram& bound) {
+                 py::list found;
+                 for (const program::Line& line : bound.program().lines()) {
+                     found.append(py::make_tuple(line.op, line.region, line.blocks, line.work.flops,
+                                                 line.work.floats, line.work.ns));
+                 }
+                 return found;
+             })
+        .def("update_work",
+             [](BoundProgram& bound) {
+                 const program::Update& update = bound.program().update();
+                 return py::make_tuple(update.plan.floats(), update.cost_ns());
+             })
+        .def("time_regions",
+             [](BoundProgram& bound, int repeats) { return bound.program().time_regions(repeats); })
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
 }

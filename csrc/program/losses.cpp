@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "core/cost.h"
 #include "core/loss_sums.h"
 #include "core/scores.h"
 
@@ -105,7 +104,8 @@ void SoftmaxLoss::prepare(Place& place) {
     args.keep = static_cast<float>(1.0 - smoothing);
     args.share = static_cast<float>(smoothing / static_cast<double>(cols));
     place.add(place.kernels.softmax_cross_entropy, args);
-    place.cost_ns += softmax_ns(place.rows, cols);
+    const double logits = static_cast<double>(place.rows) * static_cast<double>(cols);
+    place.work += {0, 2.0 * logits, softmax_ns(place.rows, cols)};
 }
 
 void SoftmaxLoss::ready() {
@@ -155,7 +155,8 @@ void ElementwiseLoss::prepare(Place& place) {
     place.add(place.kernels.point_loss, args);
     chunks_ += place.tasks.back().chunks;
     const double cost = point_loss == PointLoss::logistic ? 7.0 : 3.0;  // of exp and two quotients: measured
-    place.cost_ns += stream_ns(cost * static_cast<double>(place.rows) * static_cast<double>(cols));
+    const double outputs = static_cast<double>(place.rows) * static_cast<double>(cols);
+    place.moves(3.0 * outputs, cost * outputs);
 }
 
 void ElementwiseLoss::ready() {

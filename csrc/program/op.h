@@ -4,6 +4,7 @@
 #include <deque>
 #include <vector>
 
+#include "core/cost.h"
 #include "core/kernels.h"
 #include "core/team.h"
 
@@ -19,6 +20,19 @@ struct Buffer {
     Index per_row, fixed;
 };
 
+// What tasks do, and how long one thread may take.
+struct Work {
+    double flops = 0, floats = 0;  // of products; moved by the rest
+    double ns = 0;
+
+    Work& operator+=(const Work& more) {
+        flops += more.flops;
+        floats += more.floats;
+        ns += more.ns;
+        return *this;
+    }
+};
+
 // Rows of a batch for which an operation is prepared, and what `prepare` adds to.
 struct Place {
     Index begin, rows;  // all of the batch, or (by_rows) a block of it
@@ -29,7 +43,7 @@ struct Place {
     float* scratch;                     // Op::scratch floats
     bool weighted;                      // the batch has sample weights
     std::vector<Task> tasks{};
-    double cost_ns = 0;  // of all tasks, on one thread
+    Work work{};
 
     // Where the rows of this place begin in a buffer.
     float* at(Ref ref) const {
@@ -44,6 +58,11 @@ struct Place {
     template <class Args, std::size_t phases>
     void add(const Kernel<Args> (&kernel)[phases], const Args& args) {
         for (const Kernel<Args>& phase : kernel) add(phase, args);
+    }
+
+    // `floats` numbers are moved; a kernel that computes much takes as long as one that moves `as_long_as`.
+    void moves(double floats, double as_long_as = 0) {
+        work += {0, floats, stream_ns(as_long_as > 0 ? as_long_as : floats)};
     }
 };
 

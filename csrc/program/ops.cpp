@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/cost.h"
-
 namespace fastnn::program {
 namespace {
 
@@ -44,7 +42,8 @@ void add_product(Place& place, GemmArgs& g, const Product& p) {
          .beta = 0,
          .activation = g.activation};
     place.add(place.kernels.gemm, g);
-    place.cost_ns += gemm_ns(p.m, p.n, p.k);
+    place.work += {2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k), 0,
+                   gemm_ns(p.m, p.n, p.k)};
 }
 
 }  // namespace
@@ -53,7 +52,7 @@ void Gather::prepare(Place& place) {
     GatherArgs& args = fresh();
     args = {.source = &source, .first = place.begin, .rows = place.rows, .cols = size, .y = place.at(y)};
     place.add(place.kernels.gather, args);
-    place.cost_ns += stream_ns(2.0 * elements(place.rows, size));
+    place.moves(2.0 * elements(place.rows, size));
 }
 
 void Linear::prepare(Place& place) {
@@ -83,14 +82,14 @@ void LinearBias::prepare(Place& place) {
             .partials = place.scratch,
             .accumulate = false};
     place.add(place.kernels.column_sum, args);
-    place.cost_ns += stream_ns(elements(args.rows, out));
+    place.moves(elements(args.rows, out));
 }
 
 void Activate::prepare(Place& place) {
     ActivationArgs& args = fresh();
     args = {.x = place.at(x), .y = place.at(y), .n = place.rows * size, .kind = activation, .alpha = alpha};
     place.add(place.kernels.activation, args);
-    place.cost_ns += stream_ns(moved(activation, 2.0) * elements(place.rows, size));
+    place.moves(2.0 * elements(place.rows, size), moved(activation, 2.0) * elements(place.rows, size));
 }
 
 void ActivateBackward::prepare(Place& place) {
@@ -103,7 +102,7 @@ void ActivateBackward::prepare(Place& place) {
             .kind = activation,
             .alpha = alpha};
     place.add(place.kernels.activation_backward, args);
-    place.cost_ns += stream_ns(moved(activation, 3.0) * elements(place.rows, size));
+    place.moves(3.0 * elements(place.rows, size), moved(activation, 3.0) * elements(place.rows, size));
 }
 
 void BatchNorm::prepare(Place& place) {
@@ -123,7 +122,7 @@ void BatchNorm::prepare(Place& place) {
     args.training = training;
     args.activation = activation;
     place.add(place.kernels.batch_norm, args);
-    place.cost_ns += stream_ns(3.0 * elements(args.rows, cols));
+    place.moves(3.0 * elements(args.rows, cols));
 }
 
 // The formulas of nn.BatchNorm1d, in float64 as there.
@@ -168,7 +167,7 @@ void BatchNormBackward::prepare(Place& place) {
     args.partials = place.scratch + 2 * BatchNorm::padded(cols);
     args.activation = activation;
     place.add(place.kernels.batch_norm_backward, args);
-    place.cost_ns += stream_ns(5.0 * elements(args.rows, cols));
+    place.moves(5.0 * elements(args.rows, cols));
 }
 
 void Dropout::prepare(Place& place) {
@@ -179,7 +178,7 @@ void Dropout::prepare(Place& place) {
     args.n = place.rows * size;
     args.first = place.begin * size;
     place.add(place.kernels.dropout, args);
-    place.cost_ns += stream_ns(3.0 * elements(place.rows, size));
+    place.moves(3.0 * elements(place.rows, size));
 }
 
 void Dropout::set_step(std::uint64_t step) {
@@ -199,7 +198,7 @@ void ScaleColumns::prepare(Place& place) {
     args.scale = scale;
     args.offset = offset != nullptr ? offset : offset_.data();
     place.add(place.kernels.scale_columns, args);
-    place.cost_ns += stream_ns(2.0 * elements(args.rows, cols));
+    place.moves(2.0 * elements(args.rows, cols));
 }
 
 void ScaleColumns::before_run() {
@@ -210,7 +209,7 @@ void Add::prepare(Place& place) {
     AddArgs& args = fresh();
     args = {.a = place.at(a), .b = place.at(b), .y = place.at(y), .n = place.rows * size};
     place.add(place.kernels.add, args);
-    place.cost_ns += stream_ns(3.0 * elements(place.rows, size));
+    place.moves(3.0 * elements(place.rows, size));
 }
 
 }  // namespace fastnn::program

@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <iterator>
 #include <new>
 #include <utility>
 
@@ -158,6 +160,7 @@ void Program::build(const Plan& found, Index n, bool weighted) {
     together_.clear();
     by_rows_.clear();
     tasks_.clear();
+    lines_.clear();
     cost_ns_ = 0;
     const auto place_of = [&](std::size_t i, Index begin, Index rows) {
         return Place{.begin = begin,
@@ -169,11 +172,16 @@ void Program::build(const Plan& found, Index n, bool weighted) {
                      .scratch = arena_.get() + found.scratch[i],
                      .weighted = weighted};
     };
-    const auto prepared = [&](std::size_t i, Index begin, Index rows) {
+    const auto prepared = [&](std::size_t i, Index begin, Index rows, Work& work) {
         Place place = place_of(i, begin, rows);
         ops_[i]->prepare(place);
-        cost_ns_ += place.cost_ns;
+        work += place.work;
+        cost_ns_ += place.work.ns;
         return std::move(place.tasks);
+    };
+    constexpr std::size_t kBeforeEnd = SIZE_MAX;  // the region that `before_end` becomes
+    const auto note = [&](std::size_t i, std::size_t region, Index blocks, const Work& work) {
+        lines_.push_back({i, region, blocks, work});
     };
     Together& before_end = together_.emplace_back();  // what is last, where it waited, and
     Together& at_end = together_.emplace_back();      // second phases of what is last
@@ -182,35 +190,68 @@ void Program::build(const Plan& found, Index n, bool weighted) {
         for (std::size_t t = 1; t < tasks.size(); ++t) at_end.add(tasks[t]);
     };
     for (const Region& region : found.regions) {
+        const std::size_t number = tasks_.size();
         if (region.by_rows) {
             ByRows& blocks = by_rows_.emplace_back();
+            std::vector<Work> works(region.end - region.begin);
             for (Index begin = 0; begin < n; begin += found.block) {
                 std::vector<Task>& list = blocks.blocks.emplace_back();
                 for (std::size_t i = region.begin; i < region.end; ++i) {
                     if (ops_[i]->kind() == Kind::last) continue;
-                    const std::vector<Task> own = prepared(i, begin, std::min(found.block, n - begin));
+                    const Index rows = std::min(found.block, n - begin);
+                    const std::vector<Task> own = prepared(i, begin, rows, works[i - region.begin]);
                     list.insert(list.end(), own.begin(), own.end());
                 }
             }
-            tasks_.push_back(blocks.task());
-            for (std::size_t i = region.begin; i < region.end; ++i)
-                if (ops_[i]->kind() == Kind::last) later(before_end, prepared(i, 0, n));
-        } else if (ops_[region.begin]->kind() == Kind::last) {
-            Together& side_by_side = together_.emplace_back();
-            for (std::size_t i = region.begin; i < region.end; ++i) later(side_by_side, prepared(i, 0, n));
-            if (!side_by_side.empty()) tasks_.push_back(side_by_side.task());
-        } else {
-            for (const Task& own : prepared(region.begin, 0, n))
-                if (own.chunks > 0) tasks_.push_back(own);
+            if (!blocks.blocks.front().empty()) tasks_.push_back(blocks.task());
+            for (std::size_t i = region.begin; i < region.end; ++i) {
+                const bool late = ops_[i]->kind() == Kind::last;
+                if (late) later(before_end, prepared(i, 0, n, works[i - region.begin]));
+                note(i, late ? kBeforeEnd : number, late ? 0 : std::ssize(blocks.blocks),
+                     works[i - region.begin]);
+            }
+            continue;
         }
+        Together* side_by_side =
+            ops_[region.begin]->kind() == Kind::last ? &together_.emplace_back() : nullptr;
+        for (std::size_t i = region.begin; i < region.end; ++i) {
+            Work work;
+            const std::vector<Task> own = prepared(i, 0, n, work);
+            note(i, number, 0, work);
+            if (side_by_side != nullptr) {
+                later(*side_by_side, own);
+                continue;
+            }
+            for (const Task& phase : own)
+                if (phase.chunks > 0) tasks_.push_back(phase);
+        }
+        if (side_by_side != nullptr && !side_by_side->empty()) tasks_.push_back(side_by_side->task());
     }
+    for (Line& line : lines_)
+        if (line.region == kBeforeEnd) line.region = tasks_.size();
     if (!before_end.empty()) tasks_.push_back(before_end.task());
     if (!at_end.empty()) tasks_.push_back(at_end.task());
 }
 
+std::vector<double> Program::time_regions(int repeats) {
+    std::vector<double> seconds;
+    const auto time = [&](const std::vector<Task>& tasks, std::size_t begin, std::size_t count,
+                          double cost_ns) {
+        const std::vector<Task> own(tasks.begin() + static_cast<std::ptrdiff_t>(begin),
+                                    tasks.begin() + static_cast<std::ptrdiff_t>(begin + count));
+        const auto start = std::chrono::steady_clock::now();
+        for (int i = 0; i < repeats; ++i) run(own, cost_ns, nullptr);
+        seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+                          repeats);
+    };
+    for (std::size_t i = 0; i < tasks_.size(); ++i) time(tasks_, i, 1, cost_ns_);
+    time(update_->tasks(), 0, update_->tasks().size(), update_->cost_ns());
+    return seconds;
+}
+
 bool Program::run(const std::vector<Task>& tasks, double cost_ns, Poll poll) {
-    // Each barrier costs a second thread about this much of what it saves: a network 64-32-10 with batch-norm took 19
-    // us a step on two threads, 14 on one.
+    // Each barrier costs a second thread about this much of what it saves: a network 64-32-10 with batch-norm
+    // took 19 us a step on two threads, 14 on one.
     constexpr double kBarrierNs = 1500;
     cost_ns -= kBarrierNs * static_cast<double>(tasks.size());
     const int count = static_cast<int>(tasks.size());

@@ -22,6 +22,14 @@ struct Batch {
     Index rows;
 };
 
+// An operation of a planned program: its number, that of its region, the blocks of rows that it is cut into
+// there (0: it is not), and its work.
+struct Line {
+    std::size_t op, region;
+    Index blocks;
+    Work work;
+};
+
 enum class Outcome { done, bad_batch, refused, cancelled };
 
 class Program {
@@ -42,6 +50,11 @@ class Program {
     const float* prediction() const { return memory_[static_cast<std::size_t>(loss_->pred)]; }
     double cost_ns() const { return cost_ns_ + update_->cost_ns(); }
     Index arena_bytes(Index n) const;
+    // Of the batch size that is prepared: the operations, and the seconds that each region and then the
+    // update take, run by itself (the parameters' gradients and running statistics change, and so does what
+    // an update changes).
+    const std::vector<Line>& lines() const { return lines_; }
+    std::vector<double> time_regions(int repeats);
     Index least_rows() const { return least_rows_; }
 
  private:
@@ -82,6 +95,7 @@ class Program {
     std::deque<Together> together_;
     std::deque<ByRows> by_rows_;
     std::vector<Task> tasks_;
+    std::vector<Line> lines_;
     double cost_ns_ = 0;
 };
 

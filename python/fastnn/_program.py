@@ -151,8 +151,8 @@ class Program:
         place = len(lowering.ops) - 1
         backward(dpred, False)
         self.pred_shape = pred.shape
-        self._row_shape = batch_shape[1:]
-        self._labels = labels
+        self.row_shape = batch_shape[1:]
+        self.labels = labels
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
@@ -165,8 +165,9 @@ class Program:
         self._update_then: tuple[Any, ...] = ()  # what it was made from, when that was last looked at
         self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
         update = (optimizer._rule, groups, *self._options[0])
-        self._native = _core.Program(lowering.buffers, lowering.ops, place, update)
-        self.least_rows: int = self._native.least_rows()  # of a batch
+        self.ops = lowering.ops
+        self.native = _core.Program(lowering.buffers, lowering.ops, place, update)
+        self.least_rows: int = self.native.least_rows()  # of a batch
 
     def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
         """The optimizer's parts, what else must stay, and the groups of the native update."""
@@ -185,8 +186,8 @@ class Program:
                 model is self._model
                 and loss is self._loss
                 and optimizer is self._optimizer
-                and batch_shape[1:] == self._row_shape
-                and labels == self._labels
+                and batch_shape[1:] == self.row_shape
+                and labels == self.labels
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
                 and self._update_fits()
@@ -217,7 +218,7 @@ class Program:
 
     def arena_bytes(self, batch_size: int) -> int:
         """Bytes of the one piece of memory that a step works in."""
-        return self._native.arena_bytes(batch_size)
+        return self.native.arena_bytes(batch_size)
 
     def run(
         self,
@@ -241,7 +242,7 @@ class Program:
         result = np.zeros(4)
         try:
             _core.run_steps(
-                self._native,
+                self.native,
                 batches.x,
                 batches.target,
                 sample_weight=batches.weight,

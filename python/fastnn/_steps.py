@@ -44,6 +44,16 @@ class Steps:
         self._model, self._loss, self._optimizer = model, loss, optimizer
         return self
 
+    @property
+    def parts(self) -> tuple[Module, Loss, Optimizer]:
+        """What the steps are of."""
+        return self._model, self._loss, self._optimizer
+
+    @property
+    def rows_so_far(self) -> tuple[tuple[int, ...], bool] | None:
+        """The shape of a row of x in the last step, and whether its targets were class ids."""
+        return None if self._program is None else (self._program.row_shape, self._program.labels)
+
     def __getstate__(self) -> dict[str, object]:
         return {"_program": None}  # a copy has arrays of its own
 

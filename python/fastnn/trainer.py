@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _trainer_state, cuda, data
+from fastnn import _explain, _trainer_state, cuda, data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, whole_steps
@@ -285,6 +285,22 @@ class Trainer:
                     stops = [callback.on_step_end(self, count, done.value) for callback in watching]
                     stop = any(stops)
         return stop
+
+    def explain(self, batch_size: int) -> None:
+        """Print the native program of a step on `batch_size` rows, as a table.
+
+        A line for each operation, with the parallel region that it runs in: operations of one region run side
+        by side, or one after another on a block of rows; between regions all threads wait for each other. For
+        each region: the work of its products (kflop), what the others move (KB), how long that should take one
+        thread, how long the region takes when run again and again by itself (median), and the share of this
+        machine's limit, the larger of flops / FMA peak and bytes / speed of an in-cache copy. docs/program.md
+        reads one line by line.
+
+        Nothing of the trainer changes: a copy is measured. Raises TypeError for a loss or a layer of one's own,
+        which have no program, and ValueError for a batch that is too small.
+        """
+        batch_size = check_int(batch_size, "Trainer.explain: batch_size", 1)
+        print(_explain.explain(self._steps, batch_size))
 
     # ---- files
 

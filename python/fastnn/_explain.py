@@ -1,0 +1,101 @@
+"""Trainer.explain: the native program of a step as a table: what runs together, its work, its time."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from fastnn import _core
+from fastnn._program import Program
+from fastnn._steps import Steps
+from fastnn.nn import BatchNorm1d, Linear, Module, Standardize
+
+_TIMINGS, _REPEATS = 9, 10  # of each region, its median is shown
+_LIMIT_SECONDS = 0.02  # for which each limit of the machine is measured
+
+# Which fields of an operation (`Lowering.emit`) are its sizes: kind -> (first, count).
+_SIZES = {
+    "linear": (4, 2),
+    "linear_weight": (4, 2),
+    "linear_bias": (3, 1),
+    "linear_input": (4, 2),
+    "batch_norm": (5, 1),
+    "batch_norm_backward": (7, 1),
+    "scale": (4, 1),
+}
+_HEAD = ("region", "operations", "kflop", "KB", "one thread us", "measured us", "of the limit")
+
+
+def explain(steps: Steps, batch_size: int) -> str:
+    """The table for batches of so many rows; works on copies of the model and the optimizer."""
+    program = _program_of_copies(steps, batch_size)
+    native = program.native
+    native.time_regions(3)
+    times = 1e6 * np.median([native.time_regions(_REPEATS) for _ in range(_TIMINGS)], axis=0)
+    peak, stream = _core.limit_fma(_LIMIT_SECONDS), _core.limit_stream("copy", 1 << 16, _LIMIT_SECONDS)
+    lines = native.lines()
+    starts = sorted({region for _, region, *_ in lines})
+    table: list[tuple[str, ...]] = [_HEAD]
+
+    def add(name: str, what: str, flops: float, floats: float, ns: float, took: float) -> None:
+        limit = 1e6 * max(flops / peak, 4 * floats / stream)
+        numbers = flops / 1e3, floats * 4 / 1024, ns / 1e3, took
+        shown = (f"{number:.{digits}f}" for number, digits in zip(numbers, (0, 0, 1, 1), strict=True))
+        table.append((name, what, *shown, f"{limit / took:.2f}"))
+
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(times) - 1], strict=True), 1):
+        inside = [line for line in lines if line[1] == start]
+        work = [sum(line[i] for line in inside) for i in (3, 4, 5)]
+        blocks = inside[0][2]
+        name = f"{number}, {blocks} blocks of rows" if blocks else f"{number}"
+        took = float(times[start:end].sum())
+        add(name, _described(program.ops[inside[0][0]]), work[0], work[1], work[2], took)
+        table.extend(("", _described(program.ops[line[0]]), "", "", "", "", "") for line in inside[1:])
+    floats, ns = native.update_work()
+    add(f"{len(starts) + 1}", "update", 0.0, floats, ns, float(times[-1]))
+    widths = [max(len(row[i]) for row in table) for i in range(len(_HEAD))]
+    text = [
+        f"{batch_size} rows: {len(lines)} operations and the update, {len(times)} parallel regions, "
+        f"{native.arena_bytes(batch_size) / 1024:.0f} KB, {_core.get_num_threads()} threads, "
+        f"{_core.get_isa()}"
+    ]
+    for row in table:
+        cells = (f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text)
+
+
+def _program_of_copies(steps: Steps, batch_size: int) -> Program:
+    """The program after a step on rows of zeros: its memory and its labels are in place."""
+    model, loss, optimizer = copy.deepcopy(steps.parts)
+    optimizer.nonfinite = "ignore"
+    shape, labels = steps.rows_so_far or (_row_shape(model), getattr(loss, "takes_labels", False))
+    x = np.zeros((batch_size, *shape), np.float32)
+    own = Steps().of(model.train(), loss, optimizer)
+    program = own.program(x, np.zeros(batch_size if labels else (batch_size, 1), np.int64))
+    own.step(
+        x, np.zeros(batch_size, np.int64) if labels else np.zeros((batch_size, *program.pred_shape)), None
+    )
+    return program
+
+
+def _row_shape(model: Module) -> tuple[int, ...]:
+    """The shape of a row of x, from the first layer that knows its width."""
+    for module in model.modules():
+        if isinstance(module, Linear):
+            return (module.in_features,)
+        if isinstance(module, (BatchNorm1d, Standardize)):
+            return (module.num_features,)
+    raise ValueError("Trainer.explain: no layer says how wide a row of x is; do a step first")
+
+
+def _described(op: tuple[Any, ...]) -> str:
+    """The kind of an operation, its sizes and its activation."""
+    kind = str(op[0])
+    first, count = _SIZES.get(kind, (0, 0))
+    activation = (
+        op[-1] if kind in ("linear", "batch_norm") else op[-2] if kind.startswith("activation") else None
+    )
+    return " ".join(filter(None, (kind, "x".join(map(str, op[first : first + count])), activation)))
