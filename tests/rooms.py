@@ -66,12 +66,12 @@ PYTHON_ROOMS = {
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_program": {"_arrays", "_core", "_optimizer", "nn", "optim"},
     "_steps": {"_arrays", "_epoch", "_fitting", "_program", "data", "losses", "nn", "optim"},
-    "_explain": {"_core", "_program", "_steps", "nn"},
+    "_explain": {"_arrays", "_core", "_program", "_steps", "nn"},
     "_epoch": {"_arrays", "_scores"},
-    "_fitting": {"_arrays"},
+    "_fitting": {"_arrays", "callbacks"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
-        *("_arrays", "_scores", "_steps", "cuda", "_epoch", "_fitting", "_trainer_state"),
+        *("_arrays", "_explain", "_scores", "_steps", "cuda", "_epoch", "_fitting", "_trainer_state"),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "diagnostics": {

@@ -1,7 +1,10 @@
 """Gradient noise, batch sizes, time and memory."""
 
 import math
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import fastnn
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 from fastnn import callbacks, diagnostics, losses, nn, optim
 from fastnn.diagnostics import batch_size, speed
 from small import labelled_rows, trainer
+
+ROOT = Path(__file__).parents[1]
 
 # ---- gradient noise
 
@@ -198,7 +203,7 @@ def networks():
 def test_the_plan_is_what_a_step_takes(kind):
     """Against the most that Python's arrays take in a step of the plain loop, parameters and data apart."""
     model = nn.Sequential(*networks()[kind], seed=0)
-    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()))
+    run = fastnn.Trainer(model, own_loss, optim.Adam(model.parameters()))
     n = 2000
     X, Y = np.ones((n, 100), np.float32), np.zeros(n, int)
     plan = {row["part"]: row["bytes"] for row in diagnostics.memory_plan(run, n).rows}
@@ -211,12 +216,17 @@ def test_the_plan_is_what_a_step_takes(kind):
     assert plan["activations"] + plan["workspace"] == pytest.approx(peak, rel=0.12)
 
 
+def own_loss(pred, target):
+    """Of one's own, so trained layer by layer."""
+    return losses.CrossEntropyLoss()(pred, target)
+
+
 def test_parts_of_the_plan():
     hidden = nn.Linear(10, 20, bias=False), nn.BatchNorm1d(20), nn.ReLU()
     model = nn.Sequential(*hidden, nn.Linear(20, 5), seed=0)
     count = 10 * 20 + 2 * 20 + 20 * 5 + 5
     for make, slots in ((optim.SGD, 0), (optim.Momentum, 1), (optim.Adam, 2)):
-        run = fastnn.Trainer(model, losses.CrossEntropyLoss(), make(model.parameters(), lr=0.1))
+        run = fastnn.Trainer(model, own_loss, make(model.parameters(), lr=0.1))
         plan = diagnostics.memory_plan(run, 8)
         parts = {row["part"]: row["bytes"] for row in plan.rows}
         assert parts["parameters"] == parts["gradients"] == 4 * count
@@ -228,6 +238,31 @@ def test_parts_of_the_plan():
         assert plan == int(plan) == sum(parts.values())
         assert isinstance(plan, int)
     assert diagnostics.memory_plan(run, 16) - plan == 4 * 8 * (10 + 45 + 45)
+
+
+@pytest.mark.parametrize("kind", networks())
+def test_the_plan_of_native_steps_is_what_they_take(kind):
+    """The arena is the only memory that grows with the batch: resident memory grows by it and no more."""
+    n = 60_000
+    text = f"""
+import sys; sys.path.insert(0, "tests")
+import fastnn, numpy as np
+from fastnn import diagnostics, losses, nn, optim
+from test_diagnostics_runs import networks
+from test_trainer_inputs import memory
+model = nn.Sequential(*networks()[{kind!r}], seed=0)
+run = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()))
+X, Y = np.ones(({n}, 100), np.float32), np.zeros({n}, int)
+run.step(X[:64], Y[:64])
+parts = {{row["part"]: row["bytes"] for row in diagnostics.memory_plan(run, {n}).rows}}
+assert set(parts) == {{"parameters", "gradients", "optimizer slots", "running statistics", "arena"}}
+before = memory("RssAnon")
+run.step(X, Y)
+grown = memory("RssAnon") - before
+assert 0.9 * parts["arena"] < grown < 1.1 * parts["arena"] + 2**21, (grown, parts)
+"""
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_report_from_a_callback():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._arrays import Array, FloatArray
 from fastnn._program import Program
 from fastnn._steps import Steps
 from fastnn.nn import BatchNorm1d, Linear, Module, Standardize
@@ -30,6 +31,8 @@ _HEAD = ("region", "operations", "kflop", "KB", "one thread us", "measured us", 
 
 def explain(steps: Steps, batch_size: int) -> str:
     """The table for batches of so many rows; works on copies of the model and the optimizer."""
+    if not steps.is_native:
+        raise TypeError("Trainer.explain: a loss of one's own is trained layer by layer, without a program")
     program = _program_of_copies(steps, batch_size)
     native = program.native
     native.time_regions(3)
@@ -67,28 +70,37 @@ def explain(steps: Steps, batch_size: int) -> str:
     return "\n".join(text)
 
 
+def arena_bytes(steps: Steps, batch_size: int) -> int | None:
+    """The arena of a step on so many rows; None without a program."""
+    if not steps.is_native:
+        return None
+    own, x, target = _copies(steps, batch_size)
+    return own.program(x, target).arena_bytes(batch_size)
+
+
 def _program_of_copies(steps: Steps, batch_size: int) -> Program:
     """The program after a step on rows of zeros: its memory and its labels are in place."""
+    own, x, target = _copies(steps, batch_size)
+    program = own.program(x, target)
+    own.step(x, target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape)), None)
+    return program
+
+
+def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
+    """Steps of copies of the model and the optimizer, rows of zeros, and targets of the right kind."""
     model, loss, optimizer = copy.deepcopy(steps.parts)
     optimizer.nonfinite = "ignore"
     shape, labels = steps.rows_so_far or (_row_shape(model), getattr(loss, "takes_labels", False))
     x = np.zeros((batch_size, *shape), np.float32)
-    own = Steps().of(model.train(), loss, optimizer)
-    program = own.program(x, np.zeros(batch_size if labels else (batch_size, 1), np.int64))
-    own.step(
-        x, np.zeros(batch_size, np.int64) if labels else np.zeros((batch_size, *program.pred_shape)), None
-    )
-    return program
+    target = np.zeros(batch_size if labels else (batch_size, 1), np.int64)
+    return Steps().of(model.train(), loss, optimizer), x, target
 
 
 def _row_shape(model: Module) -> tuple[int, ...]:
-    """The shape of a row of x, from the first layer that knows its width."""
-    for module in model.modules():
-        if isinstance(module, Linear):
-            return (module.in_features,)
-        if isinstance(module, (BatchNorm1d, Standardize)):
-            return (module.num_features,)
-    raise ValueError("Trainer.explain: no layer says how wide a row of x is; do a step first")
+    """The shape of a row of x, from the first layer that knows its width: all layers with parameters do."""
+    layers = (module for module in model.modules() if isinstance(module, (Linear, BatchNorm1d, Standardize)))
+    first = next(layers)
+    return (first.in_features if isinstance(first, Linear) else first.num_features,)
 
 
 def _described(op: tuple[Any, ...]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
 from fastnn._arrays import Array, FloatArray, as_array, as_float32
+from fastnn.callbacks import Callback
 
 Metric = Callable[[FloatArray, Array], float]
 
@@ -48,6 +49,21 @@ def checked_rows(
             )
     weights = None if weight is None else as_float32(arrays[2], f"{where}: sample_weight")
     return arrays[0], arrays[1], weights
+
+
+def check_callbacks(callbacks: Sequence[Callback], names: set[str], validated: bool) -> None:
+    """Raise for what is no callback, and for one that monitors what a history of `names` will not have."""
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"Trainer.fit: callbacks must be a list of callbacks, got {callbacks!r}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"Trainer.fit: callbacks must be objects of fastnn.callbacks, got {callback!r}")
+        if callback.monitor is not None and callback.monitor not in names:
+            cure = "" if validated else "; pass validation= for those that begin with val_"
+            raise ValueError(
+                f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
+                f"history will not have; it will have {', '.join(sorted(names))}{cure}"
+            )
 
 
 def total_weight(target: Array, weight: Array | None) -> float:

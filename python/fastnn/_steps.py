@@ -58,7 +58,8 @@ class Steps:
         return {"_program": None}  # a copy has arrays of its own
 
     @property
-    def _is_native(self) -> bool:
+    def is_native(self) -> bool:
+        """Whether there is a program: the loss is one of fastnn."""
         return type(self._loss).__module__ == losses.__name__
 
     def program(self, x: Array, y: Array) -> Program:
@@ -78,7 +79,7 @@ class Steps:
     def step(self, x: Array, y: Array, weight: Array | None) -> float:
         """Train on one batch; returns the loss before the update."""
         self._training()
-        if not self._is_native:
+        if not self.is_native:
             value, _ = self._by_layers(as_float32(x, "Trainer.step: x"), y, weight)
             self._optimizer.step()
             return value
@@ -137,7 +138,7 @@ class Steps:
 
     def rows(self, X: Array) -> Array:
         """X as `run` takes it: as it is where the program can convert its rows batch by batch."""
-        return as_rows(X, "Trainer.fit: X") if self._is_native else as_float32(X, "Trainer.fit: X")
+        return as_rows(X, "Trainer.fit: X") if self.is_native else as_float32(X, "Trainer.fit: X")
 
     def run(
         self,
@@ -157,7 +158,7 @@ class Steps:
         """
         self._training()
         start = time.perf_counter()
-        if not self._is_native:
+        if not self.is_native:
             rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
             return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
         program = self.program(X, Y)

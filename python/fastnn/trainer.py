@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastnn import _explain, _trainer_state, cuda, data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, as_rows, checked_metrics, checked_rows, whole_steps
+from fastnn._fitting import Metric, as_rows, check_callbacks, checked_metrics, checked_rows, whole_steps
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
 from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
@@ -219,23 +219,11 @@ class Trainer:
 
     def _use(self, callbacks: Sequence[Callback], plan: dict[str, int], validated: bool) -> None:
         """Check the callbacks of a fit and make them and the begun epoch this trainer's."""
-        if not isinstance(callbacks, (list, tuple)):
-            raise TypeError(f"Trainer.fit: callbacks must be a list of callbacks, got {callbacks!r}")
         names = {"epoch", "step", "lr", "loss", "seconds", "samples_per_second"}
         names |= {"penalty"} if self.optimizer.regularises else set()
         scored = {"loss", *getattr(self._scores(), "names", ()), *self.metrics}
         names |= scored | ({f"val_{name}" for name in scored} if validated else set())
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    f"Trainer.fit: callbacks must be objects of fastnn.callbacks, got {callback!r}"
-                )
-            if callback.monitor is not None and callback.monitor not in names:
-                cure = "" if validated else "; pass validation= for those that begin with val_"
-                raise ValueError(
-                    f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
-                    f"history will not have; it will have {', '.join(sorted(names))}{cure}"
-                )
+        check_callbacks(callbacks, names, validated)
         if self._epoch_begun is not None and self._epoch_begun.plan != plan:
             warnings.warn(
                 f"Trainer.fit: epoch {self.epoch + 1} was left after {self._epoch_begun.steps} steps with "
@@ -292,16 +280,20 @@ class Trainer:
 
         A line for each operation, with the parallel region that it runs in: operations of one region run side
         by side, or one after another on a block of rows; between regions all threads wait for each other. For
-        each region: the work of its products (kflop), what the others move (KB), how long that should take one
-        thread, how long the region takes when run again and again by itself (median), and the share of this
+        each region: the work of its products (kflop), what the others move (KB), how long one thread should
+        take, how long the region takes when run again and again by itself (median), and the share of this
         machine's limit, the larger of flops / FMA peak and bytes / speed of an in-cache copy. docs/program.md
         reads one line by line.
 
-        Nothing of the trainer changes: a copy is measured. Raises TypeError for a loss or a layer of one's own,
-        which have no program, and ValueError for a batch that is too small.
+        Nothing of the trainer changes: a copy is measured. Raises TypeError for a loss or a layer of one's
+        own, which have no program, and ValueError for a batch that is too small.
         """
         batch_size = check_int(batch_size, "Trainer.explain: batch_size", 1)
         print(_explain.explain(self._steps, batch_size))
+
+    def _arena_bytes(self, batch_size: int) -> int | None:
+        """Bytes that native steps work in; None where the layers run one after another."""
+        return _explain.arena_bytes(self._steps, batch_size)
 
     # ---- files
 

@@ -51,6 +51,11 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
     parameters, gradients : of the model, 4 bytes a number
     optimizer slots : of the optimizer
     running statistics : buffers of the model
+    arena : the one piece of memory that native steps work in, where the loss is one of fastnn: the batch,
+        activations and gradients on their way back, those that never live at the same time in the same place
+
+    With a loss of one's own, which is trained layer by layer, in the place of the arena:
+
     batch : the rows of a batch that `fit` gathers
     activations : what a forward leaves for the backward: the output of every layer, but of those that pass
         their input on (Flatten, Identity), and of a Linear or BatchNorm1d only the activated one where the
@@ -59,8 +64,7 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
         input, and of its output before the activation where it applies one (a BatchNorm1d only for GELU,
         SiLU and Softplus); and the loss's
 
-    Not counted: the data set, what a kernel packs (below 1 MiB a thread), Python itself. Widths of layers
-    are found by a forward of two rows through a copy of the model.
+    Not counted: the data set, what a kernel packs (below 1 MiB a thread), Python itself.
 
     Raises TypeError or ValueError for a wrong argument, and ValueError where no layer says how wide the
     inputs are.
@@ -76,10 +80,8 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
     gradients            795 KiB
     optimizer slots     1.55 MiB
     running statistics       0 B
-    batch                392 KiB
-    activations          133 KiB
-    workspace            653 KiB
-    total 4.26 MiB at a batch of 128
+    arena                789 KiB
+    total 3.88 MiB at a batch of 128
     """
     where = "memory_plan"
     checked_trainer(where, trainer)
@@ -87,7 +89,6 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
     model, state = trainer.model, trainer.optimizer.state_dict()["state"]
     parameters = sum(parameter.data.nbytes for _, parameter in model.named_parameters())
     probe = drawn_rows(where, model, _PROBED)
-    activations, workspace = _passing(model, probe, size)
     parts = {
         "parameters": parameters,
         "gradients": parameters,
@@ -95,10 +96,14 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
         "running statistics": sum(
             getattr(module, name).nbytes for module in model.modules() for name in module.buffers
         ),
-        "batch": size * probe.shape[1] * _FLOAT,
-        "activations": activations,
-        "workspace": workspace,
     }
+    arena = trainer._arena_bytes(size)
+    if arena is not None:
+        parts["arena"] = arena
+    else:
+        activations, workspace = _passing(model, probe, size)
+        parts["batch"] = size * probe.shape[1] * _FLOAT
+        parts.update(activations=activations, workspace=workspace)
     return MemoryPlan([{"part": part, "bytes": int(count)} for part, count in parts.items()], size)
 
 

@@ -1,0 +1,44 @@
+"""The processes that the benchmark runs its libraries in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
+if not BENCH.is_dir():
+    pytest.skip("the benchmark is not in this tree", allow_module_level=True)
+sys.path.insert(0, str(BENCH))
+
+from peers.peer import Peer  # noqa: E402
+from worker import Worker, WorkerError  # noqa: E402
+
+
+def test_worker_that_dies_is_named(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import os\nos._exit(7)\n")
+    peer = Peer("torch", "PyTorch", "torch_peer", environment={"PYTHONPATH": str(tmp_path)})
+    with pytest.raises(WorkerError, match="PyTorch: the worker ended with exit status 7"):
+        Worker(peer, threads=1)
+
+
+def test_peer_for_another_cpu_says_so() -> None:
+    peer = Peer("numpy-x", "NumPy (x)", "numpy_peer", needs_cpu_flag="flag9000")
+    with Worker(peer, threads=1) as worker:
+        assert worker.absent == "not applicable: this CPU has no flag9000"
+
+
+def test_worker_runs_on_as_many_cores_as_it_has_threads() -> None:
+    with Worker(Peer("numpy", "NumPy", "numpy_peer"), threads=1) as worker:
+        assert worker._process is not None
+        assert len(os.sched_getaffinity(worker._process.pid)) == 1
+
+
+def test_every_library_gets_the_same_threads_and_openblas_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    plain = Peer("numpy", "NumPy", "numpy_peer").process_environment(2, "avx2")
+    assert {plain[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL", "FASTNN")} == {"2"}
+    assert plain["FASTNN_ISA"] == "avx2"
+    assert "OPENBLAS_CORETYPE" not in plain

@@ -1,0 +1,122 @@
+"""Programs: what explain prints, what refuses, what two trainers may share."""
+
+import copy
+import threading
+
+import fastnn
+import numpy as np
+import pytest
+from custom import Square
+from fastnn import losses, nn, optim
+from small import assert_same_model, labelled_rows, layers, trainer
+
+
+@pytest.fixture
+def rows():
+    return labelled_rows()
+
+
+def table(run, batch_size, capsys):
+    run.explain(batch_size)
+    head, columns, *lines = capsys.readouterr().out.splitlines()
+    assert columns.split("  ")[0] == "region"
+    return head, lines
+
+
+def test_every_operation_has_a_line(capsys):
+    head, lines = table(trainer(), 16, capsys)
+    text = "\n".join(lines)
+    for operation in (
+        "gather",
+        "linear 6x",
+        "batch_norm 16 relu",
+        "cross_entropy",
+        "linear_weight",
+        "update",
+    ):
+        assert operation in text
+    assert head.startswith("16 rows: ")
+    assert f"{fastnn.get_num_threads()} threads, {fastnn.get_isa()}" in head
+    # The regions are numbered one after another, and have a time above 0.
+    numbers = [line for line in lines if line[0] != " "]
+    assert [int(line.split(",")[0].split()[0]) for line in numbers] == list(range(1, len(numbers) + 1))
+    assert all(float(line.split()[-2]) > 0 for line in numbers)
+
+
+def test_products_are_counted(capsys):
+    model = nn.Sequential(nn.Linear(1000, 300, bias=False), seed=0)
+    run = fastnn.Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), lr=0.1))
+    text = "\n".join(table(run, 10, capsys)[1])
+    forward = next(line for line in text.splitlines() if " linear 1000x300" in line)
+    assert " 6000 " in forward  # 2 * 10 * 1000 * 300 operations
+
+
+def test_explain_changes_nothing(rows, capsys):
+    one, other = trainer(), trainer()
+    for _ in range(2):
+        table(one, 9, capsys)
+        assert one.step(*rows) == other.step(*rows)
+        assert_same_model(one, other)
+
+
+def test_explain_of_what_has_no_program(rows):
+    model = nn.Sequential(nn.Linear(6, 3), Square(), seed=0)
+    made = model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match=r"Square is a layer of your own.*plain loop"):
+        fastnn.Trainer(*made).explain(4)
+    own = fastnn.Trainer(model, lambda pred, target: (0.0, pred), made[2])
+    with pytest.raises(TypeError, match="a loss of one's own"):
+        own.explain(4)
+    for wrong, error in ((0, ValueError), (2.0, TypeError), (1, ValueError)):
+        with pytest.raises(error, match=r"batch_size|at least two rows"):
+            trainer().explain(wrong)
+
+
+def test_parameters_are_in_one_call_at_a_time(rows):
+    """Two trainers of one model take turns; both at once is refused, and the first goes on."""
+    X, Y = (np.tile(a, (400, 1) if a.ndim == 2 else 400) for a in rows)
+    model = layers()
+    one, two = (
+        fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=1e-3))
+        for _ in range(2)
+    )
+    refused = []
+    done = threading.Event()
+
+    def other():
+        while not done.is_set():
+            try:
+                two.step(X[:2], Y[:2])
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    errors = []
+    try:
+        for _ in range(200):
+            try:
+                one.step(X, Y)
+            except RuntimeError as error:
+                errors.append(error)
+            if refused:
+                break
+    finally:
+        done.set()
+        thread.join()
+    assert refused, "the two calls never met"
+    assert "is being trained already" in refused[0]
+    one.step(*rows)
+    two.step(*rows)
+
+
+def test_a_copy_of_a_trainer_has_a_program_of_its_own(rows):
+    one = trainer()
+    one.step(*rows)
+    other = copy.deepcopy(one)
+    before = copy.deepcopy(one.model)
+    other.step(*rows)
+    for a, b in zip(one.model.parameters(), before.parameters(), strict=True):
+        assert np.array_equal(a.data, b.data)
+    one.step(*rows)
+    assert_same_model(one, other)
