@@ -1,4 +1,4 @@
-"""docs/coverage.md: every row of its half once, names that import, tests that are collected, links."""
+"""docs/coverage.md: every row once, names that import, tests that are collected, links."""
 
 import re
 import subprocess
@@ -11,22 +11,6 @@ PAGE = (ROOT / "docs" / "coverage.md").read_text()
 
 # All rows of the list: document -> how many.
 ROWS = {0: 16, 1: 46, 2: 23, 3: 17, 4: 40}
-
-# Schedules, initializers, optimizers, costs, normalization, regularization, clipping, dropout, residuals,
-# stopping, diagnostics and experiments.
-THIS_HALF = {
-    0: "1-16",
-    1: "1-29 31-46",
-    2: "1-16",
-    3: "1-17",
-    4: "1-40",
-}
-
-# Loading, hardware: not on the page yet.
-LATER = {
-    1: "30",
-    2: "17-23",
-}
 
 
 def rows():
@@ -44,26 +28,9 @@ TESTS = sorted({test for _, _, last in TABLE for test in re.findall(r"`([^`]+::[
 LINKS = sorted({link for _, _, last in TABLE for link in re.findall(r"\]\(([^)]+)\)", last)})
 
 
-def ids(documents):
-    """The row ids of document -> numbers and ranges."""
-    for document, numbers in documents.items():
-        for part in numbers.split():
-            first, _, last = part.partition("-")
-            yield from (f"{document}.{i}" for i in range(int(first), int(last or first) + 1))
-
-
-HALF, LATE = set(ids(THIS_HALF)), set(ids(LATER))
-
-
-def test_the_list_is_divided():
-    assert {f"{document}.{i}" for document, count in ROWS.items() for i in range(1, count + 1)} == HALF | LATE
-    assert not HALF & LATE
-
-
-def test_every_row_of_this_half_is_there_once():
+def test_every_row_is_there_once_and_in_order():
     found = [row for row, _, _ in TABLE]
-    assert sorted(set(found)) == sorted(found), "a row occurs twice"
-    assert HALF <= set(found) <= HALF | LATE
+    assert found == [f"{document}.{i}" for document, count in ROWS.items() for i in range(1, count + 1)]
 
 
 @pytest.mark.parametrize(("row", "names", "last"), TABLE, ids=[row for row, _, _ in TABLE])

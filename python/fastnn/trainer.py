@@ -139,10 +139,11 @@ class Trainer:
 
         The batches are those of `data.batches(X, Y, batch_size, seed=seed, epoch=epochs done before, ...)`,
         except that a last batch of one row is joined to the one before it when the model has batch-norm.
-        Integers and float64 in X are converted to float32 once. A `PerEpoch` schedule without steps_per_epoch
-        gets it here. `validation=(Xv, Yv)` is evaluated after each epoch, and every `ReduceOnPlateau` told
-        its metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
-        when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
+        Integers and float64 in X are converted to float32 a batch at a time (with a loss function of your own
+        all at once). A `PerEpoch` schedule without steps_per_epoch gets it here. `validation=(Xv, Yv)` is
+        evaluated after each epoch, and every `ReduceOnPlateau` told its metric (`monitor`, or else val_loss
+        with validation and loss without). `progress` shows a tqdm bar when tqdm is installed, else a line per
+        epoch, and nothing when standard error is no terminal.
         With weight decay or l1 the history has `penalty` beside `loss`, the data's. `callbacks`: those of
         `fastnn.callbacks`.
 
