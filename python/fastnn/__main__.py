@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fastnn._cli import evaluate, info, predict, train
 from fastnn._cli.parser import Parser
+from fastnn.cuda import CudaError
 from fastnn.experiments import _cli as experiments
 
 COMMANDS = {
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             return _failed(options.prog, f"{place}{error.strerror or error}")
-        except ValueError as error:
+        except (ValueError, CudaError) as error:
             return _failed(options.prog, str(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

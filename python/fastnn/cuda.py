@@ -76,7 +76,8 @@ def device_info() -> dict[str, Any]:
 def transfer_bytes() -> TransferBytes:
     """Return the bytes that fastnn has copied to the host and to the device.
 
-    >>> cuda.transfer_bytes().to_host
+    >>> import fastnn
+    >>> fastnn.cuda.transfer_bytes().to_host
     0
     """
     native = _native()

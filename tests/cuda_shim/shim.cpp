@@ -52,6 +52,7 @@ std::condition_variable finished;
 auto& workers = *new std::vector<std::unique_ptr<Worker>>;
 Schedule schedule = Schedule::forward;
 std::string failure;
+std::atomic<bool> failed{false};  // the same, for those who do not hold the lock
 
 // ---- of the block that runs
 const std::function<void()>* kernel;
@@ -68,6 +69,7 @@ bool may_run(unsigned t) {
 
 void fail(const std::string& what) {
     if (failure.empty()) failure = what;
+    failed = true;
     for (unsigned t = 0; t < threads; ++t) workers[t]->go.notify_one();
 }
 
@@ -98,7 +100,10 @@ void release(Barrier& b) {
 void pass_gate(std::atomic<unsigned>& passed, unsigned all) {
     if (schedule != Schedule::concurrent) return;
     passed.fetch_add(1, std::memory_order_relaxed);
-    while (passed.load(std::memory_order_relaxed) < all) std::this_thread::yield();
+    while (passed.load(std::memory_order_relaxed) < all) {
+        if (failed.load(std::memory_order_relaxed)) throw Stop{};  // some of them have been stopped
+        std::this_thread::yield();
+    }
 }
 
 // A thread that has ended is not waited for.
@@ -110,6 +115,7 @@ void wait_at(Barrier& b, unsigned expected, const Where& where) {
     if (!b.waiting.empty() && b.line != where.line())
         fail("divergent barrier: threads meet at lines " + std::to_string(b.line) + " and " +
              std::to_string(where.line()) + " of " + where.file_name());
+    if (!failure.empty()) throw Stop{};  // who has been stopped must not be released
     b.line = where.line();
     b.waiting.push_back(me);
     workers[me]->state = State::waiting;
@@ -137,8 +143,8 @@ void work(unsigned number) {
         blockDim = {threads, 1, 1};
         if (failure.empty()) {
             held.unlock();
-            pass_gate(started, threads);
             try {
+                pass_gate(started, threads);
                 (*kernel)();
             } catch (const Stop&) {
             }
@@ -160,6 +166,7 @@ void set_schedule(Schedule s) {
 
 std::string take_failure() {
     const std::lock_guard held(lock);
+    failed = false;
     return std::exchange(failure, "");
 }
 
