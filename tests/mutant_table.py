@@ -59,6 +59,7 @@ TRAPS = {
     38: "an update is measured by the weights",
     39: "a range is largest minus smallest",
     40: "memory: what a kernel replaces is not kept",
+    41: "bfloat16 is rounded to nearest, to even in the middle; all that is no product stays float32",
 }
 
 # Traps without a mutant, and why.
@@ -358,5 +359,10 @@ PYTHON = [
         *(29, "fan_in of a weight is its number of columns", "python/fastnn/_parameter.py"),
         *("values.shape[0] if fan_in is None and matrix", "values.shape[1] if fan_in is None and matrix"),
         ("tests/test_models.py::test_a_seed_draws_all_weights_in_layer_order_from_one_generator",),
+    ),
+    Mutant(
+        *(41, "a bias summed from rounded gradients", "python/fastnn/nn/linear.py"),
+        *('lowering.emit("linear_bias", dy,', 'lowering.emit("linear_bias", slope,'),
+        ("tests/test_bfloat16_training.py::test_steps_against_float64",),
     ),
 ]

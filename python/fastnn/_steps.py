@@ -15,6 +15,7 @@ from fastnn import data, losses
 from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows
 from fastnn._epoch import Epoch
 from fastnn._fitting import total_weight
+from fastnn._precision import products_in
 from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
 from fastnn.nn import Module
 from fastnn.optim import NonFiniteGradientError, Optimizer
@@ -39,9 +40,9 @@ class Steps:
     def __init__(self) -> None:
         self._program: Program | None = None
 
-    def of(self, model: Module, loss: Loss, optimizer: Optimizer) -> Steps:
+    def of(self, model: Module, loss: Loss, optimizer: Optimizer, precision: str) -> Steps:
         """Itself, for these: the attributes of a trainer may be assigned."""
-        self._model, self._loss, self._optimizer = model, loss, optimizer
+        self._model, self._loss, self._optimizer, self.precision = model, loss, optimizer, precision
         return self
 
     @property
@@ -65,7 +66,7 @@ class Steps:
     def program(self, x: Array, y: Array) -> Program:
         """The program for rows like these."""
         labels = y.ndim == 1 and getattr(self._loss, "takes_labels", False)
-        parts = self._model, self._loss, self._optimizer
+        parts = *self.parts, self.precision
         if self._program is None or not self._program.fits(*parts, x.shape, labels):
             self._program = Program(*parts, x.shape, labels)
         return self._program
@@ -93,7 +94,8 @@ class Steps:
         return run.value
 
     def _by_layers(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
-        pred = self._model.forward(x)
+        with products_in(self.precision):
+            pred = self._model.forward(x)
         value, gradient = self._loss(pred, y) if weight is None else self._loss(pred, y, weight)
         self._model.backward(gradient, input_grad=False)
         return value, pred
