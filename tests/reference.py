@@ -64,8 +64,7 @@ def linear_backward(dy, x, w):
 def bfloat16(x):
     """The nearest number of 8 significant bits, to even in the middle; from 2^128 on infinity."""
     x = f64(x)
-    _, exponent = np.frexp(x)
-    step = np.ldexp(1.0, np.maximum(exponent, -125) - 8)
+    step = np.ldexp(1.0, np.maximum(np.frexp(x)[1], -125) - 8)
     nearest = np.rint(x / step) * step
     return np.where(np.abs(nearest) < 2.0**128, nearest, np.copysign(np.inf, x))
 

@@ -6,6 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastnn._core import linear_backward_bf16, linear_bf16
+
+__all__ = ["checked_precision", "linear_backward_bf16", "linear_bf16", "on_thread", "products_in"]
+
 PRECISIONS = ("float32", "bfloat16")
 
 

@@ -18,6 +18,7 @@ from fastnn._fitting import total_weight
 from fastnn._precision import products_in
 from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
 from fastnn.nn import Module
+from fastnn.nn.module import evaluating
 from fastnn.optim import NonFiniteGradientError, Optimizer
 
 Loss = Callable[..., tuple[float, FloatArray]]
@@ -135,6 +136,15 @@ class Steps:
             weight = () if batches.weight is None else (batches.weight[rows],)
             self._loss(pred, batches.target[rows], *weight)  # says what is wrong
             raise RuntimeError("Trainer: the batch cannot be trained on")
+
+    def predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
+        """The outputs of the model in evaluation mode, `batch_size` rows at a time."""
+        parts = []
+        with evaluating(self._model), products_in(self.precision):
+            # One empty batch where there are no rows: it has the right number of columns.
+            for i in range(0, max(len(X), 1), batch_size):
+                parts.append(self._model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     # ---- a fit
 

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _explain, _trainer_state, cuda, data
-from fastnn._arrays import Array, FloatArray, as_float32, check_int
+from fastnn import _explain, _fitting, _trainer_state, cuda, data
+from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import Metric, as_rows, check_callbacks, checked_metrics, checked_rows, whole_steps
-from fastnn._precision import checked_precision, products_in
+from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
 from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
-from fastnn.nn.module import evaluating
 from fastnn.optim import Optimizer
 from fastnn.schedulers import ReduceOnPlateau, plateaus
 
@@ -35,10 +34,9 @@ class Trainer:
     loss : `loss(pred, target, sample_weight=None) -> (value, dpred)`: one of `fastnn.losses`, or your own
         function
     optimizer : one of `fastnn.optim`, made from the model's parameters
-    precision : "float32", or "bfloat16": the products of Linear layers, forward and backward, are those of
-        inputs, weights and gradients rounded to bfloat16, summed in float32; all else, parameters and their
-        updates included, stays float32 (docs/numerics.md). `evaluate` and `predict` do the same. May be
-        assigned between calls
+    precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
+        bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
+        `evaluate` and `predict` (docs/numerics.md). May be assigned later
     device : "cpu" is what this build has
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
@@ -115,7 +113,7 @@ class Trainer:
 
     @property
     def precision(self) -> str:
-        """That of the products of Linear layers: "float32" or "bfloat16"."""
+        """That of products in Linear layers."""
         return self._precision
 
     @precision.setter
@@ -338,16 +336,8 @@ class Trainer:
         scores = self._scores()
         names = ["loss", *(scores.names if scores else ()), *self.metrics]
         names += [f"val_{name}" for name in names] if validation else []
-        watching = []
-        for plateau in plateaus(group["lr"] for group in self.optimizer.param_groups):
-            name = plateau.monitor or ("val_loss" if validation else "loss")
-            if name not in names:
-                raise ValueError(
-                    f"Trainer.fit: ReduceOnPlateau: monitor {name!r} is not among {', '.join(names)}"
-                    + ("" if validation else "; pass validation=(X, Y) for those of a validation")
-                )
-            watching.append((plateau, name))
-        return watching
+        found = plateaus(group["lr"] for group in self.optimizer.param_groups)
+        return [(plateau, _fitting.monitored(plateau, names, validation)) for plateau in found]
 
     # ---- evaluation and prediction
 
@@ -406,10 +396,4 @@ class Trainer:
 
     def _predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
-        X = as_rows(where, "X", X)
-        parts = []
-        with evaluating(self.model), products_in(self._precision):
-            # One empty batch where there are no rows: it has the right number of columns.
-            for i in range(0, max(len(X), 1), batch_size):
-                parts.append(self.model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._steps.predict(where, as_rows(where, "X", X), batch_size)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core, ops
+from fastnn import ops
 from fastnn._arrays import Array, FloatArray, as_float32, as_generator, check_int
 from fastnn._parameter import Initializer, Parameter
-from fastnn._precision import on_thread
+from fastnn._precision import linear_backward_bf16, linear_bf16, on_thread
 from fastnn.init import KaimingUniform, Zeros
 from fastnn.nn.module import Fusable
 
@@ -81,7 +81,7 @@ class Linear(Fusable):
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         fused = self._in_kernel(activation)
         rounded = on_thread.bfloat16
-        multiply = _core.linear_bf16 if rounded else ops.gemm
+        multiply = linear_bf16 if rounded else ops.gemm
         before = y = multiply(rows, self.weight.data, bias=bias, activation=fused)
         if fused != activation:
             y = ops.activation(before, activation)
@@ -108,7 +108,7 @@ class Linear(Fusable):
         if activation:
             dy = ops.activation_backward(dy, before, activation, y=y)
         bias = self.bias
-        gradients = _core.linear_backward_bf16 if rounded else ops.linear_backward
+        gradients = linear_backward_bf16 if rounded else ops.linear_backward
         dx, _, _ = gradients(
             dy,
             x,
