@@ -291,8 +291,8 @@ class Program:
                 layer.forwards = count + done + (outcome == REFUSED and not keep_refused)
         self._optimizer.step_count = step_count + done - (outcome == REFUSED and keep_refused)
         parts = len(self._parts)
-        last = (max(done, 1) - 1) * parts % len(numbers)
-        return Run(done, outcome, refused, value, numbers.item(last, 0) if parts else self._optimizer.lr)
+        lr = numbers.item((max(done, 1) - 1) * parts % len(numbers), 0) if parts else self._optimizer.lr
+        return Run(done, outcome, refused, value, lr)
 
     def parameter(self, number: int) -> Any:
         """The parameter of this number in `Run.refused`."""
