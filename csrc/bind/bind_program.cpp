@@ -80,8 +80,7 @@ Data read_data(Call& call, BoundProgram& bound, const Value& x_value, const Valu
     const DataRows target = read_any_rows(call, target_value);
     const bool labels = loss.target == program::kNone;
     if (target.rows != x.rows || target.cols != (labels ? 1 : loss.cols)) {
-        call.value_error(target_value,
-                         "must have a row for each of x, of as many values as the loss takes");
+        call.value_error(target_value, "must have a row for each of x, of as many values as the loss takes");
     }
     Data data;
     data.rows = x.rows;
@@ -216,7 +215,8 @@ PyObject* run_steps(Call& call) {
             if (of == Outcome::cancelled) return false;
             if (of != Outcome::done) return true;
             ++number;
-            if ((done == numbers.sets && numbers.sets > 1) || (seconds < 1e18 && now() - start >= seconds)) return true;
+            if ((done == numbers.sets && numbers.sets > 1) || (seconds < 1e18 && now() - start >= seconds))
+                return true;
         }
         return true;
     };
@@ -233,7 +233,8 @@ constexpr const char* kRunStepDoc =
     R"(run_step(program, x, target, sample_weight, numbers, number, forwards, result)
 --
 
-One step on all rows of x, as `run_steps` does it.
+One step on all rows of x, as `run_steps` does it. Returns its loss, or None where it was not done: then `result` says
+why. Nothing fails once a parameter has changed.
 )";
 
 PyObject* run_step(Call& call) {
@@ -252,13 +253,17 @@ PyObject* run_step(Call& call) {
     program.prepare(data.rows, weighted);
     bound.set_masks(forwards, 0);
     double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
-    const bool finished = without_gil(program.cost_ns(), [&] {
-        const Outcome of = program.step(data.batch, number, numbers.data, signal_raised);
-        note(result, of == Outcome::done ? 1 : 0, of, program);
-        return of != Outcome::cancelled;
+    py::object loss = owned(PyFloat_FromDouble(0.0));  // before the step: what was done must be returned
+    Outcome of = Outcome::cancelled;
+    without_gil(program.cost_ns(), [&] {
+        of = program.step(data.batch, number, numbers.data, signal_raised);
+        return true;
     });
-    if (!finished) throw py::error_already_set();
-    Py_RETURN_NONE;
+    if (of == Outcome::cancelled) throw py::error_already_set();
+    note(result, of == Outcome::done ? 1 : 0, of, program);
+    if (of != Outcome::done) Py_RETURN_NONE;
+    reinterpret_cast<PyFloatObject*>(loss.ptr())->ob_fval = result[3];
+    return loss.release().ptr();
 }
 
 }  // namespace

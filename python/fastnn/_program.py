@@ -28,7 +28,7 @@ Backward = Callable[["Value", bool], "Value | None"]
 _NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
 _STEPS_AHEAD = 256  # for which schedules are asked at once
 _FLAGS = attrgetter("trainable", "decay")
-DONE, BAD_BATCH, REFUSED = 0, 1, 2  # outcomes of `_core.run_steps`
+BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
 
 
 @dataclass(frozen=True)
@@ -219,15 +219,19 @@ class Program:
         """Bytes of the one piece of memory that a step works in."""
         return self.native.arena_bytes(batch_size)
 
-    def step(self, x: Array, target: Array, weight: FloatArray | None) -> Run:
-        """Train on one batch."""
-        numbers = self._numbers(1)
-        before = self._optimizer.step_count, [layer.forwards for layer in self._dropouts]
-        _core.run_step(self.native, x, target, weight, numbers, before[0] + 1, before[1], self._result)
-        try:
-            return self._counted(self._result, numbers, *before, False)
-        except MemoryError:  # the step was done, and counts
-            return self._counted(self._result, numbers, *before, False)
+    def step(self, x: Array, target: Array, weight: FloatArray | None) -> float | Run:
+        """Train on one batch; returns its loss, or the run where it was not done."""
+        # After the step nothing may fail, so what is counted is made before, the iterator too.
+        optimizer, number = self._optimizer, self._optimizer.step_count + 1
+        numbers, forwards = self._numbers(1), [layer.forwards for layer in self._dropouts]
+        counted = iter([(layer, layer.forwards + layer.training) for layer in self._dropouts])
+        value = _core.run_step(self.native, x, target, weight, numbers, number, forwards, self._result)
+        if value is None:
+            return self._counted(self._result, numbers, number - 1, forwards, False)
+        optimizer.step_count = number
+        for layer, count in counted:
+            layer.forwards = count
+        return value
 
     def run(
         self,

@@ -14,7 +14,7 @@ from fastnn import data, losses
 from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows
 from fastnn._epoch import Epoch
 from fastnn._fitting import total_weight
-from fastnn._program import BAD_BATCH, DONE, REFUSED, Batches, Program, Run
+from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
 from fastnn.nn import Module
 from fastnn.optim import NonFiniteGradientError, Optimizer
 
@@ -97,10 +97,11 @@ class Steps:
             or not program.fits(self._model, self._loss, self._optimizer)
         ):
             return self._first_step(x, y, weight, layout)
-        run = program.step(x, y, None)
-        if run.outcome != DONE:
-            self._check(program, run, y, None)
-        return run.value
+        done = program.step(x, y, None)
+        if isinstance(done, Run):
+            self._check(program, done, y, None)
+            return done.value
+        return done
 
     def _first_step(
         self, x: Array, y: Array, weight: Array | None, layout: tuple[object, ...] | None
@@ -117,9 +118,11 @@ class Steps:
         self._check_rows(program, len(rows), rows)
         target, weight = self._targets(program, rows, y, weight)
         self._layout = layout if rows is x and target is y else None
-        run = program.step(rows, target, weight)
-        self._check(program, run, target, weight)
-        return run.value
+        done = program.step(rows, target, weight)
+        if isinstance(done, Run):
+            self._check(program, done, target, weight)
+            return done.value
+        return done
 
     def _by_layers(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
         pred = self._model.forward(x)
