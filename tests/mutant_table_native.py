@@ -146,13 +146,13 @@ NATIVE = [
         ("tests/test_dropout.py::test_lengths", "tests/test_dropout.py::test_mean_and_variance"),
     ),
     Mutant(
-        *(21, "momentum as the weight of the old value, in the kernel", BATCH_NORM),
-        *("(1.0 - w) * moved_mean.v[i] + w * mean.v[i]", "w * moved_mean.v[i] + (1.0 - w) * mean.v[i]"),
+        *(21, "momentum as the weight of the old value, in the kernel", "csrc/core/sums.h"),
+        *("(1.0 - w) * old + w * batch", "w * old + (1.0 - w) * batch"),
         ("tests/test_batch_norm.py::test_running_statistics",),
     ),
     Mutant(
         *(21, "the biased variance in the kernel's running one", BATCH_NORM),
-        *("w * (variance.v[i] * unbiased)", "w * (variance.v[i] * inverse)"),
+        *("variance.v[i] * unbiased, w)", "variance.v[i] * inverse, w)"),
         ("tests/test_batch_norm.py::test_running_statistics",),
     ),
     Mutant(
