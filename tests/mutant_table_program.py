@@ -82,7 +82,7 @@ PROGRAMS = [
     Mutant(
         *(43, "predictions overwritten before they are scored", PROGRAM),
         *("for (const Ref ref : {loss_->pred, loss_->work,", "for (const Ref ref : {loss_->work,"),
-        ("tests/test_trainer.py::test_metrics_of_an_epoch_are_those_of_its_rows",),
+        ("tests/test_trainer.py::test_metrics_get_the_predictions_of_the_step",),
     ),
     Mutant(
         *(44, "a program without weights used for a batch with them", PROGRAM),
@@ -95,7 +95,7 @@ PROGRAMS = [
             "    run(update_->tasks(), update_->cost_ns(), nullptr);",
             "    if (number < 0) run(update_->tasks(), update_->cost_ns(), nullptr);",
         ),
-        (STEPS_ARE, FIT_IS),
+        (STEPS_ARE,),
     ),
     Mutant(
         *(44, "a refused step counts", PROGRAM),
@@ -105,7 +105,7 @@ PROGRAMS = [
     Mutant(
         *(44, "the numbers of the first step for all", STEPS),
         *("numbers + (sets > 1 ? done : 0) * groups", "numbers"),
-        ("tests/test_resume.py::test_save_load_fit_on_is_an_unbroken_run",),
+        (FIT_IS,),
     ),
     Mutant(
         *(44, "the dropout counter stands still in a fit", STEPS),
@@ -123,7 +123,7 @@ PROGRAMS = [
             "weighted_sum(row_loss_, weight_, rows_) / total_weight_",
             "weighted_sum(row_loss_, weight_, rows_)",
         ),
-        (STEPS_ARE, FIT_IS),
+        (STEPS_ARE,),
     ),
     Mutant(
         *(44, "a fit's loss as the mean over batches", STEPS),
