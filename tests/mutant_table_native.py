@@ -4,6 +4,7 @@ from mutant_table import OF_CONVENTIONS, OF_OPTIONS, Mutant
 
 RULES, LOSSES, BATCH_NORM = "csrc/core/rules.h", "csrc/core/losses.h", "csrc/cpu/batchnorm.cpp"
 UPDATES, NORMS = "csrc/core/update_options.cpp", "csrc/cpu/update_norm.cpp"
+SUMS = "csrc/core/sums.h"
 
 NATIVE = [
     Mutant(
@@ -146,8 +147,8 @@ NATIVE = [
         ("tests/test_dropout.py::test_lengths", "tests/test_dropout.py::test_mean_and_variance"),
     ),
     Mutant(
-        *(21, "momentum as the weight of the old value, in the kernel", "csrc/core/sums.h"),
-        *("(1.0 - w) * old + w * batch", "w * old + (1.0 - w) * batch"),
+        *(21, "momentum as the weight of the old value, in the kernel", SUMS),
+        *("return (1.0 - w) * old + w * batch;", "return w * old + (1.0 - w) * batch;"),
         ("tests/test_batch_norm.py::test_running_statistics",),
     ),
     Mutant(

@@ -76,7 +76,7 @@ PYTHON_ROOMS = {
     },
     "diagnostics": {
         *("_arrays", "_columns", "_fitting", "_runtime"),
-        *("data", "init", "nn", "ops", "optim", "trainer"),
+        *("_explain", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "trainer"},

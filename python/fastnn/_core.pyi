@@ -201,6 +201,16 @@ def run_steps(
     pred: npt.NDArray[np.float32] | None = None,
     keep_refused: bool = False,
 ) -> None: ...
+def run_step(
+    program: Program,
+    x: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    sample_weight: npt.NDArray[np.float32] | None,
+    numbers: npt.NDArray[np.float64],
+    number: int,
+    forwards: list[int],
+    result: npt.NDArray[np.float64],
+) -> float | None: ...
 def isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def get_isa() -> str: ...

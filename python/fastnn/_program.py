@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ Backward = Callable[["Value", bool], "Value | None"]
 
 _NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
 _STEPS_AHEAD = 256  # for which schedules are asked at once
+_FLAGS = attrgetter("trainable", "decay")
 BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
 
 
@@ -162,11 +164,15 @@ class Program:
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
         self._parts, self._options, groups = self._lowered_update()
-        self._update_then: tuple[Any, ...] = ()  # what it was made from, when that was last looked at
+        # What the update was made from, when that was last looked at.
+        self._update_then: tuple[Any, ...] = ()
+        self._flags_then: list[tuple[bool, bool]] = []
+        self._parameters: list[Any] = []
         self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
         update = (optimizer._rule, groups, *self._options[0])
         self.ops = lowering.ops
         self.native = _core.Program(lowering.buffers, lowering.ops, place, update)
+        self._result = np.zeros(4)
         self.least_rows: int = self.native.least_rows()  # of a batch
 
     def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
@@ -177,17 +183,13 @@ class Program:
         options = clip.kind, clip.limit, clip.floor, optimizer.nonfinite != "ignore"
         return [part for part, *_ in now], (options, [group[-1] for group in groups]), groups
 
-    def fits(
-        self, model: Module, loss: Any, optimizer: Optimizer, batch_shape: tuple[int, ...], labels: bool
-    ) -> bool:
-        """Whether this is still the program of these, as they are now, for batches like this one."""
+    def fits(self, model: Module, loss: Any, optimizer: Optimizer) -> bool:
+        """Whether this is still the program of these, as they are now."""
         try:
             return (
                 model is self._model
                 and loss is self._loss
                 and optimizer is self._optimizer
-                and batch_shape[1:] == self.row_shape
-                and labels == self.labels
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
                 and self._update_fits()
@@ -200,13 +202,8 @@ class Program:
 
     def _update_fits(self) -> bool:
         optimizer = self._optimizer
-        now = (
-            optimizer.param_groups,
-            optimizer.clip,
-            optimizer.nonfinite,
-            [(p.trainable, p.decay) for group in optimizer.param_groups for p in group["params"]],
-        )
-        if now == self._update_then:
+        now = optimizer.param_groups, optimizer.clip, optimizer.nonfinite
+        if now == self._update_then and list(map(_FLAGS, self._parameters)) == self._flags_then:
             return True
         self._constant = None
         parts, options, _ = self._lowered_update()
@@ -214,11 +211,27 @@ class Program:
         if not same or options != self._options:
             return False
         self._update_then = ([dict(group) for group in now[0]], *now[1:])
+        self._parameters = [parameter for group in now[0] for parameter in group["params"]]
+        self._flags_then = list(map(_FLAGS, self._parameters))
         return True
 
     def arena_bytes(self, batch_size: int) -> int:
         """Bytes of the one piece of memory that a step works in."""
         return self.native.arena_bytes(batch_size)
+
+    def step(self, x: Array, target: Array, weight: FloatArray | None) -> float | Run:
+        """Train on one batch; returns its loss, or the run where it was not done."""
+        # After the step nothing may fail, so what is counted is made before, the iterator too.
+        optimizer, number = self._optimizer, self._optimizer.step_count + 1
+        numbers, forwards = self._numbers(1), [layer.forwards for layer in self._dropouts]
+        counted = iter([(layer, layer.forwards + layer.training) for layer in self._dropouts])
+        value = _core.run_step(self.native, x, target, weight, numbers, number, forwards, self._result)
+        if value is None:
+            return self._counted(self._result, numbers, number - 1, forwards, False)
+        optimizer.step_count = number
+        for layer, count in counted:
+            layer.forwards = count
+        return value
 
     def run(
         self,
@@ -275,14 +288,15 @@ class Program:
         forwards: list[int],
         keep_refused: bool,
     ) -> Run:
-        done, outcome, refused = map(int, result[:3])
+        *counts, value = result.tolist()
+        done, outcome, refused = map(int, counts)
         for layer, count in zip(self._dropouts, forwards, strict=True):
             if layer.training:
                 layer.forwards = count + done + (outcome == REFUSED and not keep_refused)
         self._optimizer.step_count = step_count + done - (outcome == REFUSED and keep_refused)
         parts = len(self._parts)
-        lr = float(numbers[(max(done, 1) - 1) * parts % len(numbers), 0]) if parts else self._optimizer.lr
-        return Run(done, outcome, refused, float(result[3]), lr)
+        lr = numbers.item((max(done, 1) - 1) * parts % len(numbers), 0) if parts else self._optimizer.lr
+        return Run(done, outcome, refused, value, lr)
 
     def parameter(self, number: int) -> Any:
         """The parameter of this number in `Run.refused`."""

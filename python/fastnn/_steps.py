@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +37,7 @@ class Steps:
 
     def __init__(self) -> None:
         self._program: Program | None = None
+        self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
 
     def of(self, model: Module, loss: Loss, optimizer: Optimizer) -> Steps:
         """Itself, for these: the attributes of a trainer may be assigned."""
@@ -55,7 +55,7 @@ class Steps:
         return None if self._program is None else (self._program.row_shape, self._program.labels)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_program": None}  # a copy has arrays of its own
+        return {"_program": None, "_layout": None}  # a copy has arrays of its own
 
     @property
     def is_native(self) -> bool:
@@ -66,9 +66,15 @@ class Steps:
         """The program for rows like these."""
         labels = y.ndim == 1 and getattr(self._loss, "takes_labels", False)
         parts = self._model, self._loss, self._optimizer
-        if self._program is None or not self._program.fits(*parts, x.shape, labels):
-            self._program = Program(*parts, x.shape, labels)
-        return self._program
+        program = self._program
+        if (
+            program is None
+            or x.shape[1:] != program.row_shape
+            or labels != program.labels
+            or not program.fits(*parts)
+        ):
+            program = self._program = Program(*parts, x.shape, labels)
+        return program
 
     def _training(self) -> None:
         if not self._model.training:
@@ -79,18 +85,44 @@ class Steps:
     def step(self, x: Array, y: Array, weight: Array | None) -> float:
         """Train on one batch; returns the loss before the update."""
         self._training()
+        layout = None
+        if weight is None and type(x) is np.ndarray and type(y) is np.ndarray:
+            layout = x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype
+        program = self._program
+        if (
+            layout is None
+            or layout != self._layout
+            or not (x.flags.aligned and y.flags.aligned)
+            or program is None
+            or not program.fits(self._model, self._loss, self._optimizer)
+        ):
+            return self._first_step(x, y, weight, layout)
+        done = program.step(x, y, None)
+        if isinstance(done, Run):
+            self._check(program, done, y, None)
+            return done.value
+        return done
+
+    def _first_step(
+        self, x: Array, y: Array, weight: Array | None, layout: tuple[object, ...] | None
+    ) -> float:
+        """A step on arrays that must be looked at; later ones of the same layout need not be."""
         if not self.is_native:
             value, _ = self._by_layers(as_float32(x, "Trainer.step: x"), y, weight)
             self._optimizer.step()
             return value
-        x, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y")
-        if x.ndim == 0:
+        rows, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y")
+        if rows.ndim == 0:
             raise ValueError("Trainer.step: x must have rows, got a single value")
-        program = self.program(x, y)
-        batches = self._batches(program, x, y, weight, None, np.array([0, len(x)], np.int64))
-        run = program.run(batches, 0, 1, np.zeros(2))
-        self._check(run, program, batches, 0)
-        return run.value
+        program = self.program(rows, y)
+        self._check_rows(program, len(rows), rows)
+        target, weight = self._targets(program, rows, y, weight)
+        self._layout = layout if rows is x and target is y else None
+        done = program.step(rows, target, weight)
+        if isinstance(done, Run):
+            self._check(program, done, target, weight)
+            return done.value
+        return done
 
     def _by_layers(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
         pred = self._model.forward(x)
@@ -98,19 +130,16 @@ class Steps:
         self._model.backward(gradient, input_grad=False)
         return value, pred
 
-    def _batches(
-        self,
-        program: Program,
-        x: Array,
-        y: Array,
-        weight: Array | None,
-        order: npt.NDArray[np.int64] | None,
-        bounds: npt.NDArray[np.int64],
-    ) -> Batches:
-        rows = min(stop - start for start, stop in pairwise(bounds.tolist()))
-        if rows < program.least_rows:
-            least = "two rows in training, for batch-norm" if rows else "one row"
-            raise ValueError(f"Trainer: x must have at least {least}, got shape {(rows, *x.shape[1:])}")
+    def _check_rows(self, program: Program, least: int, x: Array) -> None:
+        """Raise where the smallest batch is too small."""
+        if least < program.least_rows:
+            wanted = "two rows in training, for batch-norm" if least else "one row"
+            raise ValueError(f"Trainer: x must have at least {wanted}, got shape {(least, *x.shape[1:])}")
+
+    def _targets(
+        self, program: Program, x: Array, y: Array, weight: Array | None
+    ) -> tuple[Array, FloatArray | None]:
+        """Targets and weights as the program reads them."""
         target = self._loss._target(y, (len(x), *program.pred_shape))  # type: ignore[attr-defined]
         if weight is not None:
             weight = as_float32(weight, "Trainer: sample_weight")
@@ -119,19 +148,15 @@ class Steps:
                     f"Trainer: sample_weight must have shape ({len(x)},), one for each row, "
                     f"got {weight.shape}"
                 )
-        return Batches(x, target, weight, order, bounds)
+        return target, weight
 
-    def _check(self, run: Run, program: Program, batches: Batches, number: int) -> None:
-        """Raise what kept the program from batch `number`, or from its update."""
+    def _check(self, program: Program, run: Run, target: Array, weight: FloatArray | None) -> None:
+        """Raise what kept the program from this batch, or from its update."""
         if run.outcome == REFUSED:
             self._optimizer._refuse(program.parameter(run.refused))
         elif run.outcome == BAD_BATCH:
-            rows: slice | npt.NDArray[np.int64] = slice(*batches.bounds[number : number + 2])
-            if batches.order is not None:
-                rows = batches.order[rows]
-            pred = np.zeros((int(np.diff(batches.bounds)[number]), *program.pred_shape), np.float32)
-            weight = () if batches.weight is None else (batches.weight[rows],)
-            self._loss(pred, batches.target[rows], *weight)  # says what is wrong
+            pred = np.zeros((len(target), *program.pred_shape), np.float32)
+            self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
             raise RuntimeError("Trainer: the batch cannot be trained on")
 
     # ---- a fit
@@ -162,7 +187,9 @@ class Steps:
             rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
             return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
         program = self.program(X, Y)
-        batches = self._batches(program, X, Y, weight, order, bounds)
+        self._check_rows(program, int(np.diff(bounds).min()), X)
+        target, weight = self._targets(program, X, Y, weight)
+        batches = Batches(X, target, weight, order, bounds)
         first, last = epoch.steps, epoch.steps + 1 if one else len(bounds) - 1
         sums = np.array([epoch.total, epoch.sums["loss"]])
         scores = None if epoch.scores is None else epoch.scores.sums(math.prod(program.pred_shape))
@@ -177,7 +204,11 @@ class Steps:
                 epoch.scores.take(scores)
         epoch.seconds += time.perf_counter() - start
         try:
-            self._check(run, program, batches, first + run.steps)
+            if run.outcome == BAD_BATCH:
+                begin, end = bounds[first + run.steps :][:2]
+                rows = order[begin:end]
+                target, weight = target[rows], None if weight is None else weight[rows]
+            self._check(program, run, target, weight)
         except NonFiniteGradientError as error:
             if not keep_refused:
                 raise

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _explain, _trainer_state, cuda, data
+from fastnn import _trainer_state, cuda, data
 from fastnn._arrays import Array, FloatArray, as_float32, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import Metric, as_rows, check_callbacks, checked_metrics, checked_rows, whole_steps
@@ -289,11 +289,9 @@ class Trainer:
         own, which have no program, and ValueError for a batch that is too small.
         """
         batch_size = check_int(batch_size, "Trainer.explain: batch_size", 1)
-        print(_explain.explain(self._steps, batch_size))
+        from fastnn._explain import explain
 
-    def _arena_bytes(self, batch_size: int) -> int | None:
-        """Bytes that native steps work in; None where the layers run one after another."""
-        return _explain.arena_bytes(self._steps, batch_size)
+        print(explain(self._steps, batch_size))
 
     # ---- files
 

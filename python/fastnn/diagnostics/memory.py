@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, ClassVar
 
 from fastnn._arrays import Array, FloatArray, check_int
+from fastnn._explain import arena_bytes
 from fastnn.diagnostics._report import Report, Row, as_bytes
 from fastnn.diagnostics._watch import Watch, Watched, checked_trainer, drawn_rows
 from fastnn.nn import ELU, SELU, BatchNorm1d, LeakyReLU, Linear, Module, ReLU, Sigmoid, Tanh
@@ -97,7 +98,7 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
             getattr(module, name).nbytes for module in model.modules() for name in module.buffers
         ),
     }
-    arena = trainer._arena_bytes(size)
+    arena = arena_bytes(trainer._steps, size)
     if arena is not None:
         parts["arena"] = arena
     else:
