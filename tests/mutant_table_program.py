@@ -104,7 +104,7 @@ PROGRAMS = [
     ),
     Mutant(
         *(44, "the numbers of the first step for all", STEPS),
-        *("numbers + (sets > 1 ? done : 0) * groups", "numbers"),
+        *("(sets > 1 ? step : 0) * groups", "(sets > 1 ? 0 * step : 0) * groups"),
         (FIT_IS,),
     ),
     Mutant(
