@@ -4,6 +4,7 @@ import copy
 import threading
 
 import fastnn
+import guard
 import numpy as np
 import pytest
 from custom import Square
@@ -57,6 +58,19 @@ def test_explain_changes_nothing(rows, capsys):
         table(one, 9, capsys)
         assert one.step(*rows) == other.step(*rows)
         assert_same_model(one, other)
+
+
+def explain_case():
+    """In memory that is gone when its array is: explain runs the regions again, and they read the batch."""
+    model = layers()
+    values = fastnn.Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), lr=0.1))
+    with guard.allocations("end"):
+        trainer().explain(16)
+        values.explain(16)
+
+
+def test_explain_keeps_its_batch():
+    guard.run_isolated("test_program", "explain_case")
 
 
 def test_explain_of_what_has_no_program(rows):
