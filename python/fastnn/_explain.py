@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import _core
 from fastnn._arrays import Array, FloatArray
-from fastnn._program import Batches, Program
+from fastnn._program import Program
 from fastnn._steps import Steps
 from fastnn.nn import BatchNorm1d, Linear, Module, Standardize
 
@@ -78,7 +78,7 @@ def arena_bytes(steps: Steps, batch_size: int) -> int | None:
     return own.program(x, target).arena_bytes(batch_size)
 
 
-def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, Batches]:
+def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, tuple[Array, Array]]:
     """The program after a step on rows of zeros: its memory and its labels are in place.
 
     `time_regions` reads these rows again: they must live as long as it is called.
@@ -86,9 +86,10 @@ def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, Batches]
     own, x, target = _copies(steps, batch_size)
     program = own.program(x, target)
     y = target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape))
-    batch = own._batches(program, x, y, None, None, np.array([0, batch_size], np.int64))
-    program.run(batch, 0, 1, np.zeros(2))
-    return program, batch
+    own._check_rows(program, batch_size, x)
+    target, weight = own._targets(program, x, y, None)
+    program.step(x, target, weight)
+    return program, (x, target)
 
 
 def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
