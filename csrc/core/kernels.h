@@ -30,8 +30,8 @@ struct Kernels {
     Kernel<GemmArgs> gemm;
     Kernel<GemmBf16Args> gemm_bf16;
     Kernel<RoundArgs> round_bf16;
-    bool
-        multiplies_bf16;  // gemm_bf16 has instructions of its own; else gemm of the widened numbers is faster
+    // gemm_bf16 has instructions of its own; without them gemm of the same numbers in float32 is faster.
+    bool multiplies_bf16;
     Kernel<GatherArgs> gather;
     Kernel<ColumnSumArgs> column_sum[2];
     Kernel<ColumnMomentsArgs> column_moments[2];

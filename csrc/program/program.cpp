@@ -60,10 +60,14 @@ Program::Plan Program::plan(Index n) const {
     for (std::size_t i = 0; i < ops_.size();) {
         std::size_t end = i + 1;
         const Kind kind = ops_[i]->kind();
-        const bool by_rows = kind != Kind::whole && kind != Kind::first && chains;
         if (kind == Kind::first) {
             while (ops_[end]->kind() == Kind::first) ++end;
-        } else if (by_rows) {
+            found.regions.push_back({i, end, false});
+            i = end;
+            continue;
+        }
+        const bool by_rows = kind != Kind::whole && chains;
+        if (by_rows) {
             while (end < ops_.size() && ops_[end]->kind() != Kind::whole) ++end;
         } else if (kind == Kind::last) {
             while (end < ops_.size() && ops_[end]->kind() == Kind::last) ++end;
