@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import _core
 from fastnn._arrays import Array, FloatArray
-from fastnn._program import Batches, Program
+from fastnn._program import Program
 from fastnn._steps import Steps
 from fastnn.nn import BatchNorm1d, Linear, Module, Standardize
 
@@ -33,7 +33,7 @@ def explain(steps: Steps, batch_size: int) -> str:
     """The table for batches of so many rows; works on copies of the model and the optimizer."""
     if not steps.is_native:
         raise TypeError("Trainer.explain: a loss of one's own is trained layer by layer, without a program")
-    program, _batch = _program_of_copies(steps, batch_size)
+    program, *_batch = _program_of_copies(steps, batch_size)
     native = program.native
     native.time_regions(3)
     times = 1e6 * np.median([native.time_regions(_REPEATS) for _ in range(_TIMINGS)], axis=0)
@@ -78,17 +78,16 @@ def arena_bytes(steps: Steps, batch_size: int) -> int | None:
     return own.program(x, target).arena_bytes(batch_size)
 
 
-def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, Batches]:
+def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, Array, Array]:
     """The program after a step on rows of zeros: its memory and its labels are in place.
 
-    `time_regions` reads these rows again: they must live as long as it is called.
+    `time_regions` reads these rows and targets again: they must live as long as it is called.
     """
     own, x, target = _copies(steps, batch_size)
     program = own.program(x, target)
-    y = target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape))
-    batch = own._batches(program, x, y, None, None, np.array([0, batch_size], np.int64))
-    program.run(batch, 0, 1, np.zeros(2))
-    return program, batch
+    y = target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape), np.float32)
+    own.step(x, y, None)
+    return program, x, y
 
 
 def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
