@@ -1,6 +1,7 @@
 """Programs: what explain prints, what refuses, what two trainers may share."""
 
 import copy
+import itertools
 import threading
 
 import fastnn
@@ -134,3 +135,17 @@ def test_a_copy_of_a_trainer_has_a_program_of_its_own(rows):
         assert np.array_equal(a.data, b.data)
     one.step(*rows)
     assert_same_model(one, other)
+
+
+def test_accuracy_counts_the_first_of_the_largest_as_argmax_does():
+    X = np.array(list(itertools.product([0.0, 1.0, -2.0], repeat=3)), np.float32)
+    X[::5] = np.nan  # whose argmax is 0
+    for label in range(3):
+        model = nn.Sequential(nn.Linear(3, 3))
+        model[0].weight.data = np.eye(3)
+        optimizer = optim.SGD(model.parameters(), lr=0.1, nonfinite="ignore")
+        labels = np.full(len(X), label)
+        history = fastnn.Trainer(model, losses.CrossEntropyLoss(), optimizer).fit(
+            X, labels, batch_size=len(X), epochs=1, progress=False
+        )
+        assert history["accuracy"] == [np.mean(X.argmax(axis=1) == labels)]

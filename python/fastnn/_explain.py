@@ -33,7 +33,7 @@ def explain(steps: Steps, batch_size: int) -> str:
     """The table for batches of so many rows; works on copies of the model and the optimizer."""
     if not steps.is_native:
         raise TypeError("Trainer.explain: a loss of one's own is trained layer by layer, without a program")
-    program, *_batch = _program_of_copies(steps, batch_size)
+    program, _batch = _program_of_copies(steps, batch_size)
     native = program.native
     native.time_regions(3)
     times = 1e6 * np.median([native.time_regions(_REPEATS) for _ in range(_TIMINGS)], axis=0)
@@ -78,16 +78,18 @@ def arena_bytes(steps: Steps, batch_size: int) -> int | None:
     return own.program(x, target).arena_bytes(batch_size)
 
 
-def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, Array, Array]:
+def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, tuple[Array, Array]]:
     """The program after a step on rows of zeros: its memory and its labels are in place.
 
-    `time_regions` reads these rows and targets again: they must live as long as it is called.
+    `time_regions` reads these rows again: they must live as long as it is called.
     """
     own, x, target = _copies(steps, batch_size)
     program = own.program(x, target)
-    y = target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape), np.float32)
-    own.step(x, y, None)
-    return program, x, y
+    y = target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape))
+    own._check_rows(program, batch_size, x)
+    target, weight = own._targets(program, x, y, None)
+    program.step(x, target, weight)
+    return program, (x, target)
 
 
 def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
