@@ -63,6 +63,7 @@ TRAPS = {
     42: "a native step: what needs all rows, or what others write, waits for a barrier",
     43: "a native step: memory is shared only by what never lives at the same time",
     44: "native steps: what is another in each step, and what counts",
+    45: "bfloat16 is rounded to nearest, to even in the middle; all that is no product stays float32",
 }
 
 # Traps without a mutant, and why.
@@ -362,5 +363,10 @@ PYTHON = [
         *(29, "fan_in of a weight is its number of columns", "python/fastnn/_parameter.py"),
         *("values.shape[0] if fan_in is None and matrix", "values.shape[1] if fan_in is None and matrix"),
         ("tests/test_models.py::test_a_seed_draws_all_weights_in_layer_order_from_one_generator",),
+    ),
+    Mutant(
+        *(45, "a bias summed from rounded gradients", "python/fastnn/nn/linear.py"),
+        *('lowering.emit("linear_bias", dy,', 'lowering.emit("linear_bias", slope,'),
+        ("tests/test_bfloat16_training.py::test_steps_against_float64",),
     ),
 ]

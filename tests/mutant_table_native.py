@@ -3,6 +3,7 @@
 from mutant_table import OF_CONVENTIONS, OF_OPTIONS, Mutant
 
 RULES, LOSSES, BATCH_NORM = "csrc/core/rules.h", "csrc/core/losses.h", "csrc/cpu/batchnorm.cpp"
+OF_BFLOAT16 = "tests/test_bfloat16"
 UPDATES, NORMS = "csrc/core/update_options.cpp", "csrc/cpu/update_norm.cpp"
 SUMS = "csrc/core/sums.h"
 
@@ -215,5 +216,20 @@ NATIVE = [
         *(30, "the last lanes of a vector counted in a sum", "csrc/cpu/loss.cpp"),
         *("first_of(kWeighted ? loss * w : loss, splat(0.0f), n)", "(kWeighted ? loss * w : loss)"),
         ("tests/test_elementwise_losses.py::test_shapes",),
+    ),
+    Mutant(
+        *(45, "the lower half cut off", "csrc/cpu/bf16.h"),
+        *("bits + iset1(0x7fff) + ((bits >> 16) & iset1(1))", "bits"),
+        (
+            f"{OF_BFLOAT16}_training.py::test_steps_against_float64",
+            f"{OF_BFLOAT16}_products.py::test_each_number_is_rounded_to_nearest_even",
+            f"{OF_BFLOAT16}_products.py::test_forward",
+            f"{OF_BFLOAT16}_products.py::test_backward",
+        ),
+    ),
+    Mutant(
+        *(45, "up in the middle", "csrc/cpu/bf16.h"),
+        *("bits + iset1(0x7fff) + ((bits >> 16) & iset1(1))", "bits + iset1(0x8000)"),
+        (f"{OF_BFLOAT16}_products.py::test_each_number_is_rounded_to_nearest_even",),
     ),
 ]

@@ -41,6 +41,7 @@ PYTHON_ROOMS = {
     "cuda": {"_core", "_cuda"},
     "_threadpoolctl": {"_core"},
     "_columns": {"_arrays", "_core"},
+    "_precision": {"_core"},
     "init": {"_arrays", "ops"},
     "preprocessing": {"_arrays", "_columns", "ops"},
     "schedulers": {"_arrays", "ops"},
@@ -48,7 +49,10 @@ PYTHON_ROOMS = {
     "datasets": set(),
     "_parameter": {"_arrays"},
     "_describe": set(),
-    "nn": {"cuda", "_arrays", "_columns", "_describe", "_parameter", "ops", "init", "preprocessing"},
+    "nn": {
+        *("cuda", "_arrays", "_columns", "_describe", "_parameter", "_precision"),
+        *("ops", "init", "preprocessing"),
+    },
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
@@ -65,17 +69,18 @@ PYTHON_ROOMS = {
     "checkpoint": {"_arrays", "_describe", "_file", "_plain", "_runtime", "init", "nn"},
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_program": {"_arrays", "_core", "_optimizer", "nn", "optim"},
-    "_steps": {"_arrays", "_epoch", "_fitting", "_program", "data", "losses", "nn", "optim"},
+    "_steps": {"_arrays", "_epoch", "_fitting", "_precision", "_program", "data", "losses", "nn", "optim"},
     "_explain": {"_arrays", "_core", "_program", "_steps", "nn"},
     "_epoch": {"_arrays", "_scores"},
     "_fitting": {"_arrays", "callbacks"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
-        *("_arrays", "_explain", "_scores", "_steps", "cuda", "_epoch", "_fitting", "_trainer_state"),
+        *("_arrays", "_explain", "_precision", "_scores", "_steps", "cuda", "_epoch", "_fitting"),
+        *("_trainer_state",),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "diagnostics": {
-        *("_arrays", "_columns", "_fitting", "_runtime"),
+        *("_arrays", "_columns", "_fitting", "_precision", "_runtime"),
         *("_explain", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},

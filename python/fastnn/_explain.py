@@ -22,6 +22,8 @@ _SIZES = {
     "linear_weight": (4, 2),
     "linear_bias": (3, 1),
     "linear_input": (4, 2),
+    "round_weight": (2, 2),
+    "round": (3, 1),
     "batch_norm": (5, 1),
     "batch_norm_backward": (7, 1),
     "scale": (4, 1),
@@ -62,7 +64,7 @@ def explain(steps: Steps, batch_size: int) -> str:
     text = [
         f"{batch_size} rows: {len(lines)} operations and the update, {len(times)} parallel regions, "
         f"{native.arena_bytes(batch_size) / 1024:.0f} KB, {_core.get_num_threads()} threads, "
-        f"{_core.get_isa()}"
+        f"{_core.get_isa()}" + (", bfloat16" if steps.precision == "bfloat16" else "")
     ]
     for row in table:
         cells = (f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
@@ -99,7 +101,7 @@ def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
     shape, labels = steps.rows_so_far or (_row_shape(model), getattr(loss, "takes_labels", False))
     x = np.zeros((batch_size, *shape), np.float32)
     target = np.zeros(batch_size if labels else (batch_size, 1), np.int64)
-    return Steps().of(model.train(), loss, optimizer), x, target
+    return Steps().of(model.train(), loss, optimizer, steps.precision), x, target
 
 
 def _row_shape(model: Module) -> tuple[int, ...]:

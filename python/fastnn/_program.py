@@ -54,9 +54,12 @@ class Lowering:
 
     NONE = -1  # the number of a buffer that is not there
 
-    def __init__(self, batch_shape: tuple[int, ...], labels: bool) -> None:
+    def __init__(self, batch_shape: tuple[int, ...], labels: bool, precision: str) -> None:
         self._rows = batch_shape[0]
         self._labels = labels
+        self._bfloat16 = precision == "bfloat16"
+        self._rounded: dict[int, Value] = {}
+        self._first: list[tuple[Any, ...]] = []  # operations that read parameters alone
         self.buffers: list[tuple[int, int]] = []
         self.ops: list[tuple[Any, ...]] = []
         self.dropouts: list[Dropout] = []
@@ -91,6 +94,27 @@ class Lowering:
     def emit(self, kind: str, *fields: Any) -> None:
         """Add an operation; the fields are those of csrc/program/ops.h in their order."""
         self.ops.append((kind, *(field.ref if isinstance(field, Value) else field for field in fields)))
+
+    def rounded(self, value: Value) -> Value:
+        """`value` as a product takes it: itself, or rounded to bfloat16, once for all who read it."""
+        if not self._bfloat16:
+            return value
+        if value.ref not in self._rounded:
+            self._rounded[value.ref] = self.value(value.shape)
+            self.emit("round", value, self._rounded[value.ref], value.size)
+        return self._rounded[value.ref]
+
+    def rounded_weight(self, weight: FloatArray) -> int:
+        """The number of the buffer with the weight rounded to bfloat16, none where products are float32."""
+        if not self._bfloat16:
+            return self.NONE
+        ref = self.fixed(weight.size)
+        self._first.append(("round_weight", ref, *weight.shape, weight))
+        return ref
+
+    def all_ops(self) -> list[tuple[Any, ...]]:
+        """All operations in the order in which they run."""
+        return self._first + self.ops
 
     def layer(self, layer: Any, x: Value, activation: str | None = None) -> tuple[Value, Backward]:
         """Lower a layer, with the activation that its kernel applies."""
@@ -143,14 +167,20 @@ class Program:
     """A model, a loss and an optimizer as one native program, for batches whose rows have one shape."""
 
     def __init__(
-        self, model: Module, loss: Any, optimizer: Optimizer, batch_shape: tuple[int, ...], labels: bool
+        self,
+        model: Module,
+        loss: Any,
+        optimizer: Optimizer,
+        precision: str,
+        batch_shape: tuple[int, ...],
+        labels: bool,
     ) -> None:
-        lowering = Lowering(batch_shape, labels)
+        lowering = Lowering(batch_shape, labels, precision)
         lowering.seen.append(vars(loss))
         pred, backward = lowering.layer(model, lowering.input)
         dpred = lowering.value(pred.shape)
         loss._lower(lowering, pred, dpred)
-        place = len(lowering.ops) - 1
+        place = len(lowering.all_ops()) - 1
         backward(dpred, False)
         self.pred_shape = pred.shape
         self.row_shape = batch_shape[1:]
@@ -158,6 +188,7 @@ class Program:
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
+        self._precision = precision
         self._dropouts = lowering.dropouts
         self._masks = self._masks_now()
         # Lists of dicts, compared in one go: this is done before every step.
@@ -170,8 +201,8 @@ class Program:
         self._parameters: list[Any] = []
         self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
         update = (optimizer._rule, groups, *self._options[0])
-        self.ops = lowering.ops
-        self.native = _core.Program(lowering.buffers, lowering.ops, place, update)
+        self.ops = lowering.all_ops()
+        self.native = _core.Program(lowering.buffers, self.ops, place, update)
         self._result = np.zeros(4)
         self.least_rows: int = self.native.least_rows()  # of a batch
 
@@ -183,13 +214,14 @@ class Program:
         options = clip.kind, clip.limit, clip.floor, optimizer.nonfinite != "ignore"
         return [part for part, *_ in now], (options, [group[-1] for group in groups]), groups
 
-    def fits(self, model: Module, loss: Any, optimizer: Optimizer) -> bool:
+    def fits(self, model: Module, loss: Any, optimizer: Optimizer, precision: str) -> bool:
         """Whether this is still the program of these, as they are now."""
         try:
             return (
                 model is self._model
                 and loss is self._loss
                 and optimizer is self._optimizer
+                and precision == self._precision
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
                 and self._update_fits()

@@ -14,8 +14,10 @@ from fastnn import data, losses
 from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows
 from fastnn._epoch import Epoch
 from fastnn._fitting import total_weight
+from fastnn._precision import products_in
 from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
 from fastnn.nn import Module
+from fastnn.nn.module import evaluating
 from fastnn.optim import NonFiniteGradientError, Optimizer
 
 Loss = Callable[..., tuple[float, FloatArray]]
@@ -39,9 +41,9 @@ class Steps:
         self._program: Program | None = None
         self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
 
-    def of(self, model: Module, loss: Loss, optimizer: Optimizer) -> Steps:
+    def of(self, model: Module, loss: Loss, optimizer: Optimizer, precision: str) -> Steps:
         """Itself, for these: the attributes of a trainer may be assigned."""
-        self._model, self._loss, self._optimizer = model, loss, optimizer
+        self._model, self._loss, self._optimizer, self.precision = model, loss, optimizer, precision
         return self
 
     @property
@@ -65,7 +67,7 @@ class Steps:
     def program(self, x: Array, y: Array) -> Program:
         """The program for rows like these."""
         labels = y.ndim == 1 and getattr(self._loss, "takes_labels", False)
-        parts = self._model, self._loss, self._optimizer
+        parts = *self.parts, self.precision
         program = self._program
         if (
             program is None
@@ -95,7 +97,7 @@ class Steps:
             or layout != self._layout
             or not (x.flags.aligned and y.flags.aligned)
             or program is None
-            or not program.fits(self._model, self._loss, self._optimizer)
+            or not program.fits(self._model, self._loss, self._optimizer, self.precision)
         ):
             return self._first_step(x, y, weight, layout)
         done = program.step(x, y, None)
@@ -126,7 +128,8 @@ class Steps:
         return done
 
     def _by_layers(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
-        pred = self._model.forward(x)
+        with products_in(self.precision):
+            pred = self._model.forward(x)
         value, gradient = self._loss(pred, y) if weight is None else self._loss(pred, y, weight)
         self._model.backward(gradient, input_grad=False)
         return value, pred
@@ -160,6 +163,15 @@ class Steps:
             self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
             raise RuntimeError("Trainer: the batch cannot be trained on")
 
+    def predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
+        """The outputs of the model in evaluation mode, `batch_size` rows at a time."""
+        parts = []
+        with evaluating(self._model), products_in(self.precision):
+            # One empty batch where there are no rows: it has the right number of columns.
+            for i in range(0, max(len(X), 1), batch_size):
+                parts.append(self._model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     # ---- a fit
 
     def rows(self, X: Array) -> Array:
@@ -188,7 +200,11 @@ class Steps:
             rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
             return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
         program = self.program(X, Y)
-        self._check_rows(program, int(np.diff(bounds).min()), X)
+        ends = (
+            bounds.item(1) - bounds.item(0),
+            bounds.item(-1) - bounds.item(-2),
+        )  # all others are as the first
+        self._check_rows(program, min(ends), X)
         target, weight = self._targets(program, X, Y, weight)
         batches = Batches(X, target, weight, order, bounds)
         first, last = epoch.steps, epoch.steps + 1 if one else len(bounds) - 1

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _trainer_state, cuda, data
-from fastnn._arrays import Array, FloatArray, as_float32, check_int
+from fastnn import _fitting, _trainer_state, cuda, data
+from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import Metric, as_rows, check_callbacks, checked_metrics, checked_rows, whole_steps
+from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
 from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
-from fastnn.nn.module import evaluating
 from fastnn.optim import Optimizer
 from fastnn.schedulers import ReduceOnPlateau, plateaus
 
@@ -34,7 +34,10 @@ class Trainer:
     loss : `loss(pred, target, sample_weight=None) -> (value, dpred)`: one of `fastnn.losses`, or your own
         function
     optimizer : one of `fastnn.optim`, made from the model's parameters
-    precision, device : "float32" and "cpu" are what this build has
+    precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
+        bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
+        `evaluate` and `predict` (docs/numerics.md). May be assigned later
+    device : "cpu" is what this build has
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
         `evaluate` calls f once with all rows, `fit` with each batch and takes the mean over rows
@@ -79,9 +82,8 @@ class Trainer:
         if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"Trainer: loss must be a loss such as losses.CrossEntropyLoss(), got {loss!r}")
         cuda.refuse("Trainer", device)
-        for name, value, available in (("precision", precision, "float32"), ("device", device, "cpu")):
-            if value != available:
-                raise ValueError(f'Trainer: {name} must be "{available}" (all there is), got {value!r}')
+        if device != "cpu":
+            raise ValueError(f'Trainer: device must be "cpu" (all there is), got {device!r}')
         own = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(
@@ -90,6 +92,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.precision = precision
         self.seed = check_int(seed, "Trainer: seed", 0)
         self.metrics = checked_metrics(metrics)
         self._history = History()
@@ -109,8 +112,17 @@ class Trainer:
         return self._history.epochs
 
     @property
+    def precision(self) -> str:
+        """That of products in Linear layers."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self._precision = checked_precision(precision)
+
+    @property
     def _steps(self) -> Steps:
-        return self._kept_steps.of(self.model, self.loss, self.optimizer)
+        return self._kept_steps.of(self.model, self.loss, self.optimizer, self._precision)
 
     # ---- training
 
@@ -322,16 +334,8 @@ class Trainer:
         scores = self._scores()
         names = ["loss", *(scores.names if scores else ()), *self.metrics]
         names += [f"val_{name}" for name in names] if validation else []
-        watching = []
-        for plateau in plateaus(group["lr"] for group in self.optimizer.param_groups):
-            name = plateau.monitor or ("val_loss" if validation else "loss")
-            if name not in names:
-                raise ValueError(
-                    f"Trainer.fit: ReduceOnPlateau: monitor {name!r} is not among {', '.join(names)}"
-                    + ("" if validation else "; pass validation=(X, Y) for those of a validation")
-                )
-            watching.append((plateau, name))
-        return watching
+        found = plateaus(group["lr"] for group in self.optimizer.param_groups)
+        return [(plateau, _fitting.monitored(plateau, names, validation)) for plateau in found]
 
     # ---- evaluation and prediction
 
@@ -390,10 +394,4 @@ class Trainer:
 
     def _predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
-        X = as_rows(where, "X", X)
-        parts = []
-        with evaluating(self.model):
-            # One empty batch where there are no rows: it has the right number of columns.
-            for i in range(0, max(len(X), 1), batch_size):
-                parts.append(self.model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._steps.predict(where, as_rows(where, "X", X), batch_size)
