@@ -1,7 +1,7 @@
 // What device there is, and why it cannot be used.
 #include <cuda_runtime.h>
 
-#include "cuda/transfers.h"
+#include "core/cuda_kernels.h"
 
 namespace fastnn {
 namespace {
@@ -63,7 +63,5 @@ CudaDevice cuda_device() {
     cudaRuntimeGetVersion(&d.runtime);
     return d;
 }
-
-CudaTransfers cuda_transfers() { return {.to_host = 0, .to_device = bytes_to_device}; }
 
 }  // namespace fastnn

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _core
+from fastnn import _core, _device, cuda
 from fastnn._arrays import Array, FloatArray
 from fastnn._optimizer import Part
-from fastnn.nn import Dropout, Module, Sequential
+from fastnn.nn import BatchNorm1d, Dropout, Module, Sequential
 from fastnn.optim import Optimizer
 
 Backward = Callable[["Value", bool], "Value | None"]
@@ -117,6 +117,21 @@ class Lowering:
         return len(self.dropouts) - 1
 
 
+def _check_on_device(model: Module) -> None:
+    """Refuse what the device does not have yet."""
+    for name, module in model.named_modules():
+        if isinstance(module, BatchNorm1d) and (module.debias or not module.unbiased):
+            option = "debias=True" if module.debias else 'running_var="biased"'
+            raise cuda.CudaError(
+                f"Trainer: BatchNorm1d({option}) ({name or 'the model'}) is not on the device yet "
+                '(docs/cuda.md); leave the option out, or stay on "cpu"'
+            )
+    arrays = [p.data for p in model.parameters()]
+    arrays += [getattr(module, name) for module in model.modules() for name in module.buffers]
+    if not all(_device.is_on_device(array) for array in arrays):
+        raise cuda.CudaError('Trainer: part of the model is on the CPU; call model.to("cuda")')
+
+
 class Batches(NamedTuple):
     """A data set and how its rows are cut into batches: batch i is `order[bounds[i]:bounds[i + 1]]`."""
 
@@ -138,18 +153,34 @@ class Run(NamedTuple):
 
 
 class Program:
-    """A model, a loss and an optimizer as one native program, for batches whose rows have one shape."""
+    """A model, a loss and an optimizer as one native program, for batches whose rows have one shape.
+
+    Where the parameters are on the device it runs there. `trains=False`: forward and loss alone, for a model
+    in evaluation mode on the device.
+    """
 
     def __init__(
-        self, model: Module, loss: Any, optimizer: Optimizer, batch_shape: tuple[int, ...], labels: bool
+        self,
+        model: Module,
+        loss: Any,
+        optimizer: Optimizer,
+        batch_shape: tuple[int, ...],
+        labels: bool,
+        trains: bool = True,
     ) -> None:
+        self._trains = trains
+        parameters = model.parameters()
+        self.on_device = bool(parameters) and _device.is_on_device(parameters[0].data)
+        if self.on_device:
+            _check_on_device(model)
         lowering = Lowering(batch_shape, labels)
         lowering.seen.append(vars(loss))
         pred, backward = lowering.layer(model, lowering.input)
         dpred = lowering.value(pred.shape)
         loss._lower(lowering, pred, dpred)
         place = len(lowering.ops) - 1
-        backward(dpred, False)
+        if trains:
+            backward(dpred, False)
         self.pred_shape = pred.shape
         self.row_shape = batch_shape[1:]
         self.labels = labels
@@ -158,6 +189,7 @@ class Program:
         self._optimizer = optimizer
         self._dropouts = lowering.dropouts
         self._masks = self._masks_now()
+        self._moves = _device.moves
         # Lists of dicts, compared in one go: this is done before every step.
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
@@ -166,13 +198,14 @@ class Program:
         self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
         update = (optimizer._rule, groups, *self._options[0])
         self.ops = lowering.ops
-        self.native = _core.Program(lowering.buffers, lowering.ops, place, update)
+        kernels = cuda.kernels() if self.on_device else None
+        self.native = _core.Program(lowering.buffers, lowering.ops, place, update, kernels)
         self.least_rows: int = self.native.least_rows()  # of a batch
 
     def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
         """The optimizer's parts, what else must stay, and the groups of the native update."""
         optimizer, clip = self._optimizer, self._optimizer._clip
-        now = list(optimizer._groups_now())
+        now = list(optimizer._groups_now()) if self._trains else []
         groups = [(*part.arrays, part.places, seed) for part, _, _, seed in now]
         options = clip.kind, clip.limit, clip.floor, optimizer.nonfinite != "ignore"
         return [part for part, *_ in now], (options, [group[-1] for group in groups]), groups
@@ -188,6 +221,7 @@ class Program:
                 and optimizer is self._optimizer
                 and batch_shape[1:] == self.row_shape
                 and labels == self.labels
+                and self._moves == _device.moves
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
                 and self._update_fits()
@@ -238,10 +272,15 @@ class Program:
         leaves the predictions of the last step in `pred`.
         """
         numbers = self._numbers(last - first)
+        where: dict[str, Any] = {"seconds": seconds}
+        run_steps: Callable[..., None] = _core.run_steps
+        if self.on_device:
+            where = {"stream": _device.stream()}
+            run_steps = _core.run_steps_on_device
         before = self._optimizer.step_count, [layer.forwards for layer in self._dropouts]
         result = np.zeros(4)
         try:
-            _core.run_steps(
+            run_steps(
                 self.native,
                 batches.x,
                 batches.target,
@@ -250,7 +289,6 @@ class Program:
                 bounds=batches.bounds,
                 first=first,
                 last=last,
-                seconds=seconds,
                 numbers=numbers,
                 number=before[0] + 1,
                 forwards=before[1],
@@ -259,6 +297,7 @@ class Program:
                 scores=scores,
                 pred=pred,
                 keep_refused=keep_refused,
+                **where,
             )
         finally:  # steps that were done count, whatever ended the call
             try:
@@ -276,6 +315,8 @@ class Program:
         keep_refused: bool,
     ) -> Run:
         done, outcome, refused = map(int, result[:3])
+        if not self._trains:
+            return Run(done, outcome, refused, float(result[3]), 0.0)
         for layer, count in zip(self._dropouts, forwards, strict=True):
             if layer.training:
                 layer.forwards = count + done + (outcome == REFUSED and not keep_refused)
@@ -292,11 +333,15 @@ class Program:
         """The numbers of each group for the next steps; one set where they stay the same."""
         if self._constant is not None:
             return self._constant
+        if not self._trains:
+            return np.zeros((0, _NUMBERS_OF_RULE + 3))
         optimizer = self._optimizer
         count, constant = optimizer.step_count, optimizer._is_constant()
         rows: list[Sequence[float]] = []
         try:
-            for i in range(1 if constant else min(steps, _STEPS_AHEAD)):
+            # On the device the steps of an epoch are queued in one go, so that none waits for the host.
+            ahead = steps if self.on_device else min(steps, _STEPS_AHEAD)
+            for i in range(1 if constant else ahead):
                 optimizer.step_count = count + i
                 now = list(optimizer._groups_now())
                 for _, numbers, others, _ in now:

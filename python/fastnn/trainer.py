@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _explain, _trainer_state, cuda, data
-from fastnn._arrays import Array, FloatArray, as_float32, check_int
+from fastnn import _device, _explain, _trainer_state, data
+from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, as_rows, check_callbacks, checked_metrics, checked_rows, whole_steps
+from fastnn._fitting import Metric, check_callbacks, checked_metrics, checked_rows, whole_steps
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
 from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
-from fastnn.nn.module import evaluating
 from fastnn.optim import Optimizer
 from fastnn.schedulers import ReduceOnPlateau, plateaus
 
@@ -34,7 +33,8 @@ class Trainer:
     loss : `loss(pred, target, sample_weight=None) -> (value, dpred)`: one of `fastnn.losses`, or your own
         function
     optimizer : one of `fastnn.optim`, made from the model's parameters
-    precision, device : "float32" and "cpu" are what this build has
+    precision : "float32"
+    device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
         `evaluate` calls f once with all rows, `fit` with each batch and takes the mean over rows
@@ -43,7 +43,7 @@ class Trainer:
     the same parameters bit for bit, and so do fits of 5 + 5 and of 10 epochs.
 
     Raises TypeError or ValueError for a wrong argument; ValueError when the optimizer holds no parameter of
-    the model; `fastnn.CudaError` for device="cuda".
+    the model; `fastnn.CudaError`, with the reason, where device="cuda" cannot be used.
 
     >>> import numpy as np, fastnn
     >>> from fastnn import losses, nn, optim
@@ -78,10 +78,9 @@ class Trainer:
             )
         if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"Trainer: loss must be a loss such as losses.CrossEntropyLoss(), got {loss!r}")
-        cuda.refuse("Trainer", device)
-        for name, value, available in (("precision", precision, "float32"), ("device", device, "cpu")):
-            if value != available:
-                raise ValueError(f'Trainer: {name} must be "{available}" (all there is), got {value!r}')
+        _device.check("Trainer", device)
+        if precision != "float32":
+            raise ValueError(f'Trainer: precision must be "float32" (all there is), got {precision!r}')
         own = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(
@@ -90,6 +89,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.device = device
         self.seed = check_int(seed, "Trainer: seed", 0)
         self.metrics = checked_metrics(metrics)
         self._history = History()
@@ -97,6 +97,8 @@ class Trainer:
         self._callbacks: list[Callback] = []  # those of the last fit
         self._callback_states: list[tuple[str, Any]] = []  # loaded, for callbacks that no fit has seen yet
         self._kept_steps = Steps()
+        if device == "cuda":
+            model.to(device)
 
     @property
     def history(self) -> History:
@@ -117,9 +119,6 @@ class Trainer:
     def step(self, x: Array, y: Array, sample_weight: Array | None = None) -> float:
         """Train on one batch; returns the loss before the update. Puts the model into training mode."""
         return self._steps.step(x, y, sample_weight)
-
-    def _loss(self, pred: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
-        return self.loss(pred, y) if weight is None else self.loss(pred, y, weight)
 
     def fit(
         self,
@@ -213,6 +212,7 @@ class Trainer:
                 order, bounds = batches_of(last)
         finally:
             shown.close()
+            self._kept_steps.release()
             for callback in begun:
                 callback.on_fit_end(self)
         return history
@@ -346,11 +346,8 @@ class Trainer:
         as the loss is; then the trainer's own `metrics`, which see no weights.
         """
         X, Y, weight = checked_rows("Trainer.evaluate", X, Y, sample_weight)
-        pred = self._predict("Trainer.evaluate", X, batch_size)
-        value, _ = self._loss(pred, Y, weight)
         scores = self._scores()
-        if scores is not None:
-            scores.add(pred, Y, weight)
+        value, pred = self._steps.evaluate("Trainer.evaluate", X, Y, weight, batch_size, scores)
         return {"loss": value, **(scores.result() if scores else {}), **self._own_metrics(pred, Y)}
 
     def _scores(self) -> Scores | None:
@@ -362,7 +359,7 @@ class Trainer:
 
     def predict(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
         """The raw outputs (logits, for cross-entropy) in evaluation mode, `batch_size` rows at a time."""
-        return self._predict("Trainer.predict", X, batch_size)
+        return self._steps.predict("Trainer.predict", X, batch_size)
 
     def predict_proba(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
         """The probability of each class, a row for each of X; ValueError unless the loss classifies.
@@ -371,7 +368,9 @@ class Trainer:
         each output.
         """
         probabilities = self._classifier("predict_proba", "probabilities")
-        return np.asarray(probabilities(self._predict("Trainer.predict_proba", X, batch_size)), np.float32)
+        return np.asarray(
+            probabilities(self._steps.predict("Trainer.predict_proba", X, batch_size)), np.float32
+        )
 
     def predict_class(self, X: Array, *, batch_size: int = 1024) -> Array:
         """The most probable class id of each row of X; ValueError unless the loss classifies.
@@ -379,7 +378,7 @@ class Trainer:
         For `BCEWithLogitsLoss` 0 or 1: (n,) for a single output, else one for each output.
         """
         classes = self._classifier("predict_class", "classes")
-        return np.asarray(classes(self._predict("Trainer.predict_class", X, batch_size)))
+        return np.asarray(classes(self._steps.predict("Trainer.predict_class", X, batch_size)))
 
     def _classifier(self, caller: str, method: str) -> Callable[[FloatArray], Array]:
         found: Callable[[FloatArray], Array] | None = getattr(self.loss, method, None)
@@ -389,13 +388,3 @@ class Trainer:
                 f"{getattr(self.loss, '__name__', type(self.loss).__name__)}; use predict for raw outputs"
             )
         return found
-
-    def _predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
-        batch_size = check_int(batch_size, f"{where}: batch_size", 1)
-        X = as_rows(where, "X", X)
-        parts = []
-        with evaluating(self.model):
-            # One empty batch where there are no rows: it has the right number of columns.
-            for i in range(0, max(len(X), 1), batch_size):
-                parts.append(self.model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
