@@ -224,7 +224,7 @@ def test_what_the_device_does_not_have_is_refused(rows):
 
 def test_a_plain_loop_on_the_device_is_refused(rows):
     run = small("cuda")
-    with pytest.raises(fastnn.CudaError, match=r"Adam\.step: the parameters are on the device"):
+    with pytest.raises(fastnn.CudaError, match=r"Adam\.step: its parameters are on the device"):
         run.optimizer.step()
     with pytest.raises((TypeError, fastnn.CudaError)):
         run.model(rows[0])

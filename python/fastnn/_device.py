@@ -72,7 +72,7 @@ def check_plain(optimizer: object, array: object) -> None:
     """Raise for a step on an array on the device: what is called step by step computes on the CPU."""
     if is_on_device(array):
         raise cuda.CudaError(
-            f"{type(optimizer).__name__}.step: the parameters are on the device, where Trainer alone trains them; "
+            f"{type(optimizer).__name__}.step: its parameters are on the device, where Trainer trains them; "
             'call model.to("cpu") for a loop of your own'
         )
 
