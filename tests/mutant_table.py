@@ -3,7 +3,7 @@
 A trap is a place where a textbook has an error or two libraries differ, so that a slip is likely. `file` is a
 path in the repository, `old` stands in it exactly once, `tests` are ids of pytest without the parameters of
 the machine (the instruction set); each must fail when `old` becomes `new`. Wrong edits of C++ files stand in
-mutant_table_native.py, those of diagnostics in mutant_table_diagnostics.py.
+mutant_table_native.py and mutant_table_program.py, those of diagnostics in mutant_table_diagnostics.py.
 """
 
 from typing import NamedTuple
@@ -59,6 +59,11 @@ TRAPS = {
     38: "an update is measured by the weights",
     39: "a range is largest minus smallest",
     40: "memory: what a kernel replaces is not kept",
+    41: "a native step: operations in order, each with the rows of its block",
+    42: "a native step: what needs all rows, or what others write, waits for a barrier",
+    43: "a native step: memory is shared only by what never lives at the same time",
+    44: "native steps: what is another in each step, and what counts",
+    45: "bfloat16 is rounded to nearest, to even in the middle; all that is no product stays float32",
 }
 
 # Traps without a mutant, and why.
@@ -358,5 +363,10 @@ PYTHON = [
         *(29, "fan_in of a weight is its number of columns", "python/fastnn/_parameter.py"),
         *("values.shape[0] if fan_in is None and matrix", "values.shape[1] if fan_in is None and matrix"),
         ("tests/test_models.py::test_a_seed_draws_all_weights_in_layer_order_from_one_generator",),
+    ),
+    Mutant(
+        *(45, "a bias summed from rounded gradients", "python/fastnn/nn/linear.py"),
+        *('lowering.emit("linear_bias", dy,', 'lowering.emit("linear_bias", slope,'),
+        ("tests/test_bfloat16_training.py::test_steps_against_float64",),
     ),
 ]

@@ -3,7 +3,9 @@
 from mutant_table import OF_CONVENTIONS, OF_OPTIONS, Mutant
 
 RULES, LOSSES, BATCH_NORM = "csrc/core/rules.h", "csrc/core/losses.h", "csrc/cpu/batchnorm.cpp"
+OF_BFLOAT16 = "tests/test_bfloat16"
 UPDATES, NORMS = "csrc/core/update_options.cpp", "csrc/cpu/update_norm.cpp"
+SUMS = "csrc/core/sums.h"
 
 NATIVE = [
     Mutant(
@@ -146,13 +148,13 @@ NATIVE = [
         ("tests/test_dropout.py::test_lengths", "tests/test_dropout.py::test_mean_and_variance"),
     ),
     Mutant(
-        *(21, "momentum as the weight of the old value, in the kernel", BATCH_NORM),
-        *("(1.0 - w) * moved_mean.v[i] + w * mean.v[i]", "w * moved_mean.v[i] + (1.0 - w) * mean.v[i]"),
+        *(21, "momentum as the weight of the old value, in the kernel", SUMS),
+        *("return (1.0 - w) * old + w * batch;", "return w * old + (1.0 - w) * batch;"),
         ("tests/test_batch_norm.py::test_running_statistics",),
     ),
     Mutant(
         *(21, "the biased variance in the kernel's running one", BATCH_NORM),
-        *("w * (variance.v[i] * unbiased)", "w * (variance.v[i] * inverse)"),
+        *("variance.v[i] * unbiased, w)", "variance.v[i] * inverse, w)"),
         ("tests/test_batch_norm.py::test_running_statistics",),
     ),
     Mutant(
@@ -214,5 +216,20 @@ NATIVE = [
         *(30, "the last lanes of a vector counted in a sum", "csrc/cpu/loss.cpp"),
         *("first_of(kWeighted ? loss * w : loss, splat(0.0f), n)", "(kWeighted ? loss * w : loss)"),
         ("tests/test_elementwise_losses.py::test_shapes",),
+    ),
+    Mutant(
+        *(45, "the lower half cut off", "csrc/cpu/bf16.h"),
+        *("bits + iset1(0x7fff) + ((bits >> 16) & iset1(1))", "bits"),
+        (
+            f"{OF_BFLOAT16}_training.py::test_steps_against_float64",
+            f"{OF_BFLOAT16}_products.py::test_each_number_is_rounded_to_nearest_even",
+            f"{OF_BFLOAT16}_products.py::test_forward",
+            f"{OF_BFLOAT16}_products.py::test_backward",
+        ),
+    ),
+    Mutant(
+        *(45, "up in the middle", "csrc/cpu/bf16.h"),
+        *("bits + iset1(0x7fff) + ((bits >> 16) & iset1(1))", "bits + iset1(0x8000)"),
+        (f"{OF_BFLOAT16}_products.py::test_each_number_is_rounded_to_nearest_even",),
     ),
 ]

@@ -3,9 +3,9 @@
 Each mutant is one small edit of fastnn: a constant, a sign, an order, an axis, a comparison, the very mistake
 that others made there. It is made in a copy, and each of the tests it names must then fail (not: not run).
 "python" mutants (mutant_table.py, mutant_table_diagnostics.py) edit a file of a copy of the installed
-package; "native" ones (mutant_table_native.py) a C++ file, and the copy is built anew (incrementally, with
-ccache where there is one). Without an argument both run. First all named tests must pass without an edit.
-Exit 77: a tool is missing.
+package; "native" ones (mutant_table_native.py, mutant_table_program.py) a C++ file, and the copy is built
+anew (incrementally, with ccache where there is one). Without an argument both run. First all named tests must
+pass without an edit. Exit 77: a tool is missing.
 
 WORK=DIR keeps the copy and its build there.
 """
@@ -24,9 +24,11 @@ from pathlib import Path
 
 from mutant_table import PYTHON as FORMULAS
 from mutant_table_diagnostics import DIAGNOSTICS
-from mutant_table_native import NATIVE
+from mutant_table_native import NATIVE as KERNELS
+from mutant_table_program import PROGRAMS
 
 PYTHON = [*FORMULAS, *DIAGNOSTICS]
+NATIVE = [*KERNELS, *PROGRAMS]
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120  # a mutant may also be one that never ends
 

@@ -61,6 +61,25 @@ def linear_backward(dy, x, w):
     return dy @ w.T, x.T @ dy, dy.sum(0)
 
 
+def bfloat16(x):
+    """The nearest number of 8 significant bits, to even in the middle; from 2^128 on infinity."""
+    x = f64(x)
+    step = np.ldexp(1.0, np.maximum(np.frexp(x)[1], -125) - 8)
+    nearest = np.rint(x / step) * step
+    return np.where(np.abs(nearest) < 2.0**128, nearest, np.copysign(np.inf, x))
+
+
+def linear_bf16(x, w, *, bias=None, activation=None):
+    """activation(x @ w + bias) of the rounded x and w."""
+    return gemm(bfloat16(x), bfloat16(w), bias=bias, activation=activation)
+
+
+def linear_backward_bf16(dy, x, w):
+    """(dx, dw, db) of products of the rounded dy, x and w; db of dy as it is."""
+    dx, dw, _ = linear_backward(bfloat16(dy), bfloat16(x), bfloat16(w))
+    return dx, dw, f64(dy).sum(0)
+
+
 # ---- activation --------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ PYTHON_ROOMS = {
     "cuda": {"_core", "_cuda"},
     "_threadpoolctl": {"_core"},
     "_columns": {"_arrays", "_core"},
+    "_precision": {"_core"},
     "init": {"_arrays", "ops"},
     "preprocessing": {"_arrays", "_columns", "ops"},
     "schedulers": {"_arrays", "ops"},
@@ -49,7 +50,10 @@ PYTHON_ROOMS = {
     "_device": {"_arrays", "cuda"},
     "_parameter": {"_arrays", "_device"},
     "_describe": set(),
-    "nn": {"_arrays", "_columns", "_device", "_describe", "_parameter", "ops", "init", "preprocessing"},
+    "nn": {
+        *("_arrays", "_columns", "_device", "_describe", "_parameter", "_precision"),
+        *("ops", "init", "preprocessing"),
+    },
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
@@ -69,7 +73,7 @@ PYTHON_ROOMS = {
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_program": {"_arrays", "_core", "_device", "_optimizer", "cuda", "nn", "optim"},
     "_steps": {
-        *("_arrays", "_device", "_epoch", "_fitting", "_program", "_scores", "cuda"),
+        *("_arrays", "_device", "_epoch", "_fitting", "_precision", "_program", "_scores", "cuda"),
         *("data", "losses", "nn", "optim"),
     },
     "_explain": {"_arrays", "_core", "_program", "_steps", "cuda", "nn"},
@@ -77,12 +81,13 @@ PYTHON_ROOMS = {
     "_fitting": {"_arrays", "callbacks"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
-        *("_arrays", "_explain", "_scores", "_steps", "_device", "_epoch", "_fitting", "_trainer_state"),
+        *("_arrays", "_device", "_explain", "_precision", "_scores", "_steps", "_epoch", "_fitting"),
+        *("_trainer_state",),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "diagnostics": {
-        *("_arrays", "_columns", "_fitting", "_runtime"),
-        *("data", "init", "nn", "ops", "optim", "trainer"),
+        *("_arrays", "_columns", "_fitting", "_precision", "_runtime"),
+        *("_explain", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "trainer"},

@@ -254,11 +254,26 @@ ROWS = [
     ),
     (lambda: make_trainer(device="gpu"), ValueError, r"""Trainer: device must be "cpu" .*, got 'gpu'"""),
     (
-        lambda: make_trainer(precision="bfloat16"),
+        lambda: make_trainer(precision="tf32"),
         ValueError,
-        r"""precision must be "float32" .*, got 'bfloat16'""",
+        r"""Trainer: precision "tf32" exists on CUDA""",
     ),
-    (lambda: make_trainer(precision="tf32"), ValueError, r"""precision must be "float32" .*, got 'tf32'"""),
+    (
+        lambda: make_trainer(precision="float16"),
+        ValueError,
+        r"""precision must be "float32" or "bfloat16", got 'float16'""",
+    ),
+    (lambda: make_trainer(precision=None), ValueError, r"""precision must be "float32" .*, got None"""),
+    (
+        lambda: make_trainer(precision=np.float32),
+        ValueError,
+        r"""precision must be "float32" .*, got <class""",
+    ),
+    (
+        lambda: setattr(make_trainer(), "precision", 16),
+        ValueError,
+        r"""Trainer: precision must be "float32" or "bfloat16", got 16""",
+    ),
     (lambda: make_trainer(seed=-1), ValueError, r"Trainer: seed must be at least 0"),
     (lambda: make_trainer(seed=0.5), TypeError, r"Trainer: seed must be a whole number"),
     (

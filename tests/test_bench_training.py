@@ -72,6 +72,13 @@ def test_every_library_takes_the_same_steps(case: Case, module: str) -> None:
         assert error <= case.tolerance
 
 
+def test_bfloat16_takes_nearly_the_same_steps() -> None:
+    case = step_case((16, 12, 12, 5), 8, bfloat16=True, op="train_step_bf16", data_bytes=FEW)
+    error = error_of(case, "fastnn_peer")
+    assert error is not None
+    assert NETWORKS[1].tolerance < error <= case.tolerance
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_another_learning_rate_is_caught(module: str) -> None:
     case = NETWORKS[0]

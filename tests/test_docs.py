@@ -45,7 +45,7 @@ def test_blocks_say_what_they_are():
     """A block without a kind would not run, and nobody would see it."""
     for page in ALL:
         fences = re.findall(r"^ *`{3}(.*)$", (ROOT / "docs" / page).read_text(), re.M)
-        assert all(kind in ("python", "pycon", "sh", "text") for kind in fences[::2]), page
+        assert all(kind in ("python", "pycon", "sh", "console", "text") for kind in fences[::2]), page
         assert not any(fences[1::2]), page
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference as ref
 from bounds import assert_bits
-from fastnn import nn, ops, optim
+from fastnn import _core, nn, ops, optim
 from native import NATIVE
 
 try:
@@ -71,6 +71,8 @@ def calls():
         "gemm small": lambda: ops.gemm(x[:2, :2], y[:2, :2]),
         **({} if ml_dtypes is None else bfloat16_calls(x, y)),
         "linear_backward": lambda: ops.linear_backward(x, y, x[:200].T @ x[:200]),
+        "gemm rounded": lambda: _core.linear_bf16(x, y[:200], activation="gelu"),
+        "linear_backward rounded": lambda: _core.linear_backward_bf16(x, y, x[:200].T @ x[:200]),
         "activation": lambda: [ops.activation(x, kind) for kind in ref.ACTIVATIONS],
         "activation_backward": lambda: [ops.activation_backward(x, y, kind) for kind in ref.ACTIVATIONS],
         "gemm gelu": lambda: ops.gemm(x, y, trans_b=True, activation="gelu"),

@@ -7,8 +7,7 @@ from pathlib import Path
 import mutants
 import pytest
 from mutant_table import LEFT_OUT, TRAPS, Mutant
-from mutant_table_native import NATIVE
-from mutants import PYTHON
+from mutants import NATIVE, PYTHON
 
 SCRIPT = Path(mutants.__file__)
 STEPS = "python/fastnn/_batch_norm_steps.py"

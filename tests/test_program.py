@@ -1,9 +1,11 @@
 """Programs: what explain prints, what refuses, what two trainers may share."""
 
 import copy
+import itertools
 import threading
 
 import fastnn
+import guard
 import numpy as np
 import pytest
 from custom import Square
@@ -57,6 +59,19 @@ def test_explain_changes_nothing(rows, capsys):
         table(one, 9, capsys)
         assert one.step(*rows) == other.step(*rows)
         assert_same_model(one, other)
+
+
+def explain_case():
+    """In memory that is gone when its array is: explain runs the regions again, and they read the batch."""
+    model = layers()
+    values = fastnn.Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), lr=0.1))
+    with guard.allocations("end"):
+        trainer().explain(16)
+        values.explain(16)
+
+
+def test_explain_keeps_its_batch():
+    guard.run_isolated("test_program", "explain_case")
 
 
 def test_explain_of_what_has_no_program(rows):
@@ -120,3 +135,17 @@ def test_a_copy_of_a_trainer_has_a_program_of_its_own(rows):
         assert np.array_equal(a.data, b.data)
     one.step(*rows)
     assert_same_model(one, other)
+
+
+def test_accuracy_counts_the_first_of_the_largest_as_argmax_does():
+    X = np.array(list(itertools.product([0.0, 1.0, -2.0], repeat=3)), np.float32)
+    X[::5] = np.nan  # whose argmax is 0
+    for label in range(3):
+        model = nn.Sequential(nn.Linear(3, 3))
+        model[0].weight.data = np.eye(3)
+        optimizer = optim.SGD(model.parameters(), lr=0.1, nonfinite="ignore")
+        labels = np.full(len(X), label)
+        history = fastnn.Trainer(model, losses.CrossEntropyLoss(), optimizer).fit(
+            X, labels, batch_size=len(X), epochs=1, progress=False
+        )
+        assert history["accuracy"] == [np.mean(X.argmax(axis=1) == labels)]

@@ -285,6 +285,25 @@ def test_metrics_of_ones_own(rows):
     assert history["first"][0] == pytest.approx(sum(m * n for m, n in sums) / N, rel=1e-6)
 
 
+def test_metrics_get_the_predictions_of_the_step(rows):
+    """Kept to the end of the step; wider than the layers before, which could use their memory then."""
+    X, Y = rows
+    model = nn.Sequential(
+        *(nn.Linear(COLUMNS, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 8), nn.BatchNorm1d(8)),
+        nn.Linear(8, 60),
+        seed=0,
+    )
+    before = copy.deepcopy(model).train()(X)
+    seen = []
+    run = fastnn.Trainer(
+        *(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1)),
+        metrics={"own": lambda pred, target: float(seen.append(pred.copy()) or 0)},
+    )
+    history = run.fit(X, Y, batch_size=N, epochs=1, shuffle=False)
+    assert_bits(seen[0], before)
+    assert history["accuracy"] == [np.mean(before.argmax(1) == Y)]
+
+
 def test_metrics_of_an_epoch_are_those_of_its_rows(rows):
     X = rows[0]
     target = X[:, :2].astype(np.float64)

@@ -198,11 +198,8 @@ def train_step(v: Arrays, sizes: Mapping[str, Any], lr: float, **options: Any) -
     return Prepared(call, results, steps=steps)
 
 
-def train_step_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
-    try:
-        return train_step(v, sizes, lr, precision="bfloat16")
-    except ValueError:  # not in this build
-        return None
+def train_step_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return train_step(v, sizes, lr, precision="bfloat16")
 
 
 def swept_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:

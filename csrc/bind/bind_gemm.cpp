@@ -66,6 +66,19 @@ array([[ 3.,  5.],
        [ 6., 10.]], dtype=float32)
 )";
 
+constexpr const char* kLinearBf16Doc = R"(linear_bf16(x, w, *, bias=None, activation=None)
+--
+
+``gemm`` of float32 ``x`` (n, in) and ``w`` (in, out), both rounded to bfloat16 first; the result is float32.
+)";
+
+constexpr const char* kLinearBackwardBf16Doc =
+    R"(linear_backward_bf16(dy, x, w, *, need_dx=True, need_db=True, out=None, accumulate=False)
+--
+
+``linear_backward`` whose products are those of ``dy``, ``x`` and ``w`` rounded to bfloat16; ``db`` sums ``dy`` as it is.
+)";
+
 // The matrices are of one dtype, and only bfloat16 ones may have a result of either.
 void check_same_dtype(const Call& call, const Value& a, const Value& b, Dtype of_a, Dtype of_b) {
     if (of_a == of_b) return;
@@ -167,6 +180,58 @@ void check_accumulate(const Call& call, const Value& out, const char* name) {
     }
 }
 
+// Puts operands of products into `memory` as what they are rounded to.
+class Operands {
+ public:
+    explicit Operands(float* memory) : free_(memory) {}
+    void round(Tasks& tasks, Input& x) {
+        RoundArgs& args = args_[count_++];
+        args = {.x = x.data, .x_row = x.row, .rows = x.rows, .cols = x.cols, .y = free_};
+        tasks.add(kernels().round_bf16, args);
+        x.data = free_;
+        x.row = x.cols;
+        free_ += floats(x);
+    }
+    // Whole cache lines: a product reads its second operand in place only where that is aligned.
+    static Index floats(const Input& x) { return (x.rows * x.cols + 15) / 16 * 16; }
+
+ private:
+    float* free_;
+    RoundArgs args_[3]{};
+    int count_ = 0;
+};
+
+void add_product(Tasks& tasks, GemmBf16Args& args, bool rounded) {
+    if (rounded)
+        add_product_of_rounded(tasks, kernels(), args);
+    else
+        tasks.add(kernels().gemm, args.g);
+}
+
+PyObject* linear_bf16(Call& call) {
+    enum { kX, kW, kBias, kActivation };
+    const Activation activation = optional_activation(call, call[kActivation]);
+    Input x = read_matrix(call, call[kX], Layout::rows);
+    Input w = read_matrix(call, call[kW], Layout::rows);
+    require_shape(call, call[kW], w.shape, Shape{x.cols, w.cols});
+    Input bias;
+    if (call[kBias].given()) bias = read_vector(call, call[kBias], w.cols);
+    Output y = write_rows(call, Value{Py_None, "out"}, Shape{x.rows, w.cols});
+    if (y.rows > 0 && y.cols > 0) {
+        Operands operands(workspace(Operands::floats(x) + Operands::floats(w)));
+        Tasks tasks;
+        operands.round(tasks, x);
+        operands.round(tasks, w);
+        GemmBf16Args args{.g = gemm_args(x, w, y, 0), .a = nullptr, .b = nullptr, .c = nullptr};
+        args.g.bias = bias.data;
+        args.g.activation = activation;
+        add_product(tasks, args, true);
+        tasks.run(gemm_ns(args.g.m, args.g.n, args.g.k));
+    }
+    return y.release();
+}
+
+template <bool rounded>
 PyObject* linear_backward(Call& call) {
     enum { kDy, kX, kW, kNeedDx, kNeedDb, kOut, kAccumulate };
     const bool need_dx = flag(call, call[kNeedDx]);
@@ -180,9 +245,10 @@ PyObject* linear_backward(Call& call) {
     if (accumulate) check_accumulate(call, outs[1], "dw");
     if (accumulate && need_db) check_accumulate(call, outs[2], "db");
 
-    const Input dy = read_matrix(call, call[kDy], need_db ? Layout::rows : Layout::strided);
-    Input x = read_matrix(call, call[kX], Layout::strided);
-    Input w = read_matrix(call, call[kW], Layout::strided);
+    const Layout layout = rounded ? Layout::rows : Layout::strided;
+    const Input dy = read_matrix(call, call[kDy], need_db ? Layout::rows : layout);
+    Input x = read_matrix(call, call[kX], layout);
+    Input w = read_matrix(call, call[kW], layout);
     require_shape(call, call[kX], x.shape, Shape{dy.rows, x.cols});
     require_shape(call, call[kW], w.shape, Shape{x.cols, dy.cols});
 
@@ -196,33 +262,45 @@ PyObject* linear_backward(Call& call) {
     check_apart_from(call, db, dy, x, w);
     py::object result = results({&dx, &dw, &db});
 
+    Tasks tasks;
+    const Index partials = need_db ? column_partials(dy.rows, dy.cols) : 0;
+    Index floats = partials;
+    if (rounded) floats += Operands::floats(dy) + Operands::floats(x) + Operands::floats(w);
+    float* const memory = floats > 0 ? workspace(floats) : nullptr;
+    Operands operands(memory + partials);
+    Input factor = dy;
+    if (rounded) {
+        operands.round(tasks, factor);
+        operands.round(tasks, x);
+        if (need_dx) operands.round(tasks, w);
+    }
     transpose(x);
     transpose(w);
-    const Kernels& k = kernels();
-    Tasks tasks;
     double cost = 0;
-    const GemmArgs dw_args = gemm_args(x, dy, dw, accumulate ? 1.0f : 0.0f);
+    const auto product = [](const Input& a, const Input& b, const Output& c, float beta) {
+        return GemmBf16Args{.g = gemm_args(a, b, c, beta), .a = nullptr, .b = nullptr, .c = nullptr};
+    };
+    GemmBf16Args dw_args = product(x, factor, dw, accumulate ? 1.0f : 0.0f);
     if (dw.rows > 0 && dw.cols > 0) {
-        tasks.add(k.gemm, dw_args);
-        cost += gemm_ns(dw_args.m, dw_args.n, dw_args.k);
+        add_product(tasks, dw_args, rounded);
+        cost += gemm_ns(dw_args.g.m, dw_args.g.n, dw_args.g.k);
     }
-    GemmArgs dx_args{};
+    GemmBf16Args dx_args{};
     if (dx.rows > 0 && dx.cols > 0) {
-        dx_args = gemm_args(dy, w, dx, 0.0f);
-        tasks.add(k.gemm, dx_args);
-        cost += gemm_ns(dx_args.m, dx_args.n, dx_args.k);
+        dx_args = product(factor, w, dx, 0.0f);
+        add_product(tasks, dx_args, rounded);
+        cost += gemm_ns(dx_args.g.m, dx_args.g.n, dx_args.g.k);
     }
     ColumnSumArgs db_args{};
     if (db.cols > 0) {
-        float* partials = workspace(column_partials(dy.rows, dy.cols));
         db_args = {.x = dy.data,
                    .x_row = dy.row,
                    .rows = dy.rows,
                    .cols = dy.cols,
                    .out = db.data,
-                   .partials = partials,
+                   .partials = memory,
                    .accumulate = accumulate};
-        tasks.add(k.column_sum, db_args);
+        tasks.add(kernels().column_sum, db_args);
         cost += stream_ns(static_cast<double>(dy.rows) * static_cast<double>(dy.cols));
     }
     tasks.run(cost);
@@ -233,7 +311,9 @@ PyObject* linear_backward(Call& call) {
 
 void bind_gemm(py::module_& m) {
     add_function<gemm>(m, kGemmDoc);
-    add_function<linear_backward>(m, kLinearBackwardDoc);
+    add_function<linear_backward<false>>(m, kLinearBackwardDoc);
+    add_function<linear_bf16>(m, kLinearBf16Doc);
+    add_function<linear_backward<true>>(m, kLinearBackwardBf16Doc);
 }
 
 }  // namespace fastnn::bind

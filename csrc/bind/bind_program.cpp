@@ -39,6 +39,63 @@ double now() {
     return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
 
+// A data set, as yet without the rows of a batch.
+struct Data {
+    program::Batch batch{};
+    Index rows = 0;
+};
+
+Data read_data(Call& call, BoundProgram& bound, const Value& x_value, const Value& target_value) {
+    const program::Loss& loss = bound.program().loss();
+    const DataRows x = read_any_rows(call, x_value);
+    if (x.cols != bound.columns()) {
+        call.value_error(x_value, "must have rows of " + std::to_string(bound.columns()) + " values");
+    }
+    const DataRows target = read_any_rows(call, target_value);
+    const bool labels = loss.target == program::kNone;
+    if (target.rows != x.rows || target.cols != (labels ? 1 : loss.cols)) {
+        call.value_error(target_value, "must have a row for each of x, of as many values as the loss takes");
+    }
+    Data data;
+    data.rows = x.rows;
+    data.batch.x = {x.data, x.row, x.number, nullptr};
+    if (labels) {
+        data.batch.targets.labels = target.data;
+        data.batch.targets.label_kind = target.number;
+        data.batch.targets.label_stride = target.row;
+    } else {
+        data.batch.values = {target.data, target.row, target.number, nullptr};
+    }
+    return data;
+}
+
+// Numbers of each group: one set for all steps, or a set for each.
+struct Numbers {
+    const GroupNumbers* data;
+    Index groups, sets;
+
+    const GroupNumbers* of(Index step) const { return data + (sets > 1 ? step : 0) * groups; }
+};
+
+Numbers read_numbers(Call& call, const Value& value, BoundProgram& bound) {
+    const Samples given = read_samples(call, value);
+    const auto groups = static_cast<Index>(bound.groups());
+    const Index sets = groups == 0 ? 1 : given.rows / groups;
+    if (given.element != Element::float64 || given.cols != GroupNumbers::kCount ||
+        given.rows != sets * groups || given.row != GroupNumbers::kCount || sets < 1) {
+        call.value_error(value, "must be float64 of shape (steps * groups, 10)");
+    }
+    return {static_cast<const GroupNumbers*>(given.data), groups, sets};
+}
+
+// What `_program.Run` is made of.
+void note(double* result, Index done, Outcome of, program::Program& program) {
+    result[0] = static_cast<double>(done);
+    result[1] = static_cast<double>(of);
+    result[2] = static_cast<double>(of == Outcome::refused ? program.update().plan.refused() : -1);
+    if (of == Outcome::done || of == Outcome::refused) result[3] = program.loss().value();
+}
+
 PyObject* run_steps(Call& call) {
     enum {
         kProgram,
@@ -63,27 +120,10 @@ PyObject* run_steps(Call& call) {
     program::Program& program = bound.program();
     program::Loss& loss = program.loss();
     const InUse in_use(bound);
-
-    const DataRows x = read_any_rows(call, call[kX]);
-    if (x.cols != bound.columns()) {
-        call.value_error(call[kX], "must have rows of " + std::to_string(bound.columns()) + " values");
-    }
-    const DataRows target = read_any_rows(call, call[kTarget]);
-    const bool labels = loss.target == program::kNone;
-    if (target.rows != x.rows || target.cols != (labels ? 1 : loss.cols)) {
-        call.value_error(call[kTarget], "must have a row for each of x, of as many values as the loss takes");
-    }
-    program::Batch batch{};
-    batch.x = {x.data, x.row, x.number, nullptr};
-    if (labels) {
-        batch.targets.labels = target.data;
-        batch.targets.label_kind = target.number;
-        batch.targets.label_stride = target.row;
-    } else {
-        batch.values = {target.data, target.row, target.number, nullptr};
-    }
     const bool weighted = call[kSampleWeight].given();
-    if (weighted) batch.targets.weight = read_vector(call, call[kSampleWeight], x.rows).data;
+    Data data = read_data(call, bound, call[kX], call[kTarget]);
+    program::Batch& batch = data.batch;
+    if (weighted) batch.targets.weight = read_vector(call, call[kSampleWeight], data.rows).data;
 
     const DataRows bounds = read_any_rows(call, call[kBounds]);
     const bool ordered = call[kOrder].given();
@@ -96,7 +136,7 @@ PyObject* run_steps(Call& call) {
     const auto* rows = static_cast<const std::int64_t*>(order.data);
     const std::int64_t first = integer(call, call[kFirst], 0);
     const std::int64_t last = integer(call, call[kLast], 0);
-    const Index available = ordered ? order.rows : x.rows;
+    const Index available = ordered ? order.rows : data.rows;
     if (last >= bounds.rows || first > last) call.value_error(call[kLast], "must be a batch of bounds");
     Index most = 0;
     for (Index i = first; i < last; ++i) {
@@ -106,15 +146,7 @@ PyObject* run_steps(Call& call) {
         }
         most = std::max(most, n);
     }
-    constexpr Index kNumbersOfGroup = GroupNumbers::kCount;
-    const Samples given_numbers = read_samples(call, call[kNumbers]);
-    const Index groups = static_cast<Index>(bound.groups());
-    const Index sets = groups == 0 ? 1 : given_numbers.rows / groups;
-    if (given_numbers.element != Element::float64 || given_numbers.cols != kNumbersOfGroup ||
-        given_numbers.rows != sets * groups || given_numbers.row != kNumbersOfGroup || sets < 1) {
-        call.value_error(call[kNumbers], "must be float64 of shape (steps * groups, 10)");
-    }
-    const auto* numbers = static_cast<const GroupNumbers*>(given_numbers.data);
+    const Numbers numbers = read_numbers(call, call[kNumbers], bound);
     std::int64_t number = positive_integer(call, call[kNumber]);
     const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
     double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
@@ -132,22 +164,16 @@ PyObject* run_steps(Call& call) {
     const bool keep_refused = flag(call, call[kKeepRefused]);
 
     Index done = 0;
-    // At once: a later step may fail for want of memory, or be cancelled.
-    const auto note = [&](Outcome of) {
-        result[0] = static_cast<double>(done);
-        result[1] = static_cast<double>(of);
-        result[2] = static_cast<double>(of == Outcome::refused ? program.update().plan.refused() : -1);
-    };
     const auto step = [&](Index i) {
         const Index n = bound_of[i + 1] - bound_of[i];
         const std::int64_t* own = ordered ? rows + bound_of[i] : nullptr;
         batch.rows = n;
         batch.x.order = batch.values.order = batch.targets.order = own;
-        if (ordered && std::any_of(own, own + n, [&](Index row) { return row < 0 || row >= x.rows; }))
+        if (ordered && std::any_of(own, own + n, [&](Index row) { return row < 0 || row >= data.rows; }))
             return Outcome::bad_batch;
         program.prepare(n, weighted);
         bound.set_masks(forwards, static_cast<std::uint64_t>(done));
-        return program.step(batch, number, numbers + (sets > 1 ? done : 0) * groups, signal_raised);
+        return program.step(batch, number, numbers.of(done), signal_raised);
     };
     const auto steps = [&] {
         const double start = seconds < 1e18 ? now() : 0.0;
@@ -159,12 +185,12 @@ PyObject* run_steps(Call& call) {
                 sums[1] += loss.total_weight() * loss.value();
                 if (scores != nullptr) loss.score(program.prediction(), scores);
             }
-            note(of);
-            if (of == Outcome::done || of == Outcome::refused) result[3] = loss.value();
+            note(result, done, of, program);  // at once: a later step may fail for want of memory
             if (of == Outcome::cancelled) return false;
             if (of != Outcome::done) return true;
             ++number;
-            if ((done == sets && sets > 1) || (seconds < 1e18 && now() - start >= seconds)) return true;
+            if ((done == numbers.sets && numbers.sets > 1) || (seconds < 1e18 && now() - start >= seconds))
+                return true;
         }
         return true;
     };
@@ -175,6 +201,43 @@ PyObject* run_steps(Call& call) {
         std::memcpy(pred.data, program.prediction(), static_cast<std::size_t>(pred.cols) * sizeof(float));
     }
     Py_RETURN_NONE;
+}
+
+constexpr const char* kRunStepDoc =
+    R"(run_step(program, x, target, sample_weight, numbers, number, forwards, result)
+--
+
+One step on all rows of x, as `run_steps` does it. Returns its loss, or None where it was not done: then `result` says
+why. Nothing fails once a parameter has changed.
+)";
+
+PyObject* run_step(Call& call) {
+    enum { kProgram, kX, kTarget, kSampleWeight, kNumbers, kNumber, kForwards, kResult };
+    auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
+    program::Program& program = bound.program();
+    const InUse in_use(bound);
+    Data data = read_data(call, bound, call[kX], call[kTarget]);
+    const bool weighted = call[kSampleWeight].given();
+    if (weighted) data.batch.targets.weight = read_vector(call, call[kSampleWeight], data.rows).data;
+    data.batch.rows = data.rows;
+    if (data.rows < program.least_rows()) call.value_error(call[kX], "must have more rows");
+    const Numbers numbers = read_numbers(call, call[kNumbers], bound);
+    const std::int64_t number = positive_integer(call, call[kNumber]);
+    const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
+    program.prepare(data.rows, weighted);
+    bound.set_masks(forwards, 0);
+    double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
+    py::object loss = owned(PyFloat_FromDouble(0.0));  // before the step: what was done must be returned
+    Outcome of = Outcome::cancelled;
+    without_gil(program.cost_ns(), [&] {
+        of = program.step(data.batch, number, numbers.data, signal_raised);
+        return true;
+    });
+    if (of == Outcome::cancelled) throw py::error_already_set();
+    note(result, of == Outcome::done ? 1 : 0, of, program);
+    if (of != Outcome::done) Py_RETURN_NONE;
+    reinterpret_cast<PyFloatObject*>(loss.ptr())->ob_fval = result[3];
+    return loss.release().ptr();
 }
 
 }  // namespace
@@ -205,6 +268,7 @@ void bind_program(py::module_& m) {
         .def("graphs_made", [](BoundProgram& bound) { return bound.on_device().graphs_made(); })
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
+    add_function<run_step>(m, kRunStepDoc);
 }
 
 }  // namespace fastnn::bind

@@ -176,11 +176,23 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         op->y = f.ref(), op->size = f.size();
         return op;
     }
+    if (name == "round_weight") {
+        auto op = std::make_unique<program::RoundWeight>();
+        op->y = f.ref();
+        op->in = f.size(), op->out = f.size();
+        op->weight = array(f.item());
+        return op;
+    }
+    if (name == "round") {
+        auto op = std::make_unique<program::Round>();
+        op->x = f.ref(), op->y = f.ref(), op->size = f.size();
+        return op;
+    }
     if (name == "linear") {
         auto op = std::make_unique<program::Linear>();
         op->x = f.ref(), op->y = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item()), op->bias = array(f.item());
+        op->weight = array(f.item()), op->rounded = f.ref(), op->bias = array(f.item());
         op->activation = f.activation();
         return op;
     }
@@ -188,7 +200,7 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::LinearWeight>();
         op->dy = f.ref(), op->x = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->dweight = array(f.item());
+        op->dweight = array(f.item()), op->rounded = f.take<bool>();
         return op;
     }
     if (name == "linear_bias") {
@@ -202,7 +214,7 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::LinearInput>();
         op->dy = f.ref(), op->dx = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item());
+        op->weight = array(f.item()), op->rounded = f.ref();
         return op;
     }
     if (name == "activation") {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <tuple>
+#include <type_traits>
 
 #include "core/types.h"
 
@@ -90,6 +91,14 @@ struct CudaKernels {
     template <class Args>
     CudaEntry<Args> entry() const {
         return std::get<CudaEntry<Args>>(entries);
+    }
+    template <class Args>
+    static constexpr bool has() {
+        return contains<Args>(static_cast<decltype(entries)*>(nullptr));
+    }
+    template <class Args, class... Known>
+    static constexpr bool contains(std::tuple<Known...>*) {
+        return (std::is_same_v<CudaEntry<Args>, Known> || ...);
     }
 
     int (*allocate)(void** memory, Index bytes);

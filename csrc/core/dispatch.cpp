@@ -19,6 +19,8 @@ namespace avx512bf16 {
 const char* macros();
 int gemm_bf16_chunks(const GemmBf16Args&);
 void gemm_bf16(const GemmBf16Args&, int chunk, Scratch&);
+int round_bf16_chunks(const RoundArgs&);
+void round_bf16(const RoundArgs&, int chunk, Scratch&);
 int limit_chunks(const LimitArgs&);
 void limit(const LimitArgs&, int chunk, Scratch&);
 }  // namespace avx512bf16
@@ -49,6 +51,8 @@ const std::vector<Isa>& isas() {
         table.isa = "avx512bf16";
         table.macros = avx512bf16::macros;
         table.gemm_bf16 = {avx512bf16::gemm_bf16_chunks, avx512bf16::gemm_bf16};
+        table.round_bf16 = {avx512bf16::round_bf16_chunks, avx512bf16::round_bf16};
+        table.multiplies_bf16 = true;
         table.limit = {avx512bf16::limit_chunks, avx512bf16::limit};
         v.push_back({table, f512 && bf16});
 #endif

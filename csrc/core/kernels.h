@@ -29,6 +29,9 @@ struct Kernels {
     const char* (*macros)();  // what the compiler predefined in this table's own objects, space-separated
     Kernel<GemmArgs> gemm;
     Kernel<GemmBf16Args> gemm_bf16;
+    Kernel<RoundArgs> round_bf16;
+    // gemm_bf16 has instructions of its own; without them gemm of the same numbers in float32 is faster.
+    bool multiplies_bf16;
     Kernel<GatherArgs> gather;
     Kernel<ColumnSumArgs> column_sum[2];
     Kernel<ColumnMomentsArgs> column_moments[2];
@@ -44,6 +47,18 @@ struct Kernels {
     Kernel<UpdateArgs> update[4];
     Kernel<LimitArgs> limit;
 };
+
+// The product of what `round_bf16` wrote: g.a and g.b are such memory, where c is float32.
+template <class Tasks>
+void add_product_of_rounded(Tasks& tasks, const Kernels& kernels, GemmBf16Args& args) {
+    if (!kernels.multiplies_bf16) {
+        tasks.add(kernels.gemm, args.g);
+        return;
+    }
+    args.a = reinterpret_cast<const BFloat16*>(args.g.a);
+    args.b = reinterpret_cast<const BFloat16*>(args.g.b);
+    tasks.add(kernels.gemm_bf16, args);
+}
 
 // Streaming kernels cut every array into pieces of this many elements; an array past 2^33 elements gets
 // longer pieces instead of more than the team can count.

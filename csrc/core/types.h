@@ -80,6 +80,15 @@ struct GemmBf16Args {
     BFloat16* c;
 };
 
+// y = x rounded to bfloat16, contiguous, as the ISA multiplies such numbers (Kernels::multiplies_bf16): as
+// BFloat16, or as float32 with a lower half of zero.
+struct RoundArgs {
+    const float* x;
+    Index x_row;
+    Index rows, cols;
+    void* y;
+};
+
 // What the numbers of a data set may be before they become a batch.
 enum class Number : int { float32, float64, uint8, int8, int16, uint16, int32, uint32, int64, uint64 };
 

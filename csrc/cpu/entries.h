@@ -12,6 +12,7 @@ namespace fastnn::FASTNN_NS {
 
 FASTNN_ENTRY(gemm, GemmArgs);
 FASTNN_ENTRY(gemm_bf16, GemmBf16Args);
+FASTNN_ENTRY(round_bf16, RoundArgs);
 FASTNN_ENTRY(gather, GatherArgs);
 FASTNN_ENTRY(column_sum_reduce, ColumnSumArgs);
 FASTNN_ENTRY(column_sum_combine, ColumnSumArgs);

@@ -137,7 +137,7 @@ void SoftmaxLoss::score(const float* pred_rows, double* sums) const {
         const Index truth = target == kNone ? labels_[i] : first_largest(target_values_ + i * cols, cols);
         if (truth == kIgnoredLabel) continue;
         const double w = weight_ != nullptr ? static_cast<double>(weight_[i]) : 1.0;
-        if (first_largest(pred_rows + i * cols, cols) == truth) sums[0] += w;
+        if (is_first_largest(pred_rows + i * cols, cols, truth)) sums[0] += w;
         sums[1] += w;
     }
 }

@@ -51,6 +51,12 @@ struct Place {
     float* at(Ref ref) const {
         return ref == kNone ? nullptr : whole(ref) + begin * buffers[static_cast<std::size_t>(ref)].per_row;
     }
+    // The same of a buffer of rounded numbers, which the ISA may hold in half the memory.
+    void* rounded_at(Ref ref) const {
+        if (!kernels.multiplies_bf16) return at(ref);
+        return reinterpret_cast<BFloat16*>(whole(ref)) +
+               begin * buffers[static_cast<std::size_t>(ref)].per_row;
+    }
     float* whole(Ref ref) const { return memory[static_cast<std::size_t>(ref)]; }
 
     template <class Args>
@@ -77,6 +83,7 @@ struct Place {
 
 // How an operation may be put beside others.
 enum class Kind {
+    first,    // reads parameters alone: side by side, before all others
     whole,    // needs every row of what it reads: a region of its own
     by_rows,  // a row of what it writes needs that row alone
     last      // nobody reads what it writes before the update: any time after what it reads

@@ -13,37 +13,52 @@ double moved(Activation kind, double plain) {
     return kind == Activation::relu || kind == Activation::leaky_relu ? plain : plain + 2.0;
 }
 
-// c = op(a) op(b), contiguous, where a' or b' is read across its rows.
+// c = op(a) op(b), contiguous, where a' or b' is read across its rows; a and b may be rounded.
 struct Product {
-    const float* a;
+    const void* a;
     bool across_a;
-    const float* b;
+    const void* b;
     bool across_b;
     float* c;
     Index m, n, k;
 };
 
-void add_product(Place& place, GemmArgs& g, const Product& p) {
-    g = {.a = p.a,
-         .a_row = p.across_a ? 1 : p.k,
-         .a_col = p.across_a ? p.m : 1,
-         .b = p.b,
-         .b_row = p.across_b ? 1 : p.n,
-         .b_col = p.across_b ? p.k : 1,
-         .c = p.c,
-         .c_row = p.n,
-         .bias = g.bias,
-         .m = p.m,
-         .n = p.n,
-         .k = p.k,
-         .k_begin = 0,
-         .k_end = p.k,
-         .alpha = 1,
-         .beta = 0,
-         .activation = g.activation};
-    place.add(place.kernels.gemm, g);
+void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounded,
+                 const float* bias = nullptr, Activation activation = Activation::none) {
+    args = {.g = {.a = static_cast<const float*>(p.a),
+                  .a_row = p.across_a ? 1 : p.k,
+                  .a_col = p.across_a ? p.m : 1,
+                  .b = static_cast<const float*>(p.b),
+                  .b_row = p.across_b ? 1 : p.n,
+                  .b_col = p.across_b ? p.k : 1,
+                  .c = p.c,
+                  .c_row = p.n,
+                  .bias = bias,
+                  .m = p.m,
+                  .n = p.n,
+                  .k = p.k,
+                  .k_begin = 0,
+                  .k_end = p.k,
+                  .alpha = 1,
+                  .beta = 0,
+                  .activation = activation},
+            .a = nullptr,
+            .b = nullptr,
+            .c = nullptr};
+    if (rounded)
+        add_product_of_rounded(place, place.kernels, args);
+    else
+        place.add(place.kernels.gemm, args.g);
     place.work += {2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k), 0,
                    gemm_ns(p.m, p.n, p.k)};
+}
+
+// Rows of a batch as a product reads them.
+const void* operand(const Place& place, Ref ref, bool rounded) {
+    return rounded ? place.rounded_at(ref) : place.at(ref);
+}
+const void* weight_of(const Place& place, const float* weight, Ref rounded) {
+    return rounded != kNone ? place.whole(rounded) : weight;
 }
 
 }  // namespace
@@ -59,21 +74,41 @@ void Gather::prepare(Place& place) {
     place.moves(2.0 * elements(place.rows, size));
 }
 
+void RoundWeight::prepare(Place& place) {
+    RoundArgs& args = fresh();
+    args = {.x = weight, .x_row = out, .rows = in, .cols = out, .y = place.whole(y)};
+    place.add(place.kernels.round_bf16, args);
+    place.moves(2.0 * elements(in, out));
+}
+
+void Round::prepare(Place& place) {
+    RoundArgs& args = fresh();
+    args = {.x = place.at(x), .x_row = size, .rows = place.rows, .cols = size, .y = place.rounded_at(y)};
+    place.add(place.kernels.round_bf16, args);
+    place.moves(2.0 * elements(place.rows, size));
+}
+
 void Linear::prepare(Place& place) {
-    GemmArgs& args = fresh();
-    args.bias = bias;
-    args.activation = activation;
-    add_product(place, args, {place.at(x), false, weight, false, place.at(y), place.rows * rows, out, in});
+    const bool round = rounded != kNone;
+    add_product(place, fresh(),
+                {operand(place, x, round), false, weight_of(place, weight, rounded), false, place.at(y),
+                 place.rows * rows, out, in},
+                round, bias, activation);
 }
 
 void LinearWeight::prepare(Place& place) {
     add_product(place, fresh(),
-                {place.at(x), true, place.at(dy), false, dweight, in, out, place.rows * rows});
+                {operand(place, x, rounded), true, operand(place, dy, rounded), false, dweight, in, out,
+                 place.rows * rows},
+                rounded);
 }
 
 void LinearInput::prepare(Place& place) {
+    const bool round = rounded != kNone;
     add_product(place, fresh(),
-                {place.at(dy), false, weight, true, place.at(dx), place.rows * rows, in, out});
+                {operand(place, dy, round), false, weight_of(place, weight, rounded), true, place.at(dx),
+                 place.rows * rows, in, out},
+                round);
 }
 
 void LinearBias::prepare(Place& place) {

@@ -19,27 +19,56 @@ class Gather final : public OpOf<GatherArgs> {
     void prepare(Place& place) override;
 };
 
-// y = activation(x @ weight + bias)
-class Linear final : public OpOf<GemmArgs> {
+// y = the weight, rounded to bfloat16
+class RoundWeight final : public OpOf<RoundArgs> {
+ public:
+    Ref y;
+    Index in, out;
+    const float* weight;
+
+    const char* name() const override { return "round_weight"; }
+    Kind kind() const override { return Kind::first; }
+    std::vector<Ref> touches() const override { return {y}; }
+    void prepare(Place& place) override;
+};
+
+// y = x, `size` floats a row of the batch, rounded to bfloat16
+class Round final : public OpOf<RoundArgs> {
+ public:
+    Ref x, y;
+    Index size;
+
+    const char* name() const override { return "round"; }
+    Kind kind() const override { return Kind::by_rows; }
+    std::vector<Ref> touches() const override { return {x, y}; }
+    void prepare(Place& place) override;
+};
+
+// y = activation(x @ weight + bias). Here and in the two gradients below: where `rounded` is a buffer it
+// holds the rounded weight, and the batch is rounded too.
+class Linear final : public OpOf<GemmBf16Args> {
  public:
     Ref x, y;
     Index rows, in, out;
-    const float *weight, *bias;
+    const float* weight;
+    Ref rounded;
+    const float* bias;
     Activation activation;
 
     const char* name() const override { return "linear"; }
     Kind kind() const override { return Kind::by_rows; }
-    std::vector<Ref> touches() const override { return {x, y}; }
+    std::vector<Ref> touches() const override { return {x, y, rounded}; }
     Index weights() const override { return in * out; }
     void prepare(Place& place) override;
 };
 
 // dweight = x' dy
-class LinearWeight final : public OpOf<GemmArgs> {
+class LinearWeight final : public OpOf<GemmBf16Args> {
  public:
     Ref dy, x;
     Index rows, in, out;
     float* dweight;
+    bool rounded;
 
     const char* name() const override { return "linear_weight"; }
     Kind kind() const override { return Kind::last; }
@@ -62,15 +91,16 @@ class LinearBias final : public OpOf<ColumnSumArgs> {
 };
 
 // dx = dy weight'
-class LinearInput final : public OpOf<GemmArgs> {
+class LinearInput final : public OpOf<GemmBf16Args> {
  public:
     Ref dy, dx;
     Index rows, in, out;
     const float* weight;
+    Ref rounded;
 
     const char* name() const override { return "linear_input"; }
     Kind kind() const override { return Kind::by_rows; }
-    std::vector<Ref> touches() const override { return {dy, dx}; }
+    std::vector<Ref> touches() const override { return {dy, dx, rounded}; }
     Index weights() const override { return in * out; }
     void prepare(Place& place) override;
 };

@@ -39,9 +39,11 @@ Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> o
                  std::unique_ptr<Update> update)
     : buffers_(std::move(buffers)),
       ops_(std::move(ops)),
-      x_(dynamic_cast<Gather*>(ops_.at(0).get())),
       loss_(dynamic_cast<Loss*>(ops_.at(loss).get())),
       update_(std::move(update)) {
+    const auto begin =
+        std::find_if(ops_.begin(), ops_.end(), [](const auto& op) { return op->kind() != Kind::first; });
+    x_ = dynamic_cast<Gather*>(begin->get());
     values_ = loss_->target == kNone ? nullptr : dynamic_cast<Gather*>(ops_.at(loss - 1).get());
     for (const auto& op : ops_) least_rows_ = std::max(least_rows_, op->least_rows());
     loss_->work = static_cast<Ref>(buffers_.size());
@@ -61,6 +63,12 @@ Program::Plan Program::plan(Index n, bool chains) const {
     for (std::size_t i = 0; i < ops_.size();) {
         std::size_t end = i + 1;
         const Kind kind = ops_[i]->kind();
+        if (kind == Kind::first) {
+            while (ops_[end]->kind() == Kind::first) ++end;
+            found.regions.push_back({i, end, false});
+            i = end;
+            continue;
+        }
         const bool by_rows = kind != Kind::whole && chains;
         if (by_rows) {
             while (end < ops_.size() && ops_[end]->kind() != Kind::whole) ++end;
@@ -215,8 +223,9 @@ void Program::build(const Plan& found, Index n, bool weighted) {
             }
             continue;
         }
+        const Kind kind = ops_[region.begin]->kind();
         Together* side_by_side =
-            ops_[region.begin]->kind() == Kind::last ? &together_.emplace_back() : nullptr;
+            kind == Kind::first || kind == Kind::last ? &together_.emplace_back() : nullptr;
         for (std::size_t i = region.begin; i < region.end; ++i) {
             Work work;
             const std::vector<Task> own = prepared(i, 0, n, work);

@@ -34,8 +34,8 @@ enum class Outcome { done, bad_batch, refused, cancelled };
 
 class Program {
  public:
-    // The loss is the operation of this number; its `work` buffer is added here. The first operation gathers
-    // the batch, and the one before the loss its values, where it takes any.
+    // The loss is the operation of this number; its `work` buffer is added here. The first operation that
+    // is not `Kind::first` gathers the batch, and the one before the loss its values, where it takes any.
     Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
             std::unique_ptr<Update> update);
     virtual ~Program() = default;

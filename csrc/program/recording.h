@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <functional>
+#include <stdexcept>
 #include <vector>
 
 #include "core/cuda_kernels.h"
@@ -18,8 +19,12 @@ class Recording {
 
     template <class Args>
     void add(const Args& args) {
-        launches_.push_back(
-            [args, entry = cuda_.entry<Args>()](void* stream) { return entry(args, stream); });
+        // Lowering refuses what the device lacks by name; this is for a lowering that forgot to.
+        if constexpr (CudaKernels::has<Args>())
+            launches_.push_back(
+                [args, entry = cuda_.entry<Args>()](void* stream) { return entry(args, stream); });
+        else
+            throw std::invalid_argument("program: an operation has no kernel on the device");
     }
     void add_first(const StepBeginArgs& args) {
         launches_.insert(launches_.begin(), [args, entry = cuda_.entry<StepBeginArgs>()](void* stream) {

@@ -69,6 +69,17 @@ def linear_backward(
     out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
     accumulate: bool = False,
 ) -> tuple[_New | None, _New, _New | None]: ...
+def linear_bf16(x: _F32, w: _F32, *, bias: _F32 | None = None, activation: _Kind | None = None) -> _New: ...
+def linear_backward_bf16(
+    dy: _F32,
+    x: _F32,
+    w: _F32,
+    *,
+    need_dx: bool = True,
+    need_db: bool = True,
+    out: tuple[_F32 | None, _F32 | None, _F32 | None] | None = None,
+    accumulate: bool = False,
+) -> tuple[_New | None, _New, _New | None]: ...
 def activation(x: _F32, kind: _Kind, *, alpha: float | None = None, out: _F32 | None = None) -> _New: ...
 def activation_backward(
     dy: _F32,
@@ -223,6 +234,16 @@ def run_steps_on_device(
     keep_refused: bool = False,
     stream: int,
 ) -> None: ...
+def run_step(
+    program: Program,
+    x: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    sample_weight: npt.NDArray[np.float32] | None,
+    numbers: npt.NDArray[np.float64],
+    number: int,
+    forwards: list[int],
+    result: npt.NDArray[np.float64],
+) -> float | None: ...
 def isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def get_isa() -> str: ...

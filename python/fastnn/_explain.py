@@ -22,6 +22,8 @@ _SIZES = {
     "linear_weight": (4, 2),
     "linear_bias": (3, 1),
     "linear_input": (4, 2),
+    "round_weight": (2, 2),
+    "round": (3, 1),
     "batch_norm": (5, 1),
     "batch_norm_backward": (7, 1),
     "scale": (4, 1),
@@ -35,7 +37,7 @@ def explain(steps: Steps, batch_size: int) -> str:
         raise TypeError("Trainer.explain: a loss of one's own is trained layer by layer, without a program")
     if steps.on_device:
         raise cuda.CudaError("Trainer.explain: steps on the device are not timed yet")
-    program = _program_of_copies(steps, batch_size)
+    program, _batch = _program_of_copies(steps, batch_size)
     native = program.native
     native.time_regions(3)
     times = 1e6 * np.median([native.time_regions(_REPEATS) for _ in range(_TIMINGS)], axis=0)
@@ -64,7 +66,7 @@ def explain(steps: Steps, batch_size: int) -> str:
     text = [
         f"{batch_size} rows: {len(lines)} operations and the update, {len(times)} parallel regions, "
         f"{native.arena_bytes(batch_size) / 1024:.0f} KB, {_core.get_num_threads()} threads, "
-        f"{_core.get_isa()}"
+        f"{_core.get_isa()}" + (", bfloat16" if steps.precision == "bfloat16" else "")
     ]
     for row in table:
         cells = (f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
@@ -80,12 +82,18 @@ def arena_bytes(steps: Steps, batch_size: int) -> int | None:
     return own.program(x, target).arena_bytes(batch_size)
 
 
-def _program_of_copies(steps: Steps, batch_size: int) -> Program:
-    """The program after a step on rows of zeros: its memory and its labels are in place."""
+def _program_of_copies(steps: Steps, batch_size: int) -> tuple[Program, tuple[Array, Array]]:
+    """The program after a step on rows of zeros: its memory and its labels are in place.
+
+    `time_regions` reads these rows again: they must live as long as it is called.
+    """
     own, x, target = _copies(steps, batch_size)
     program = own.program(x, target)
-    own.step(x, target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape)), None)
-    return program
+    y = target if target.ndim == 1 else np.zeros((batch_size, *program.pred_shape))
+    own._check_rows(program, batch_size, x)
+    target, weight = own._targets(program, x, y, None)
+    program.step(x, target, weight)
+    return program, (x, target)
 
 
 def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
@@ -95,7 +103,7 @@ def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
     shape, labels = steps.rows_so_far or (_row_shape(model), getattr(loss, "takes_labels", False))
     x = np.zeros((batch_size, *shape), np.float32)
     target = np.zeros(batch_size if labels else (batch_size, 1), np.int64)
-    return Steps().of(model.train(), loss, optimizer), x, target
+    return Steps().of(model.train(), loss, optimizer, steps.precision), x, target
 
 
 def _row_shape(model: Module) -> tuple[int, ...]:

@@ -6,11 +6,9 @@ The description is JSON in the file's metadata; docs/saving.md shows the format.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -48,6 +46,8 @@ def write(
     file and no other. The file that a killed process left unfinished is removed by the next `write` into the
     same folder.
     """
+    import hashlib
+
     from safetensors import numpy as safetensors
 
     target = Path(os.path.realpath(checked_path(path, where)))  # the file behind a link, not the link
@@ -94,7 +94,7 @@ def sweep(folder: Path) -> None:
 def _temporary(folder: Path) -> Iterator[tuple[int, Path]]:
     """A new locked file in the folder, removed at the end where it still has its name."""
     while True:
-        path = folder / f".fastnn-{secrets.token_hex(8)}.tmp"
+        path = folder / f".fastnn-{os.urandom(8).hex()}.tmp"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):  # a file system without locks: then nobody can sweep there either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -153,6 +153,8 @@ def read(path: str | os.PathLike[str], where: str) -> tuple[dict[str, Any], dict
 
 def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     """What `read` returns; ValueErrors continue "the file ..."."""
+    import hashlib
+
     import safetensors
 
     description = _description(data)

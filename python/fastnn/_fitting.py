@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,17 @@ def check_callbacks(callbacks: Sequence[Callback], names: set[str], validated: b
                 f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
                 f"history will not have; it will have {', '.join(sorted(names))}{cure}"
             )
+
+
+def monitored(plateau: Any, names: Sequence[str], validated: bool) -> str:
+    """The name of the metric that a `ReduceOnPlateau` is told, one of `names`."""
+    name: str = plateau.monitor or ("val_loss" if validated else "loss")
+    if name not in names:
+        raise ValueError(
+            f"Trainer.fit: ReduceOnPlateau: monitor {name!r} is not among {', '.join(names)}"
+            + ("" if validated else "; pass validation=(X, Y) for those of a validation")
+        )
+    return name
 
 
 def total_weight(target: Array, weight: Array | None) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ Backward = Callable[["Value", bool], "Value | None"]
 
 _NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
 _STEPS_AHEAD = 256  # for which schedules are asked at once
+_FLAGS = attrgetter("trainable", "decay")
 BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
 
 
@@ -52,9 +54,12 @@ class Lowering:
 
     NONE = -1  # the number of a buffer that is not there
 
-    def __init__(self, batch_shape: tuple[int, ...], labels: bool) -> None:
+    def __init__(self, batch_shape: tuple[int, ...], labels: bool, precision: str) -> None:
         self._rows = batch_shape[0]
         self._labels = labels
+        self._bfloat16 = precision == "bfloat16"
+        self._rounded: dict[int, Value] = {}
+        self._first: list[tuple[Any, ...]] = []  # operations that read parameters alone
         self.buffers: list[tuple[int, int]] = []
         self.ops: list[tuple[Any, ...]] = []
         self.dropouts: list[Dropout] = []
@@ -90,6 +95,27 @@ class Lowering:
         """Add an operation; the fields are those of csrc/program/ops.h in their order."""
         self.ops.append((kind, *(field.ref if isinstance(field, Value) else field for field in fields)))
 
+    def rounded(self, value: Value) -> Value:
+        """`value` as a product takes it: itself, or rounded to bfloat16, once for all who read it."""
+        if not self._bfloat16:
+            return value
+        if value.ref not in self._rounded:
+            self._rounded[value.ref] = self.value(value.shape)
+            self.emit("round", value, self._rounded[value.ref], value.size)
+        return self._rounded[value.ref]
+
+    def rounded_weight(self, weight: FloatArray) -> int:
+        """The number of the buffer with the weight rounded to bfloat16, none where products are float32."""
+        if not self._bfloat16:
+            return self.NONE
+        ref = self.fixed(weight.size)
+        self._first.append(("round_weight", ref, *weight.shape, weight))
+        return ref
+
+    def all_ops(self) -> list[tuple[Any, ...]]:
+        """All operations in the order in which they run."""
+        return self._first + self.ops
+
     def layer(self, layer: Any, x: Value, activation: str | None = None) -> tuple[Value, Backward]:
         """Lower a layer, with the activation that its kernel applies."""
         if not type(layer).__module__.startswith("fastnn."):
@@ -117,18 +143,17 @@ class Lowering:
         return len(self.dropouts) - 1
 
 
-def _check_on_device(model: Module) -> None:
+def _check_on_device(model: Module, precision: str) -> None:
     """Refuse what the device does not have yet."""
+    lacks = [] if precision == "float32" else [f'precision "{precision}"']
     for name, module in model.named_modules():
         if isinstance(module, BatchNorm1d) and (module.debias or not module.unbiased):
             option = "debias=True" if module.debias else 'running_var="biased"'
-            raise cuda.CudaError(
-                f"Trainer: BatchNorm1d({option}) ({name or 'the model'}) is not on the device yet "
-                '(docs/cuda.md); leave the option out, or stay on "cpu"'
-            )
-    arrays = [p.data for p in model.parameters()]
-    arrays += [getattr(module, name) for module in model.modules() for name in module.buffers]
-    if not all(_device.is_on_device(array) for array in arrays):
+            lacks.append(f"BatchNorm1d({option}) ({name or 'the model'})")
+    if lacks:
+        raise cuda.CudaError(f"Trainer: {', '.join(lacks)} is not on the device yet (docs/cuda.md)")
+    arrays = [array for module in model.modules() for array in module._state().values()]
+    if not all(map(_device.is_on_device, arrays)):
         raise cuda.CudaError('Trainer: part of the model is on the CPU; call model.to("cuda")')
 
 
@@ -164,6 +189,7 @@ class Program:
         model: Module,
         loss: Any,
         optimizer: Optimizer,
+        precision: str,
         batch_shape: tuple[int, ...],
         labels: bool,
         trains: bool = True,
@@ -172,13 +198,13 @@ class Program:
         parameters = model.parameters()
         self.on_device = bool(parameters) and _device.is_on_device(parameters[0].data)
         if self.on_device:
-            _check_on_device(model)
-        lowering = Lowering(batch_shape, labels)
+            _check_on_device(model, precision)
+        lowering = Lowering(batch_shape, labels, precision)
         lowering.seen.append(vars(loss))
         pred, backward = lowering.layer(model, lowering.input)
         dpred = lowering.value(pred.shape)
         loss._lower(lowering, pred, dpred)
-        place = len(lowering.ops) - 1
+        place = len(lowering.all_ops()) - 1
         if trains:
             backward(dpred, False)
         self.pred_shape = pred.shape
@@ -187,6 +213,7 @@ class Program:
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
+        self._precision = precision
         self._dropouts = lowering.dropouts
         self._masks = self._masks_now()
         self._moves = _device.moves
@@ -194,12 +221,16 @@ class Program:
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
         self._parts, self._options, groups = self._lowered_update()
-        self._update_then: tuple[Any, ...] = ()  # what it was made from, when that was last looked at
+        # What the update was made from, when that was last looked at.
+        self._update_then: tuple[Any, ...] = ()
+        self._flags_then: list[tuple[bool, bool]] = []
+        self._parameters: list[Any] = []
         self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
         update = (optimizer._rule, groups, *self._options[0])
-        self.ops = lowering.ops
+        self.ops = lowering.all_ops()
         kernels = cuda.kernels() if self.on_device else None
-        self.native = _core.Program(lowering.buffers, lowering.ops, place, update, kernels)
+        self.native = _core.Program(lowering.buffers, self.ops, place, update, kernels)
+        self._result = np.zeros(4)
         self.least_rows: int = self.native.least_rows()  # of a batch
 
     def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
@@ -210,17 +241,14 @@ class Program:
         options = clip.kind, clip.limit, clip.floor, optimizer.nonfinite != "ignore"
         return [part for part, *_ in now], (options, [group[-1] for group in groups]), groups
 
-    def fits(
-        self, model: Module, loss: Any, optimizer: Optimizer, batch_shape: tuple[int, ...], labels: bool
-    ) -> bool:
-        """Whether this is still the program of these, as they are now, for batches like this one."""
+    def fits(self, model: Module, loss: Any, optimizer: Optimizer, precision: str) -> bool:
+        """Whether this is still the program of these, as they are now."""
         try:
             return (
                 model is self._model
                 and loss is self._loss
                 and optimizer is self._optimizer
-                and batch_shape[1:] == self.row_shape
-                and labels == self.labels
+                and precision == self._precision
                 and self._moves == _device.moves
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
@@ -234,13 +262,8 @@ class Program:
 
     def _update_fits(self) -> bool:
         optimizer = self._optimizer
-        now = (
-            optimizer.param_groups,
-            optimizer.clip,
-            optimizer.nonfinite,
-            [(p.trainable, p.decay) for group in optimizer.param_groups for p in group["params"]],
-        )
-        if now == self._update_then:
+        now = optimizer.param_groups, optimizer.clip, optimizer.nonfinite
+        if now == self._update_then and list(map(_FLAGS, self._parameters)) == self._flags_then:
             return True
         self._constant = None
         parts, options, _ = self._lowered_update()
@@ -248,11 +271,30 @@ class Program:
         if not same or options != self._options:
             return False
         self._update_then = ([dict(group) for group in now[0]], *now[1:])
+        self._parameters = [parameter for group in now[0] for parameter in group["params"]]
+        self._flags_then = list(map(_FLAGS, self._parameters))
         return True
 
     def arena_bytes(self, batch_size: int) -> int:
         """Bytes of the one piece of memory that a step works in."""
         return self.native.arena_bytes(batch_size)
+
+    def step(self, x: Array, target: Array, weight: FloatArray | None) -> float | Run:
+        """Train on one batch; returns its loss, or the run where it was not done."""
+        if self.on_device:
+            run = self.run(Batches(x, target, weight, None, np.array([0, len(x)])), 0, 1, np.zeros(2))
+            return run.value if run.outcome == 0 else run
+        # After the step nothing may fail, so what is counted is made before, the iterator too.
+        optimizer, number = self._optimizer, self._optimizer.step_count + 1
+        numbers, forwards = self._numbers(1), [layer.forwards for layer in self._dropouts]
+        counted = iter([(layer, layer.forwards + layer.training) for layer in self._dropouts])
+        value = _core.run_step(self.native, x, target, weight, numbers, number, forwards, self._result)
+        if value is None:
+            return self._counted(self._result, numbers, number - 1, forwards, False)
+        optimizer.step_count = number
+        for layer, count in counted:
+            layer.forwards = count
+        return value
 
     def run(
         self,
@@ -314,16 +356,17 @@ class Program:
         forwards: list[int],
         keep_refused: bool,
     ) -> Run:
-        done, outcome, refused = map(int, result[:3])
+        *counts, value = result.tolist()
+        done, outcome, refused = map(int, counts)
         if not self._trains:
-            return Run(done, outcome, refused, float(result[3]), 0.0)
+            return Run(done, outcome, refused, value, 0.0)
         for layer, count in zip(self._dropouts, forwards, strict=True):
             if layer.training:
                 layer.forwards = count + done + (outcome == REFUSED and not keep_refused)
         self._optimizer.step_count = step_count + done - (outcome == REFUSED and keep_refused)
         parts = len(self._parts)
-        lr = float(numbers[(max(done, 1) - 1) * parts % len(numbers), 0]) if parts else self._optimizer.lr
-        return Run(done, outcome, refused, float(result[3]), lr)
+        lr = numbers.item((max(done, 1) - 1) * parts % len(numbers), 0) if parts else self._optimizer.lr
+        return Run(done, outcome, refused, value, lr)
 
     def parameter(self, number: int) -> Any:
         """The parameter of this number in `Run.refused`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, che
 from fastnn._epoch import Epoch
 from fastnn._fitting import as_rows as checked_array
 from fastnn._fitting import total_weight
+from fastnn._precision import products_in
 from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
 from fastnn._scores import Scores
 from fastnn.nn import Module
@@ -43,10 +43,11 @@ class Steps:
         self._program: Program | None = None
         self._evaluation: Program | None = None
         self._resident: dict[int, tuple[Array, Any]] = {}  # arrays of a fit and their copies on the device
+        self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
 
-    def of(self, model: Module, loss: Loss, optimizer: Optimizer) -> Steps:
+    def of(self, model: Module, loss: Loss, optimizer: Optimizer, precision: str) -> Steps:
         """Itself, for these: the attributes of a trainer may be assigned."""
-        self._model, self._loss, self._optimizer = model, loss, optimizer
+        self._model, self._loss, self._optimizer, self.precision = model, loss, optimizer, precision
         return self
 
     @property
@@ -60,7 +61,8 @@ class Steps:
         return None if self._program is None else (self._program.row_shape, self._program.labels)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_program": None, "_evaluation": None, "_resident": {}}  # a copy has arrays of its own
+        # A copy has arrays of its own.
+        return {"_program": None, "_evaluation": None, "_resident": {}, "_layout": None}
 
     @property
     def is_native(self) -> bool:
@@ -70,10 +72,16 @@ class Steps:
     def program(self, x: Array, y: Array) -> Program:
         """The program for rows like these."""
         labels = y.ndim == 1 and getattr(self._loss, "takes_labels", False)
-        parts = self._model, self._loss, self._optimizer
-        if self._program is None or not self._program.fits(*parts, x.shape, labels):
-            self._program = Program(*parts, x.shape, labels)
-        return self._program
+        parts = *self.parts, self.precision
+        program = self._program
+        if (
+            program is None
+            or x.shape[1:] != program.row_shape
+            or labels != program.labels
+            or not program.fits(*parts)
+        ):
+            program = self._program = Program(*parts, x.shape, labels)
+        return program
 
     def _training(self) -> None:
         if not self._model.training:
@@ -84,39 +92,63 @@ class Steps:
     def step(self, x: Array, y: Array, weight: Array | None) -> float:
         """Train on one batch; returns the loss before the update."""
         self._training()
+        layout = None
+        if weight is None and type(x) is np.ndarray and type(y) is np.ndarray:
+            layout = x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype
+        program = self._program
+        if (
+            layout is None
+            or layout != self._layout
+            or not (x.flags.aligned and y.flags.aligned)
+            or program is None
+            or not program.fits(self._model, self._loss, self._optimizer, self.precision)
+        ):
+            return self._first_step(x, y, weight, layout)
+        done = program.step(x, y, None)
+        if isinstance(done, Run):
+            self._check(program, done, y, None)
+            return done.value
+        return done
+
+    def _first_step(
+        self, x: Array, y: Array, weight: Array | None, layout: tuple[object, ...] | None
+    ) -> float:
+        """A step on arrays that must be looked at; later ones of the same layout need not be."""
         if not self.is_native:
             self._refuse_on_device()
             value, _ = self._by_layers(as_float32(x, "Trainer.step: x"), y, weight)
             self._optimizer.step()
             return value
-        x, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y")
-        if x.ndim == 0:
+        rows, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y")
+        if rows.ndim == 0:
             raise ValueError("Trainer.step: x must have rows, got a single value")
-        program = self.program(x, y)
-        batches = self._batches(program, x, y, weight, None, np.array([0, len(x)], np.int64))
-        run = program.run(batches, 0, 1, np.zeros(2))
-        self._check(run, program, batches, 0)
-        return run.value
+        program = self.program(rows, y)
+        self._check_rows(program, len(rows), rows)
+        target, weight = self._targets(program, rows, y, weight)
+        self._layout = layout if rows is x and target is y else None
+        done = program.step(rows, target, weight)
+        if isinstance(done, Run):
+            self._check(program, done, target, weight)
+            return done.value
+        return done
 
     def _by_layers(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
-        pred = self._model.forward(x)
+        with products_in(self.precision):
+            pred = self._model.forward(x)
         value, gradient = self._loss(pred, y) if weight is None else self._loss(pred, y, weight)
         self._model.backward(gradient, input_grad=False)
         return value, pred
 
-    def _batches(
-        self,
-        program: Program,
-        x: Array,
-        y: Array,
-        weight: Array | None,
-        order: npt.NDArray[np.int64] | None,
-        bounds: npt.NDArray[np.int64],
-    ) -> Batches:
-        rows = min(stop - start for start, stop in pairwise(bounds.tolist()))
-        if rows < program.least_rows:
-            least = "two rows in training, for batch-norm" if rows else "one row"
-            raise ValueError(f"Trainer: x must have at least {least}, got shape {(rows, *x.shape[1:])}")
+    def _check_rows(self, program: Program, least: int, x: Array) -> None:
+        """Raise where the smallest batch is too small."""
+        if least < program.least_rows:
+            wanted = "two rows in training, for batch-norm" if least else "one row"
+            raise ValueError(f"Trainer: x must have at least {wanted}, got shape {(least, *x.shape[1:])}")
+
+    def _targets(
+        self, program: Program, x: Array, y: Array, weight: Array | None
+    ) -> tuple[Array, FloatArray | None]:
+        """Targets and weights as the program reads them."""
         target = self._loss._target(y, (len(x), *program.pred_shape))  # type: ignore[attr-defined]
         if weight is not None:
             weight = as_float32(weight, "Trainer: sample_weight")
@@ -125,19 +157,15 @@ class Steps:
                     f"Trainer: sample_weight must have shape ({len(x)},), one for each row, "
                     f"got {weight.shape}"
                 )
-        return Batches(x, target, weight, order, bounds)
+        return target, weight
 
-    def _check(self, run: Run, program: Program, batches: Batches, number: int) -> None:
-        """Raise what kept the program from batch `number`, or from its update."""
+    def _check(self, program: Program, run: Run, target: Array, weight: FloatArray | None) -> None:
+        """Raise what kept the program from this batch, or from its update."""
         if run.outcome == REFUSED:
             self._optimizer._refuse(program.parameter(run.refused))
         elif run.outcome == BAD_BATCH:
-            rows: slice | npt.NDArray[np.int64] = slice(*batches.bounds[number : number + 2])
-            if batches.order is not None:
-                rows = batches.order[rows]
-            pred = np.zeros((int(np.diff(batches.bounds)[number]), *program.pred_shape), np.float32)
-            weight = () if batches.weight is None else (_device.on_host(batches.weight)[rows],)
-            self._loss(pred, _device.on_host(batches.target)[rows], *weight)  # says what is wrong
+            pred = np.zeros((len(target), *program.pred_shape), np.float32)
+            self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
             raise RuntimeError("Trainer: the batch cannot be trained on")
 
     # ---- on the device
@@ -176,10 +204,14 @@ class Steps:
         takes_labels: bool = getattr(self._loss, "takes_labels", False)
         y = None if Y is None else as_array(Y, "Trainer: Y")
         labels = takes_labels if y is None else takes_labels and y.ndim == 1
-        parts = self._model, self._loss, self._optimizer
-        if self._evaluation is None or not self._evaluation.fits(*parts, x.shape, labels):
-            self._evaluation = Program(*parts, x.shape, labels, trains=False)
+        parts = *self.parts, self.precision
         program = self._evaluation
+        if (
+            program is None
+            or (x.shape[1:], labels) != (program.row_shape, program.labels)
+            or not program.fits(*parts)
+        ):
+            program = self._evaluation = Program(*parts, x.shape, labels, trains=False)
         shape = (len(x), *program.pred_shape)
         if y is None:
             target = np.zeros(len(x) if labels else shape, np.uint8)
@@ -194,7 +226,7 @@ class Steps:
             batches = Batches(x[rows], target[rows], w, None, bounds)
             run = program.run(batches, 0, 1, sums, scores=adds, pred=pred[rows])
             if y is not None:
-                self._check(run, program, batches, 0)
+                self._check(program, run, target[rows], w)
         if scores is not None and adds is not None:
             scores.take(adds)
         return float(sums[1] / sums[0]) if sums[0] else math.nan, pred
@@ -226,7 +258,7 @@ class Steps:
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
         X = checked_array(where, "X", X)
         parts = []
-        with evaluating(self._model):
+        with evaluating(self._model), products_in(self.precision):
             if self.on_device:
                 return self._forward_on_device(X, None, None, batch_size, None)[1]
             # One empty batch where there are no rows: it has the right number of columns.
@@ -263,13 +295,16 @@ class Steps:
             rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
             return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
         program = self.program(X, Y)
-        batches = self._batches(program, X, Y, weight, order, bounds)
+        ends = (
+            bounds.item(1) - bounds.item(0),
+            bounds.item(-1) - bounds.item(-2),
+        )  # all others are as the first
+        self._check_rows(program, min(ends), X)
+        target, weight = self._targets(program, X, Y, weight)
+        batches = Batches(X, target, weight, order, bounds)
         if program.on_device:
-            batches = batches._replace(
-                x=self._moved(X, batches.x),
-                target=self._moved(Y, batches.target),
-                weight=self._moved(weight, batches.weight),
-            )
+            moved = self._moved(X, X), self._moved(Y, target), self._moved(weight, weight)
+            batches = Batches(*moved, order, bounds)
         first, last = epoch.steps, epoch.steps + 1 if one else len(bounds) - 1
         sums = np.array([epoch.total, epoch.sums["loss"]])
         scores = None if epoch.scores is None else epoch.scores.sums(math.prod(program.pred_shape))
@@ -284,7 +319,11 @@ class Steps:
                 epoch.scores.take(scores)
         epoch.seconds += time.perf_counter() - start
         try:
-            self._check(run, program, batches, first + run.steps)
+            if run.outcome == BAD_BATCH:
+                begin, end = bounds[first + run.steps :][:2]
+                rows = order[begin:end]
+                target, weight = target[rows], None if weight is None else weight[rows]
+            self._check(program, run, target, weight)
         except NonFiniteGradientError as error:
             if not keep_refused:
                 raise

@@ -26,6 +26,7 @@ def save(trainer: Trainer, path: str | PathLike[str]) -> None:
     state = {
         "optimizer": {"kind": type(trainer.optimizer).__name__, "state": trainer.optimizer.state_dict()},
         "loss": _loss(trainer.loss),
+        "precision": trainer.precision,
         "metrics": list(trainer.metrics),
         "seed": trainer.seed,
         "history": dict(trainer.history),
@@ -73,6 +74,7 @@ def _problems(trainer: Trainer, state: Mapping[str, Any]) -> list[str]:
     pairs = {
         "the optimizer": (state["optimizer"]["kind"], type(trainer.optimizer).__name__),
         "the loss": (state["loss"], _loss(trainer.loss)),
+        "precision": (state.get("precision", "float32"), trainer.precision),
         "metrics": (state["metrics"], list(trainer.metrics)),
     }
     return [

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _device, _explain, _trainer_state, data
+from fastnn import _device, _fitting, _trainer_state, data
 from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import Metric, check_callbacks, checked_metrics, checked_rows, whole_steps
+from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
 from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
@@ -33,7 +34,9 @@ class Trainer:
     loss : `loss(pred, target, sample_weight=None) -> (value, dpred)`: one of `fastnn.losses`, or your own
         function
     optimizer : one of `fastnn.optim`, made from the model's parameters
-    precision : "float32"
+    precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
+        bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
+        `evaluate` and `predict` (docs/numerics.md). May be assigned later
     device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
@@ -79,8 +82,6 @@ class Trainer:
         if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"Trainer: loss must be a loss such as losses.CrossEntropyLoss(), got {loss!r}")
         _device.check("Trainer", device)
-        if precision != "float32":
-            raise ValueError(f'Trainer: precision must be "float32" (all there is), got {precision!r}')
         own = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(
@@ -90,6 +91,7 @@ class Trainer:
         self.loss = loss
         self.optimizer = optimizer
         self.device = device
+        self.precision = precision
         self.seed = check_int(seed, "Trainer: seed", 0)
         self.metrics = checked_metrics(metrics)
         self._history = History()
@@ -111,8 +113,17 @@ class Trainer:
         return self._history.epochs
 
     @property
+    def precision(self) -> str:
+        """That of products in Linear layers."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self._precision = checked_precision(precision)
+
+    @property
     def _steps(self) -> Steps:
-        return self._kept_steps.of(self.model, self.loss, self.optimizer)
+        return self._kept_steps.of(self.model, self.loss, self.optimizer, self._precision)
 
     # ---- training
 
@@ -289,11 +300,9 @@ class Trainer:
         own, which have no program, and ValueError for a batch that is too small.
         """
         batch_size = check_int(batch_size, "Trainer.explain: batch_size", 1)
-        print(_explain.explain(self._steps, batch_size))
+        from fastnn._explain import explain
 
-    def _arena_bytes(self, batch_size: int) -> int | None:
-        """Bytes that native steps work in; None where the layers run one after another."""
-        return _explain.arena_bytes(self._steps, batch_size)
+        print(explain(self._steps, batch_size))
 
     # ---- files
 
@@ -324,16 +333,8 @@ class Trainer:
         scores = self._scores()
         names = ["loss", *(scores.names if scores else ()), *self.metrics]
         names += [f"val_{name}" for name in names] if validation else []
-        watching = []
-        for plateau in plateaus(group["lr"] for group in self.optimizer.param_groups):
-            name = plateau.monitor or ("val_loss" if validation else "loss")
-            if name not in names:
-                raise ValueError(
-                    f"Trainer.fit: ReduceOnPlateau: monitor {name!r} is not among {', '.join(names)}"
-                    + ("" if validation else "; pass validation=(X, Y) for those of a validation")
-                )
-            watching.append((plateau, name))
-        return watching
+        found = plateaus(group["lr"] for group in self.optimizer.param_groups)
+        return [(plateau, _fitting.monitored(plateau, names, validation)) for plateau in found]
 
     # ---- evaluation and prediction
 

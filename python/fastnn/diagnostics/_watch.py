@@ -82,7 +82,7 @@ def twin(trainer: Trainer) -> Trainer:
     reaches this one.
     """
     model, optimizer = copy.deepcopy((trainer.model, trainer.optimizer))
-    return Trainer(model.train(), trainer.loss, optimizer, seed=trainer.seed)
+    return Trainer(model.train(), trainer.loss, optimizer, precision=trainer.precision, seed=trainer.seed)
 
 
 class Moments(NamedTuple):

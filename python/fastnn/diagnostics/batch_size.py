@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fastnn._arrays import Array, check_int
+from fastnn._precision import products_in
 from fastnn.diagnostics._report import Report, Row, as_bytes, name_ticks
 from fastnn.diagnostics._watch import checked_data, checked_trainer, twin
 from fastnn.diagnostics.memory import memory_plan
@@ -109,7 +110,9 @@ def gradient_noise_scale(
     squares = np.zeros(len(found))  # sums of squared distances from the mean, as by Welford
     for i in range(count):
         x, y = next(rows_of)
-        _, dpred = trainer.loss(copied.model.forward(x), y)
+        with products_in(trainer.precision):
+            pred = copied.model.forward(x)
+        _, dpred = trainer.loss(pred, y)
         copied.model.backward(dpred, input_grad=False)
         for j, (_, parameter) in enumerate(found):
             gap = parameter.grad - means[j]

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, ClassVar
 
 from fastnn._arrays import Array, FloatArray, check_int
+from fastnn._explain import arena_bytes
 from fastnn.diagnostics._report import Report, Row, as_bytes
 from fastnn.diagnostics._watch import Watch, Watched, checked_trainer, drawn_rows
 from fastnn.nn import ELU, SELU, BatchNorm1d, LeakyReLU, Linear, Module, ReLU, Sigmoid, Tanh
@@ -62,7 +63,7 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
         activation behind it needs no more (not GELU, SiLU and Softplus)
     workspace : gradients on their way back: the largest sum, over the layers, of those of its output and its
         input, and of its output before the activation where it applies one (a BatchNorm1d only for GELU,
-        SiLU and Softplus); and the loss's
+        SiLU and Softplus); and the loss's. With precision="bfloat16" also what a Linear multiplies, rounded
 
     Not counted: the data set, what a kernel packs (below 1 MiB a thread), Python itself.
 
@@ -97,11 +98,11 @@ def memory_plan(trainer: Trainer, batch_size: int) -> MemoryPlan:
             getattr(module, name).nbytes for module in model.modules() for name in module.buffers
         ),
     }
-    arena = trainer._arena_bytes(size)
+    arena = arena_bytes(trainer._steps, size)
     if arena is not None:
         parts["arena"] = arena
     else:
-        activations, workspace = _passing(model, probe, size)
+        activations, workspace = _passing(model, probe, size, trainer.precision)
         parts["batch"] = size * probe.shape[1] * _FLOAT
         parts.update(activations=activations, workspace=workspace)
     return MemoryPlan([{"part": part, "bytes": int(count)} for part, count in parts.items()], size)
@@ -118,11 +119,11 @@ class _Widths(Watch):
         self.widths.append((watched, x.size // _PROBED, y.size // _PROBED))
 
 
-def _passing(model: Module, probe: FloatArray, rows: int) -> tuple[int, int]:
+def _passing(model: Module, probe: FloatArray, rows: int, precision: str) -> tuple[int, int]:
     """Bytes of activations and of gradients in flight, from the shapes of the layers."""
     watch = _Widths(copy.deepcopy(model))
     watch.model.train().forward(probe)
-    kept, flying = 0, 0
+    kept, flying, rounded = 0, 0, 0
     for i, (watched, width_in, width_out) in enumerate(watch.widths):
         behind = [other for other, _, _ in watch.widths[i + 1 :]]
         activation = _applied(watched.layer, behind)
@@ -131,7 +132,9 @@ def _passing(model: Module, probe: FloatArray, rows: int) -> tuple[int, int]:
             kept += width_out
         twice = activation is not None and not (replaced and isinstance(watched.layer, BatchNorm1d))
         flying = max(flying, width_in + width_out * (2 if twice else 1))
-    return rows * kept * _FLOAT, rows * (flying + watch.widths[-1][2]) * _FLOAT
+        if precision == "bfloat16" and isinstance(watched.layer, Linear):
+            rounded = max(rounded, rows * (width_in + width_out) + watched.layer.weight.data.size)
+    return rows * kept * _FLOAT, (rows * (flying + watch.widths[-1][2]) + rounded) * _FLOAT
 
 
 def _applied(layer: Module, behind: list[Watched]) -> Activation | None:

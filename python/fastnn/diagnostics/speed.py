@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import ops
 from fastnn._arrays import Array, FloatArray, aligned_zeros
+from fastnn._precision import products_in
 from fastnn._runtime import get_isa, get_num_threads
 from fastnn.diagnostics._report import Report, Row, name_ticks
 from fastnn.diagnostics._watch import Watch, Watched, checked_data, checked_trainer, twin
@@ -163,11 +164,14 @@ def profile(trainer: Trainer, X: Array, Y: Array, *, batch_size: int = 128) -> P
     copied = twin(trainer)
     copied.optimizer.lr = 0.0
     calls = _Calls(copied.model)
-    pred = calls.model.train().forward(x)
+    with products_in(trainer.precision):
+        pred = calls.model.train().forward(x)
     _, dpred = trainer.loss(pred, y)
     calls.model.backward(dpred, input_grad=False)
     found = limits()
-    rows = [_layer(watched, calls, found) for watched in calls.layers if not _is_container(watched.layer)]
+    layers = [watched for watched in calls.layers if not _is_container(watched.layer)]
+    with products_in(trainer.precision):
+        rows = [_layer(watched, calls, found) for watched in layers]
     rows.append(_row("loss", getattr(trainer.loss, "__name__", type(trainer.loss).__name__)))
     rows[-1]["forward"] = median_time(lambda: trainer.loss(pred, y))
     _weigh(rows[-1], found, [(0, 2 * pred.nbytes + np.asarray(y).nbytes)])

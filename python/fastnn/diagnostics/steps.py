@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastnn._arrays import Array, FloatArray
+from fastnn._precision import products_in
 from fastnn.diagnostics._report import Report, log_scale, name_ticks
 from fastnn.diagnostics._watch import (
     Signals,
@@ -168,7 +169,8 @@ def step_report(trainer: Trainer, x: Array, y: Array) -> StepReport:
     old = {id(new): (name, parameter.data) for (_, new), (name, parameter) in before}
     signals = _StepSignals(copied.model, {id(new): layer for new, layer in originals})
     signals.see_input(batch)
-    pred = signals.model.train().forward(batch)
+    with products_in(trainer.precision):
+        pred = signals.model.train().forward(batch)
     loss, dpred = trainer.loss(pred, y)
     signals.model.backward(dpred, input_grad=False)
     constant, _ = trainer.loss(np.broadcast_to(pred.mean(axis=0), pred.shape).copy(), y)

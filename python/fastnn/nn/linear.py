@@ -9,6 +9,7 @@ import numpy as np
 from fastnn import ops
 from fastnn._arrays import Array, FloatArray, as_float32, as_generator, check_int
 from fastnn._parameter import Initializer, Parameter
+from fastnn._precision import linear_backward_bf16, linear_bf16, on_thread
 from fastnn.init import KaimingUniform, Zeros
 from fastnn.nn.module import Fusable
 
@@ -79,11 +80,14 @@ class Linear(Fusable):
         bias = None if self.bias is None else self.bias.data
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         fused = self._in_kernel(activation)
-        before = y = ops.gemm(rows, self.weight.data, bias=bias, activation=fused)
+        rounded = on_thread.bfloat16
+        multiply = linear_bf16 if rounded else ops.gemm
+        before = y = multiply(rows, self.weight.data, bias=bias, activation=fused)
         if fused != activation:
             y = ops.activation(before, activation)
         if self.training:
-            self._saved = (rows, x.shape, activation, before if activation else None, y if fused else None)
+            kept = before if activation else None, y if fused else None
+            self._saved = (rows, x.shape, activation, *kept, rounded)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def _wrong(self, shape: tuple[Any, ...]) -> str:
@@ -93,7 +97,7 @@ class Linear(Fusable):
         )
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
-        x, shape, activation, before, y = self._take_saved()
+        x, shape, activation, before, y, rounded = self._take_saved()
         dy = as_float32(dy, "Linear.backward: dy")
         if dy.shape != (*shape[:-1], self.out_features):
             raise ValueError(
@@ -104,7 +108,8 @@ class Linear(Fusable):
         if activation:
             dy = ops.activation_backward(dy, before, activation, y=y)
         bias = self.bias
-        dx, _, _ = ops.linear_backward(
+        gradients = linear_backward_bf16 if rounded else ops.linear_backward
+        dx, _, _ = gradients(
             dy,
             x,
             self.weight.data,
@@ -122,7 +127,9 @@ class Linear(Fusable):
         weight, bias = self.weight, self.bias
         fused = self._in_kernel(activation)
         before = y = lowering.value((*x.shape[:-1], self.out_features))
-        lowering.emit("linear", x, y, x.rows, *size, weight.data, None if bias is None else bias.data, fused)
+        factor, factors = lowering.rounded(x), lowering.rounded_weight(weight.data)
+        to = None if bias is None else bias.data
+        lowering.emit("linear", factor, y, x.rows, *size, weight.data, factors, to, fused)
         if fused != activation:
             y = lowering.value(y.shape)
             lowering.emit("activation", before, y, y.size, activation, None)
@@ -133,13 +140,15 @@ class Linear(Fusable):
                 kept = y if fused else lowering.NONE
                 lowering.emit("activation_backward", dy, before, kept, dpre, y.size, activation, None)
                 dy = dpre
-            lowering.emit("linear_weight", dy, x, x.rows, *size, weight.grad)
+            slope = lowering.rounded(dy)
+            rounded = factors != lowering.NONE
+            lowering.emit("linear_weight", slope, factor, x.rows, *size, weight.grad, rounded)
             if bias is not None:
                 lowering.emit("linear_bias", dy, x.rows, self.out_features, bias.grad)
             if not wanted:
                 return None
             dx = lowering.value(x.shape)
-            lowering.emit("linear_input", dy, dx, x.rows, *size, weight.data)
+            lowering.emit("linear_input", slope, dx, x.rows, *size, weight.data, factors)
             return dx
 
         return y, backward

@@ -1,0 +1,42 @@
+"""The precision of the products of Linear layers: float32, or bfloat16 where a trainer asks for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastnn._core import linear_backward_bf16, linear_bf16
+
+__all__ = ["checked_precision", "linear_backward_bf16", "linear_bf16", "on_thread", "products_in"]
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class _OnThread(threading.local):
+    """What layers that run one after another on this thread do."""
+
+    bfloat16 = False
+
+
+on_thread = _OnThread()
+
+
+def checked_precision(precision: str) -> str:
+    """`precision`, or a ValueError that names what there is."""
+    if precision == "tf32":
+        raise ValueError('Trainer: precision "tf32" exists on CUDA only; pass "float32" or "bfloat16"')
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ValueError(f'Trainer: precision must be "float32" or "bfloat16", got {precision!r}')
+    return precision
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Inside, Linear layers multiply in this precision; a backward does what its forward did."""
+    before = on_thread.bfloat16
+    on_thread.bfloat16 = precision == "bfloat16"
+    try:
+        yield
+    finally:
+        on_thread.bfloat16 = before
