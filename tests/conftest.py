@@ -101,3 +101,12 @@ def cuda_kernels(tmp_path_factory):
     if shim.compiler() is None:
         pytest.skip("no C++ compiler")
     return shim.Kernels(tmp_path_factory.mktemp("cuda_kernels"))
+
+
+@pytest.fixture
+def device(monkeypatch, cuda_kernels):
+    """Trainer(device="cuda") on the shim."""
+    import shimmed
+
+    shimmed.install(monkeypatch, cuda_kernels.library)
+    return cuda_kernels

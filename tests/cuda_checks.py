@@ -71,13 +71,13 @@ def activation(kernels, schedule, n, kind, at_end=True):
 
 def dropout(kernels, schedule, n, p, at_end=True, first=0):
     """Elements first ... of a longer array."""
-    whole = draw(first + n)
+    whole, step = draw(first + n), np.array([3])
     x, y = place(whole[first:], at_end), empty(n, at_end=at_end)
     dropped = round(p * 2**32)
     threshold = min(dropped - 2**31, 2**31 - 1)
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
     kernels.run(
-        shim.DROPOUT, schedule, x=x, y=y, n=n, first=first, seed=7, step=3, threshold=threshold,
+        shim.DROPOUT, schedule, x=x, y=y, n=n, first=first, seed=7, step=step, threshold=threshold,
         drops_all=p == 1.0, scale=scale,
     )  # fmt: skip
     assert_bits(y, ops.dropout(whole, p, seed=7, step=3)[first:], f"dropout {p}")
@@ -246,9 +246,8 @@ def update(kernels, schedule, name, lengths, at_end=True):
             setattr(t, field, shim.address(array))
         t.n, t.cols, t.units, t.first_chunk = n, n, 1, chunks
         chunks += -(-n // 16384)
-    workspace = np.empty(4096, np.uint8)
     status = kernels.run(
-        shim.UPDATE, schedule, workspace=workspace, tensors=ctypes.addressof(tensors), count=len(lengths),
+        shim.UPDATE, schedule, tensors=ctypes.addressof(tensors), count=len(lengths),
         chunks=chunks, options=ctypes.addressof(options),
     )  # fmt: skip
     assert status == 0
@@ -259,14 +258,3 @@ def update(kernels, schedule, name, lengths, at_end=True):
     for got, want in zip(gpu, cpu):
         for a, b, what in zip(got, want, ("param", "grad", "slot0", "slot1")):
             assert_bits(a, b, f"{name}: {what}")
-
-
-# For each file with barriers: calls that need every one of them.
-USERS = {
-    "gemm.cu": lambda kernels, schedule: gemm(kernels, schedule, 20, 30, 40),
-    "point_loss.cu": lambda kernels, schedule: (
-        point_loss(kernels, schedule, 5000, 1, "mse"),
-        point_loss(kernels, schedule, 1500, 3, "mse", weighted=True),
-        point_loss(kernels, schedule, 9000, 5, "mse", weighted=True),
-    ),
-}

@@ -47,35 +47,41 @@ PYTHON_ROOMS = {
     "schedulers": {"_arrays", "ops"},
     "data": {"_arrays", "ops"},
     "datasets": set(),
-    "_parameter": {"_arrays"},
+    "_device": {"_arrays", "cuda"},
+    "_parameter": {"_arrays", "_device"},
     "_describe": set(),
     "nn": {
-        *("cuda", "_arrays", "_columns", "_describe", "_parameter", "_precision"),
+        *("_arrays", "_columns", "_device", "_describe", "_parameter", "_precision"),
         *("ops", "init", "preprocessing"),
     },
     "_scores": {"_arrays"},
     "losses": {"_arrays", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
     "_clip": {"_arrays"},
-    "_options": {"_arrays", "_clip", "_parameter"},
+    "_options": {"_arrays", "_clip", "_device", "_parameter"},
     "_optimizer_state": {"_arrays", "_options", "_parameter"},
-    "_non_finite": {"_parameter"},
-    "_optimizer": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer_state", "_parameter", "ops"},
+    "_non_finite": {"_device", "_parameter"},
+    "_optimizer": {
+        *("_arrays", "_clip", "_device", "_non_finite", "_options", "_optimizer_state", "_parameter", "ops"),
+    },
     "optim": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer", "_parameter", "ops", "init"},
     "history": {"_arrays"},
     "_plain": {"_arrays"},
     "_file": {"_arrays"},
     "callbacks": {"_arrays", "_file", "nn"},
-    "checkpoint": {"_arrays", "_describe", "_file", "_plain", "_runtime", "init", "nn"},
+    "checkpoint": {"_arrays", "_describe", "_device", "_file", "_plain", "_runtime", "init", "nn"},
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
-    "_program": {"_arrays", "_core", "_optimizer", "nn", "optim"},
-    "_steps": {"_arrays", "_epoch", "_fitting", "_precision", "_program", "data", "losses", "nn", "optim"},
-    "_explain": {"_arrays", "_core", "_program", "_steps", "nn"},
+    "_program": {"_arrays", "_core", "_device", "_optimizer", "cuda", "nn", "optim"},
+    "_steps": {
+        *("_arrays", "_device", "_epoch", "_fitting", "_precision", "_program", "_scores", "cuda"),
+        *("data", "losses", "nn", "optim"),
+    },
+    "_explain": {"_arrays", "_core", "_program", "_steps", "cuda", "nn"},
     "_epoch": {"_arrays", "_scores"},
     "_fitting": {"_arrays", "callbacks"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
-        *("_arrays", "_explain", "_precision", "_scores", "_steps", "cuda", "_epoch", "_fitting"),
+        *("_arrays", "_device", "_explain", "_precision", "_scores", "_steps", "_epoch", "_fitting"),
         *("_trainer_state",),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
@@ -96,7 +102,7 @@ PYTHON_ROOMS = {
 DEPENDENCIES = {"numpy", "safetensors"}
 # Imported where they are used (typing_extensions: by type checkers), so that `import fastnn` never needs
 # them.
-OPTIONAL = {"PIL", "matplotlib", "tqdm", "typing_extensions"}
+OPTIONAL = {"PIL", "cupy", "matplotlib", "tqdm", "typing_extensions"}
 
 SOURCES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
 LONGEST = {"csrc": 400, "python": 400, "bench": 400, "tests": 400, "examples": 40}

@@ -3,11 +3,11 @@
 FASTNN_SHIM_SHAPES=200 adds drawn shapes, up to so many for each kernel (tests/tiers/cuda_shim.sh).
 """
 
-import ctypes
 import os
 import zlib
 
 import cuda_checks as checks
+import cuda_step_checks as steps
 import numpy as np
 import pytest
 from cuda_shim import shim
@@ -188,13 +188,43 @@ def test_updates(cuda_kernels, schedule, name):
         checks.update(cuda_kernels, schedule, name, lengths, at_end=i % 2 == 0)
 
 
-def test_updates_that_are_not_there_are_refused(cuda_kernels):
-    tensors, options = (shim.TENSOR * 1)(), shim.OPTIONS()
-    at = {"tensors": ctypes.addressof(tensors), "options": ctypes.addressof(options), "count": 1, "chunks": 1}
-    workspace = np.empty(4096, np.uint8)
-    not_supported, invalid = 801, 1
-    assert cuda_kernels.run(shim.UPDATE, workspace=workspace, clip=3, **at) == not_supported
-    options.noise = 0.1
-    assert cuda_kernels.run(shim.UPDATE, workspace=workspace, **at) == not_supported
-    options.noise = 0.0
-    assert cuda_kernels.run(shim.UPDATE, workspace=workspace[:8], **at) == invalid
+@pytest.mark.parametrize("clip", ["none", *steps.CLIPS])
+def test_clipped_updates(cuda_kernels, schedule, clip):
+    lists = [[(1,)], [(5,), (4, 3), (1023,)], [(70, 100), (3,)], [(4096,)], [(4097,), (129, 5)], [(5000,)]]
+    for shapes, i in each(schedule, lists):
+        steps.clipped_update(cuda_kernels, schedule, clip, shapes, noise=0.1 * (i % 2))
+
+
+def test_norms_beyond_float32(cuda_kernels):
+    for clip in ("norm", "global_norm", "adaptive"):
+        steps.clipped_update(cuda_kernels, 0, clip, [(70, 100), (5000,)], scale=1e25)
+
+
+def test_gradients_that_are_not_finite_are_refused(cuda_kernels, schedule):
+    steps.clipped_update(cuda_kernels, schedule, "none", [(5,), (4100,), (70, 3)], wrong=1)
+    steps.clipped_update(cuda_kernels, schedule, "global_norm", [(5,), (7,)], wrong=0)
+
+
+@pytest.mark.parametrize("dtype", steps.NUMBERS)
+def test_gather(cuda_kernels, schedule, dtype):
+    for (rows, cols), i in each(schedule, BATCHES[::4]):
+        steps.gather(cuda_kernels, schedule, rows, cols, dtype, ordered=i % 2 == 0)
+
+
+def test_add(cuda_kernels, schedule):
+    for n, i in each(schedule, LENGTHS):
+        steps.add(cuda_kernels, schedule, n, at_end=i % 2 == 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_scale_columns(cuda_kernels, schedule, dtype):
+    for (rows, cols), _ in each(schedule, BATCHES[::2]):
+        steps.scale_columns(cuda_kernels, schedule, rows, cols, dtype)
+
+
+def test_the_ends_of_a_step(cuda_kernels, schedule):
+    for rows, _ in each(schedule, [1, 2, 5, 255, 256, 257, 300, 512, 700]):
+        if rows > 1:
+            steps.step_ends(cuda_kernels, schedule, rows)
+    steps.step_ends(cuda_kernels, schedule, 300, wrong=299)
+    steps.step_ends(cuda_kernels, schedule, 20, refused=True)

@@ -4,8 +4,8 @@ import ctypes
 
 import numpy as np
 import pytest
-from cuda_checks import USERS
 from cuda_shim import shim
+from cuda_step_checks import USERS
 
 pytestmark = pytest.mark.skipif(shim.compiler() is None, reason="no C++ compiler")
 

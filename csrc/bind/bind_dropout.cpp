@@ -39,7 +39,7 @@ PyObject* dropout(Call& call) {
     enum { kX, kP, kSeed, kStep, kOut };
     const double p = in_unit_range(call, call[kP]);
     const std::int64_t seed = integer(call, call[kSeed], 0);
-    const std::int64_t step = integer(call, call[kStep], 0);
+    const auto step = static_cast<std::uint64_t>(integer(call, call[kStep], 0));
     const Input x = read_flat(call, call[kX]);
     Output out = write_flat(call, call[kOut], x.shape);
     if (out.data != x.data) check_apart(call, out.region, x.region);
@@ -47,7 +47,7 @@ PyObject* dropout(Call& call) {
     args.x = x.data;
     args.y = out.data;
     args.n = out.cols;
-    args.step = static_cast<std::uint64_t>(step);
+    args.step = &step;
     if (args.n > 0) {
         Tasks tasks;
         tasks.add(kernels().dropout, args);

@@ -33,32 +33,6 @@ refused, loss of the last step; outcomes: 0 done, 1 the next batch has a bad lab
 counts as done only with ``keep_refused``). Once a parameter has changed nothing fails any more.
 )";
 
-// All programs that run now. Guarded by the GIL.
-std::vector<BoundProgram*> g_running;
-
-// Nobody else may use the program or its parameters until this goes.
-class InUse {
- public:
-    explicit InUse(BoundProgram& bound) : bound_(bound) {
-        for (BoundProgram* other : g_running) {
-            if (other == &bound || other->shares_parameters(bound)) {
-                throw ArgumentError(
-                    PyExc_RuntimeError,
-                    "Trainer: its model is being trained already, in another thread or by the code "
-                    "that a signal handler interrupted; train it in turn, or give each trainer a "
-                    "model of its own");
-            }
-        }
-        g_running.push_back(&bound);
-    }
-    ~InUse() { std::erase(g_running, &bound_); }
-    InUse(const InUse&) = delete;
-    InUse& operator=(const InUse&) = delete;
-
- private:
-    BoundProgram& bound_;
-};
-
 double now() {
     timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -270,7 +244,10 @@ PyObject* run_step(Call& call) {
 
 void bind_program(py::module_& m) {
     py::class_<BoundProgram>(m, "Program")
-        .def(py::init<const py::list&, const py::list&, std::size_t, const py::tuple&>())
+        .def(py::init<const py::list&, const py::list&, std::size_t, const py::tuple&,
+                      const std::optional<py::capsule>&>(),
+             py::arg("buffers"), py::arg("ops"), py::arg("loss"), py::arg("update"),
+             py::arg("kernels") = py::none())
         .def("least_rows", [](BoundProgram& bound) { return bound.program().least_rows(); })
         .def("lines",
              [](BoundProgram& bound) {
@@ -288,6 +265,7 @@ void bind_program(py::module_& m) {
              })
         .def("time_regions",
              [](BoundProgram& bound, int repeats) { return bound.program().time_regions(repeats); })
+        .def("graphs_made", [](BoundProgram& bound) { return bound.on_device().graphs_made(); })
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
     add_function<run_step>(m, kRunStepDoc);

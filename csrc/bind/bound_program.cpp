@@ -56,10 +56,29 @@ Choice named(const std::string& name, std::initializer_list<const char*> names) 
     throw std::invalid_argument("program: unknown choice " + name);
 }
 
+// All programs that run now. Guarded by the GIL.
+std::vector<BoundProgram*> g_running;
+
 }  // namespace
 
+InUse::InUse(BoundProgram& bound) : bound_(bound) {
+    for (BoundProgram* other : g_running) {
+        if (other == &bound || other->shares_parameters(bound)) {
+            throw ArgumentError(
+                PyExc_RuntimeError,
+                "Trainer: its model is being trained already, in another thread or by the code "
+                "that a signal handler interrupted; train it in turn, or give each trainer a "
+                "model of its own");
+        }
+    }
+    g_running.push_back(&bound);
+}
+
+InUse::~InUse() { std::erase(g_running, &bound_); }
+
 BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, std::size_t loss,
-                           const py::tuple& update) {
+                           const py::tuple& update, const std::optional<py::capsule>& kernels) {
+    if (kernels.has_value()) cuda_ = &cuda_kernels_of(*kernels);
     std::vector<program::Buffer> sizes;
     for (const py::handle item : buffers) {
         const auto pair = item.cast<std::pair<Index, Index>>();
@@ -68,11 +87,17 @@ BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, std::si
     columns_ = sizes.at(0).per_row;
     std::vector<std::unique_ptr<program::Op>> made;
     for (const py::handle item : ops) made.push_back(make(item.cast<py::tuple>()));
-    program_.emplace(std::move(sizes), std::move(made), loss, make_update(update));
+    auto last = make_update(update);
+    if (cuda_ != nullptr)
+        program_ = std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), loss,
+                                                            std::move(last), *cuda_);
+    else
+        program_ =
+            std::make_unique<program::Program>(std::move(sizes), std::move(made), loss, std::move(last));
 }
 
 void BoundProgram::set_masks(const std::vector<std::uint64_t>& forwards, std::uint64_t more) {
-    for (program::Dropout* op : dropouts_) op->set_step(forwards.at(op->layer) + more);
+    for (program::Dropout* op : dropouts_) op->step = forwards.at(op->layer) + more;
 }
 
 bool BoundProgram::shares_parameters(BoundProgram& other) {
@@ -82,10 +107,22 @@ bool BoundProgram::shares_parameters(BoundProgram& other) {
     return false;
 }
 
-float* BoundProgram::array(py::handle object) {
-    if (object.is_none()) return nullptr;
-    kept_.push_back(py::reinterpret_borrow<py::array_t<float>>(object));
-    return kept_.back().mutable_data();
+// float32, contiguous; none: null.
+DeviceArray BoundProgram::floats(py::handle object) {
+    if (object.is_none()) return {};
+    kept_.push_back(py::reinterpret_borrow<py::object>(object));
+    if (cuda_ != nullptr) {
+        const DeviceArray given = device_array(object);
+        if (given.number != Number::float32 || !given.contiguous)
+            throw std::invalid_argument("program: arrays on the device must be contiguous float32");
+        return given;
+    }
+    auto given = py::reinterpret_borrow<py::array_t<float>>(object);
+    return {given.mutable_data(),
+            Number::float32,
+            std::vector<Index>(given.shape(), given.shape() + given.ndim()),
+            {},
+            true};
 }
 
 // (rule, groups, clip, limit, floor, refuse); a group is (params, grads, slot0, slot1, slot2, initial,
@@ -105,10 +142,11 @@ std::unique_ptr<program::Update> BoundProgram::make_update(const py::tuple& give
         const auto places = group[6].cast<std::vector<std::uint64_t>>();
         for (std::size_t i = 0; i < places.size(); ++i) {
             UpdateTensor t{};
-            t.param = arrays(0, i);
-            const auto& param = kept_.back();
-            t.n = param.size();
-            t.cols = param.ndim() > 0 ? param.shape(param.ndim() - 1) : 1;
+            const DeviceArray param = floats(group[0].cast<py::list>()[i]);
+            t.param = static_cast<float*>(param.data);
+            t.n = 1;
+            for (const Index length : param.shape) t.n *= length;
+            t.cols = param.shape.empty() ? 1 : param.shape.back();
             t.grad = arrays(1, i);
             t.slot0 = arrays(2, i);
             t.slot1 = arrays(3, i);

@@ -7,18 +7,22 @@
 #include <optional>
 #include <vector>
 
+#include "bind/device_arrays.h"
 #include "bind/fastcall.h"
-#include "program/program.h"
+#include "program/device_program.h"
 
 namespace fastnn::bind {
 
 class BoundProgram {
  public:
     // buffers: (per_row, fixed); ops: ("kind", fields...) in the order in which csrc/program lists them;
-    // update: (rule, groups, clip, limit, floor, refuse), see `make_update`.
-    BoundProgram(const py::list& buffers, const py::list& ops, std::size_t loss, const py::tuple& update);
+    // update: (rule, groups, clip, limit, floor, refuse), see `make_update`; kernels: those of `_cuda` where
+    // all arrays lie on the device, else none.
+    BoundProgram(const py::list& buffers, const py::list& ops, std::size_t loss, const py::tuple& update,
+                 const std::optional<py::capsule>& kernels);
 
     program::Program& program() { return *program_; }
+    program::DeviceProgram& on_device() { return dynamic_cast<program::DeviceProgram&>(*program_); }
     Index columns() const { return columns_; }  // floats of a row of the batch
     std::size_t groups() { return program_->update().groups.size(); }
     // The masks of a step: `forwards` holds the number of training forwards of each dropout layer so far.
@@ -26,14 +30,28 @@ class BoundProgram {
     bool shares_parameters(BoundProgram& other);
 
  private:
-    float* array(py::handle object);
+    DeviceArray floats(py::handle object);
+    float* array(py::handle object) { return static_cast<float*>(floats(object).data); }
     std::unique_ptr<program::Op> make(const py::tuple& given);
     std::unique_ptr<program::Update> make_update(const py::tuple& given);
 
-    std::optional<program::Program> program_;
+    const CudaKernels* cuda_ = nullptr;
+    std::unique_ptr<program::Program> program_;
     Index columns_ = 0;
     std::vector<program::Dropout*> dropouts_;
-    std::vector<py::array_t<float>> kept_;
+    std::vector<py::object> kept_;  // its arrays
+};
+
+// Nobody else may use the program or its parameters until this goes.
+class InUse {
+ public:
+    explicit InUse(BoundProgram& bound);
+    ~InUse();
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+
+ private:
+    BoundProgram& bound_;
 };
 
 }  // namespace fastnn::bind

@@ -1,34 +1,117 @@
-// What the optional extension `_cuda` hands to the rest: its kernels and what it knows of the device. No CUDA
-// type stands here, so that everybody may include it: a stream is a cudaStream_t as void*, a status a
-// cudaError_t as int, 0 where all is well.
+// What the optional extension `_cuda` hands to the rest: its kernels, the memory and graphs they run in, and
+// what it knows of the device. No CUDA type stands here, so that everybody may include it: a stream is a
+// cudaStream_t as void*, a status a cudaError_t as int, 0 where all is well.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <tuple>
+#include <type_traits>
 
 #include "core/types.h"
 
 namespace fastnn {
 
-// Memory of the device that a call may use until its work is done.
-struct CudaWorkspace {
-    void* data;
-    Index bytes;
+// ---- a training step on the device (csrc/program/device_program.h)
+
+// y = x in double, over n elements.
+struct WidenArgs {
+    const float* x;
+    double* y;
+    Index n;
 };
 
-// The operations on the device, in whose memory all arrays lie; csrc/cuda/entries.h says more.
+// Where a run of steps stands. The host writes it before a run and reads it afterwards; in between only the
+// kernels do, so that no step waits for the host.
+struct CudaRun {
+    const unsigned char* records;  // of the steps, one after another: what the host sets before each
+    Index next;                    // the step that comes next
+    Index done;                    // steps
+    Index refused;                 // the array whose gradient is not finite
+    int outcome;                   // 0, 1: a bad label or weight, 2: refused
+    bool halted;                   // an outcome that is not 0: the steps still to come change nothing
+    bool frozen;                   // the running statistics stay; halted or not
+    bool keep_refused;             // a refused step counts as done
+    double value, total;           // loss and weight of the last step
+    double sums[2];                // of weight and weight * loss, over all steps
+};
+
+// Begins a step: its record becomes the current one, class ids and weights are checked and taken.
+struct StepBeginArgs {
+    CudaRun* run;
+    UpdateVerdict* verdict;
+    unsigned char* current;  // the record that the step's kernels read
+    Index record_bytes;      // a multiple of 8
+    const Targets* targets;  // in `current`
+    Index rows;
+    std::int64_t* labels;  // the batch's, null where targets are values
+    Index classes;
+    bool ignores;
+    std::int64_t ignored;
+    float* weight;  // the batch's as they were given, null without
+    float* scaled;  // by row: weight (or 1) * factor / (divisor * the sum of the weights); null: nobody asks
+    double factor, divisor;
+};
+
+// What the metrics of a loss are made of (core/scores.h).
+enum class Score : int { none, hits, sides, squares };
+
+// Ends a step: its loss joins the run's sums, its metrics the scores, and gradients that are not finite halt.
+struct StepEndArgs {
+    CudaRun* run;
+    const UpdateVerdict* verdict;
+    const double* terms;  // of the loss
+    Index term_count;
+    const float* term_weight;  // null: 1
+    bool mean_of_terms;        // the loss is their sum / total, else * scale
+    double scale;
+    Score score;
+    double* scores;
+    const float *pred, *target;
+    const std::int64_t* labels;
+    const float* weight;  // by row, null: 1
+    Index rows, cols;
+};
+
+// ---- the table
+
+template <class Args>
+using CudaEntry = int (*)(const Args&, void* stream);
+template <class... Args>
+using CudaEntries = std::tuple<CudaEntry<Args>...>;
+
 struct CudaKernels {
     const char* build_id;  // of the sources: `_core` and `_cuda` of two builds do not fit
-    int (*activation)(const ActivationArgs&, void* stream);
-    int (*activation_backward)(const ActivationBackwardArgs&, void* stream);
-    int (*dropout)(const DropoutArgs&, void* stream);
-    int (*column_sum)(const ColumnSumArgs&, void* stream);
-    int (*batch_norm)(const BatchNormArgs&, void* stream);
-    int (*batch_norm_backward)(const BatchNormBackwardArgs&, void* stream);
-    int (*softmax_cross_entropy)(const SoftmaxArgs&, void* stream);
-    int (*point_loss)(const PointLossArgs&, void* stream);
-    int (*gemm)(const GemmArgs&, void* stream);
-    int (*update)(const UpdateArgs&, void* stream, const CudaWorkspace&);
+
+    // The operations, each known by its arguments; csrc/cuda/entries.h says more.
+    CudaEntries<ActivationArgs, ActivationBackwardArgs, DropoutArgs, ColumnSumArgs, BatchNormArgs,
+                BatchNormBackwardArgs, SoftmaxArgs, PointLossArgs, GemmArgs, UpdateArgs, GatherArgs, AddArgs,
+                ScaleColumnsArgs, WidenArgs, StepBeginArgs, StepEndArgs>
+        entries;
+    template <class Args>
+    CudaEntry<Args> entry() const {
+        return std::get<CudaEntry<Args>>(entries);
+    }
+    template <class Args>
+    static constexpr bool has() {
+        return contains<Args>(static_cast<decltype(entries)*>(nullptr));
+    }
+    template <class Args, class... Known>
+    static constexpr bool contains(std::tuple<Known...>*) {
+        return (std::is_same_v<CudaEntry<Args>, Known> || ...);
+    }
+
+    int (*allocate)(void** memory, Index bytes);
+    int (*release)(void* memory);
+    // Copies are ordered on the stream; `rows` of row_bytes each lie row_stride bytes apart on the host.
+    int (*to_device)(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
+    int (*to_host)(void* to, const void* from, Index bytes, void* stream);
+    int (*wait)(void* stream);
+    // A graph of what `launch` launches on the stream it is given.
+    int (*record)(void (*launch)(void* what, void* stream), void* what, void** graph);
+    int (*replay)(void* graph, void* stream);
+    int (*forget)(void* graph);
+    const char* (*message)(int status);
 };
 
 // The name of the capsule that holds the table.

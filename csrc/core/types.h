@@ -101,6 +101,15 @@ struct RowSource {
     const std::int64_t* order;
 };
 
+// What a loss takes from a data set.
+struct Targets {
+    const void* labels;  // class ids of this kind, one a row and `label_stride` apart; null: values, which
+    Number label_kind;   // are a RowSource of their own
+    Index label_stride;
+    const float* weight;        // one a row
+    const std::int64_t* order;  // as in RowSource
+};
+
 // y[i] = row order[first + i] of the source as float32; y is (rows, cols), contiguous.
 struct GatherArgs {
     const RowSource* source;
@@ -176,7 +185,8 @@ struct DropoutArgs {
     float* y;
     Index n;
     Index first;  // the number of x[0] in what the mask belongs to
-    std::uint64_t seed, step;
+    std::uint64_t seed;
+    const std::uint64_t* step;
     std::int32_t threshold;  // kept: bits >= threshold, as signed numbers
     bool drops_all;          // which no threshold says
     float scale;
@@ -197,6 +207,7 @@ struct BatchNormArgs {
     float momentum, eps;
     bool training;
     Activation activation;
+    const bool* frozen;  // on a device: the running statistics stay where it says so
 };
 
 // With dy' = dy * activation'(y), which needs derivative_of_result and, but for ReLU, dx; xhat = (x - mean) *

@@ -11,7 +11,7 @@ namespace fastnn::FASTNN_NS {
 namespace {
 
 FASTNN_INLINE void dropout_block(const DropoutArgs& a, Index block, Index begin, Index end) {
-    const DropoutKey key = dropout_key(a.seed, a.step, static_cast<std::uint64_t>(block));
+    const DropoutKey key = dropout_key(a.seed, *a.step, static_cast<std::uint64_t>(block));
     const IntVec threshold = isplat(static_cast<std::uint32_t>(a.threshold));
     const Vec scale = splat(a.scale);
     const auto place = static_cast<std::uint32_t>(a.first + begin - block * kDropoutBlock);

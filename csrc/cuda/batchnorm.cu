@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kColumnThreads) combine(BatchNormArgs a, Colum
     const double mean = reference + offset;
     a.mean[j] = static_cast<float>(mean);
     a.rstd[j] = static_cast<float>(1.0 / ::sqrt(variance * inverse + eps));
-    if (a.running_mean == nullptr) return;
+    if (a.running_mean == nullptr || (a.frozen != nullptr && *a.frozen)) return;
     const double unbiased = 1.0 / (static_cast<double>(a.rows) - 1.0);
     const double w = static_cast<double>(a.momentum);
     a.running_mean[j] = static_cast<float>(moved(static_cast<double>(a.running_mean[j]), mean, w));

@@ -1,13 +1,23 @@
 // What device there is, and why it cannot be used.
 #include <cuda_runtime.h>
 
-#include "cuda/transfers.h"
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/cuda_kernels.h"
 
 namespace fastnn {
 namespace {
 
-constexpr int kBuiltFor[] = {FASTNN_CUDA_BUILT};  // architectures with code of their own
-constexpr int kPtx = FASTNN_CUDA_PTX;             // and the one that newer devices translate
+// Architectures with code of their own, as "80-90": nvcc would take a comma for the end of the definition.
+std::vector<int> built_for() {
+    std::vector<int> found;
+    std::istringstream text(FASTNN_CUDA_BUILT);
+    for (std::string one; std::getline(text, one, '-');) found.push_back(std::stoi(one));
+    return found;
+}
+constexpr int kPtx = FASTNN_CUDA_PTX;  // and the one that newer devices translate
 
 std::string dotted(int version, int unit) {
     return std::to_string(version / unit) + "." + std::to_string(version % unit * 10 / unit);
@@ -15,7 +25,7 @@ std::string dotted(int version, int unit) {
 
 // Code runs on its own architecture and on later ones of the same first digit; PTX on every later one.
 bool runs_on(int capability) {
-    for (const int built : kBuiltFor)
+    for (const int built : built_for())
         if (built / 10 == capability / 10 && built <= capability) return true;
     return kPtx <= capability;
 }
@@ -24,7 +34,7 @@ std::string why_not_on(int capability, const char* name) {
     if (runs_on(capability)) return "";
     std::string text = std::string("the device ") + name + " is sm_" + std::to_string(capability) +
                        "; this build holds code for";
-    for (const int built : kBuiltFor) text += " sm_" + std::to_string(built);
+    for (const int built : built_for()) text += " sm_" + std::to_string(built);
     return text + " and PTX for what comes after sm_" + std::to_string(kPtx);
 }
 
@@ -63,7 +73,5 @@ CudaDevice cuda_device() {
     cudaRuntimeGetVersion(&d.runtime);
     return d;
 }
-
-CudaTransfers cuda_transfers() { return {.to_host = 0, .to_device = bytes_to_device}; }
 
 }  // namespace fastnn

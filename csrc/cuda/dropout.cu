@@ -9,14 +9,14 @@ namespace {
 __global__ void __launch_bounds__(kThreads) dropout(DropoutArgs a, bool packs) {
     const Index first = four_of_thread();
     Index block = (a.first + first) / kDropoutBlock;
-    DropoutKey key = dropout_key(a.seed, a.step, static_cast<std::uint64_t>(block));
+    DropoutKey key = dropout_key(a.seed, *a.step, static_cast<std::uint64_t>(block));
     map_four(
         packs, first, a.n, a.y,
         [&](Index i, float x) {
             Index place = a.first + i - block * kDropoutBlock;
             if (place == kDropoutBlock) {  // the next block begins among the four
                 place = 0;
-                key = dropout_key(a.seed, a.step, static_cast<std::uint64_t>(++block));
+                key = dropout_key(a.seed, *a.step, static_cast<std::uint64_t>(++block));
             }
             const std::uint32_t counter = key.start + static_cast<std::uint32_t>(place) * kDropoutStride;
             const auto bits = static_cast<std::int32_t>(dropout_bits(counter, key.middle));

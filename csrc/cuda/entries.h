@@ -1,6 +1,7 @@
 // The operations of this room. Each launches on the stream and returns at once; arrays, partial sums
-// included, lie on the device and are as large as the CPU's (core/types.h). Their bits are the CPU's: every
-// sum has the order of docs/numerics.md, and no float is added atomically.
+// included, lie on the device and are as large as the CPU's (core/types.h), and so do the tables of an update
+// and what a pointer of the arguments names beside. Their bits are the CPU's: every sum has the order of
+// docs/numerics.md, and no float is added atomically.
 #pragma once
 
 #include "core/cuda_kernels.h"
@@ -16,6 +17,24 @@ int cuda_batch_norm_backward(const BatchNormBackwardArgs& a, void* stream);
 int cuda_softmax_cross_entropy(const SoftmaxArgs& a, void* stream);
 int cuda_point_loss(const PointLossArgs& a, void* stream);
 int cuda_gemm(const GemmArgs& a, void* stream);
-int cuda_update(const UpdateArgs& a, void* stream, const CudaWorkspace& workspace);
+int cuda_update(const UpdateArgs& a, void* stream);  // in three launches: update_norm.cu first
+int cuda_update_norm(const UpdateArgs& a, void* stream);
+int cuda_gather(const GatherArgs& a, void* stream);
+int cuda_add(const AddArgs& a, void* stream);
+int cuda_scale_columns(const ScaleColumnsArgs& a, void* stream);  // shift and offset may be null
+int cuda_widen(const WidenArgs& a, void* stream);
+int cuda_step_begin(const StepBeginArgs& a, void* stream);
+int cuda_step_end(const StepEndArgs& a, void* stream);
+
+// memory.cu
+int cuda_allocate(void** memory, Index bytes);
+int cuda_release(void* memory);
+int cuda_to_device(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
+int cuda_to_host(void* to, const void* from, Index bytes, void* stream);
+int cuda_wait(void* stream);
+int cuda_record(void (*launch)(void* what, void* stream), void* what, void** graph);
+int cuda_replay(void* graph, void* stream);
+int cuda_forget(void* graph);
+const char* cuda_message(int status);
 
 }  // namespace fastnn

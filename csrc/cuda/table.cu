@@ -5,16 +5,19 @@ namespace fastnn {
 const CudaKernels& cuda_kernels() {
     static constexpr CudaKernels kTable{
         .build_id = FASTNN_BUILD_ID,
-        .activation = cuda_activation,
-        .activation_backward = cuda_activation_backward,
-        .dropout = cuda_dropout,
-        .column_sum = cuda_column_sum,
-        .batch_norm = cuda_batch_norm,
-        .batch_norm_backward = cuda_batch_norm_backward,
-        .softmax_cross_entropy = cuda_softmax_cross_entropy,
-        .point_loss = cuda_point_loss,
-        .gemm = cuda_gemm,
-        .update = cuda_update,
+        .entries = {cuda_activation, cuda_activation_backward, cuda_dropout, cuda_column_sum, cuda_batch_norm,
+                    cuda_batch_norm_backward, cuda_softmax_cross_entropy, cuda_point_loss, cuda_gemm,
+                    cuda_update, cuda_gather, cuda_add, cuda_scale_columns, cuda_widen, cuda_step_begin,
+                    cuda_step_end},
+        .allocate = cuda_allocate,
+        .release = cuda_release,
+        .to_device = cuda_to_device,
+        .to_host = cuda_to_host,
+        .wait = cuda_wait,
+        .record = cuda_record,
+        .replay = cuda_replay,
+        .forget = cuda_forget,
+        .message = cuda_message,
     };
     return kTable;
 }

@@ -1,30 +1,21 @@
 // Optimizer updates over a list of arrays in one launch: each rule of core/rules.h, four elements a thread.
-// The table of arrays is copied to the device in front of the launch. Clipping and noise are not here yet.
 #include "core/kernels.h"
+#include "core/noise.h"
 #include "core/rules.h"
 #include "cuda/entries.h"
-#include "cuda/launch.h"
-#include "cuda/transfers.h"
+#include "cuda/update_tensors.h"
 
 namespace fastnn {
 namespace {
 
-constexpr int kElements = 4 * kThreads;  // of a block of threads
+// One kernel holds all rules and what is done to a gradient first. In blocks of 256 it would spill, or leave
+// room for two of them.
+constexpr int kUpdateThreads = 128;
+constexpr int kElements = 4 * kUpdateThreads;  // of a block of threads
 
 // Thread blocks for each of the CPU's chunks, by whose numbers an array is found.
 constexpr Index kBlocksPerChunk = stream_chunk(0) / kElements;
 static_assert(stream_chunk(0) % kElements == 0);
-
-// The tensor with the last first_chunk that is not beyond `chunk`.
-FASTNN_RULE Index tensor_of(const UpdateTensor* tensors, Index count, Index chunk) {
-    Index low = 0;
-    Index high = count;
-    while (high - low > 1) {
-        const Index middle = (low + high) / 2;
-        (tensors[middle].first_chunk <= chunk ? low : high) = middle;
-    }
-    return low;
-}
 
 FASTNN_RULE UpdateCoefficients<float> coefficients(const UpdateOptions& o) {
     return {o.lr,  o.decay0,     o.decay1,       o.one_minus0, o.one_minus1,
@@ -39,9 +30,28 @@ FASTNN_RULE float decayed(const UpdateOptions& o, float target, float gap) {
     return target;
 }
 
+// The normal number of element i.
+FASTNN_RULE float noise_of(const UpdateTensor& t, const UpdateOptions& o, Index i) {
+    const Index block = i / kDropoutBlock;
+    const DropoutKey key = noise_key(o.noise_seed, o.noise_step, t.place, static_cast<std::uint64_t>(block));
+    const auto place = static_cast<std::uint32_t>(i - block * kDropoutBlock);
+    return normal_of(as_float(noise_bits(key.start + place * kDropoutStride, key.middle)));
+}
+
+// What clipping and noise make of a gradient.
+FASTNN_RULE float prepared(const UpdateArgs& a, const UpdateTensor& t, const UpdateOptions& o, Index i,
+                           float grad) {
+    if (a.clip == Clip::value)
+        grad = min_(a.clip_limit, max_(-a.clip_limit, grad));  // it stands second: NaN stays NaN
+    else if (a.scales != nullptr && (t.units > 1 || a.scales[t.first_unit] != 1.0f))
+        grad = grad * a.scales[t.first_unit + (t.units > 1 ? i % t.cols : 0)];
+    return o.noise != 0.0f ? fma(o.noise, noise_of(t, o, i), grad) : grad;
+}
+
 // kSlots: bit i is set where the rule has slot i.
 template <int kSlots, int W, class Rule>
-FASTNN_RULE void apply(const UpdateTensor& t, const UpdateOptions& o, Index i, Rule rule) {
+FASTNN_RULE void apply(const UpdateArgs& a, const UpdateTensor& t, const UpdateOptions& o, Index i,
+                       Rule rule) {
     const UpdateCoefficients<float> c = coefficients(o);
     Pack<W> param = load<W>(t.param + i);
     const Pack<W> grad = load<W>(t.grad + i);
@@ -52,7 +62,8 @@ FASTNN_RULE void apply(const UpdateTensor& t, const UpdateOptions& o, Index i, R
     if (t.initial != nullptr) initial = load<W>(t.initial + i);
 #pragma unroll
     for (int l = 0; l < W; ++l) {
-        UpdateState<float> s{param.v[l], grad.v[l], slot0.v[l], slot1.v[l], slot2.v[l]};
+        UpdateState<float> s{param.v[l], prepared(a, t, o, i + l, grad.v[l]), slot0.v[l], slot1.v[l],
+                             slot2.v[l]};
         if (o.decay != 0.0f || o.l1 != 0.0f) {
             const float gap = t.initial != nullptr ? s.param - initial.v[l] : s.param;
             if (o.decay_parameter)
@@ -72,17 +83,10 @@ FASTNN_RULE void apply(const UpdateTensor& t, const UpdateOptions& o, Index i, R
     if constexpr ((kSlots & 4) != 0) store<W>(t.slot2 + i, slot2);
 }
 
-struct Table {
-    const UpdateTensor* tensors;
-    const UpdateOptions* options;
-    Index count;
-};
-
+// The elements of this thread.
 template <int kSlots, class Rule>
-__global__ void __launch_bounds__(kThreads, 3) update(Table table, Rule rule) {
-    const Index chunk = blockIdx.x / kBlocksPerChunk;
-    const UpdateTensor t = table.tensors[tensor_of(table.tensors, table.count, chunk)];
-    const UpdateOptions& o = table.options[t.group];
+FASTNN_RULE void each(const UpdateArgs& a, const UpdateTensor& t, const UpdateOptions& o, Index chunk,
+                      Rule rule) {
     const bool packs = aligned(t.param, t.grad, t.slot0, t.slot1, t.slot2, t.initial);
     const Index size = stream_chunk(t.n);
     const Index begin = (chunk - t.first_chunk) * size;
@@ -91,84 +95,53 @@ __global__ void __launch_bounds__(kThreads, 3) update(Table table, Rule rule) {
     for (Index i = begin + blockIdx.x % kBlocksPerChunk * kElements + threadIdx.x * 4; i < end;
          i += kBlocksPerChunk * kElements) {
         if (packs && i + 4 <= end)
-            apply<kSlots, 4>(t, o, i, rule);
+            apply<kSlots, 4>(a, t, o, i, rule);
         else
-            for (Index j = i; j < i + 4 && j < end; ++j) apply<kSlots, 1>(t, o, j, rule);
+            for (Index j = i; j < i + 4 && j < end; ++j) apply<kSlots, 1>(a, t, o, j, rule);
     }
 }
 
-#define FASTNN_FUNCTOR(Name, call)                                                                    \
-    struct Name {                                                                                     \
-        __device__ void operator()(UpdateState<float>& s, const UpdateCoefficients<float>& c) const { \
-            call(s, c);                                                                               \
-        }                                                                                             \
-    };
-FASTNN_FUNCTOR(Sgd, sgd_rule)
-template <bool kVelocity, bool kNesterov>
-FASTNN_FUNCTOR(Momentum, (momentum_rule<kVelocity, kNesterov>))
-template <bool kCentered, bool kBuffered>
-FASTNN_FUNCTOR(Rmsprop, (rmsprop_rule<kCentered, kBuffered>))
-FASTNN_FUNCTOR(Adagrad, adagrad_rule) template <bool kAmsgrad>
-FASTNN_FUNCTOR(Adam, adam_rule<kAmsgrad>)
-FASTNN_FUNCTOR(Rprop, rprop_rule)
-#undef FASTNN_FUNCTOR
+#define FASTNN_EACH(slots, ...) \
+    each<slots>(a, t, o, chunk, \
+                [](UpdateState<float>& s, const UpdateCoefficients<float>& c) { __VA_ARGS__(s, c); })
 
-    // The rule and its style, which all groups of an optimizer share.
-    template <class Run>
-    void with_rule(const UpdateOptions& o, Run run) {
+// All threads of a block go the same way: an array has one rule and style.
+__global__ void __launch_bounds__(kUpdateThreads, 5) update(UpdateArgs a) {
+    if (a.verdict != nullptr && a.verdict->refused) return;
+    const Index chunk = blockIdx.x / kBlocksPerChunk;
+    const UpdateTensor t = tensor_of<&UpdateTensor::first_chunk>(a, chunk);
+    const UpdateOptions& o = a.options[t.group];
     switch (o.rule) {
         case Rule::sgd:
-            return run.template operator()<0>(Sgd{});
+            return FASTNN_EACH(0, sgd_rule);
         case Rule::momentum:
             if (o.style == MomentumStyle::buffer)
-                return o.nesterov ? run.template operator()<1>(Momentum<false, true>{})
-                                  : run.template operator()<1>(Momentum<false, false>{});
-            return o.nesterov ? run.template operator()<1>(Momentum<true, true>{})
-                              : run.template operator()<1>(Momentum<true, false>{});
+                return o.nesterov ? FASTNN_EACH(1, momentum_rule<false, true>)
+                                  : FASTNN_EACH(1, momentum_rule<false, false>);
+            return o.nesterov ? FASTNN_EACH(1, momentum_rule<true, true>)
+                              : FASTNN_EACH(1, momentum_rule<true, false>);
         case Rule::rmsprop:
             if (o.centered)
-                return o.buffered ? run.template operator()<7>(Rmsprop<true, true>{})
-                                  : run.template operator()<3>(Rmsprop<true, false>{});
-            return o.buffered ? run.template operator()<5>(Rmsprop<false, true>{})
-                              : run.template operator()<1>(Rmsprop<false, false>{});
+                return o.buffered ? FASTNN_EACH(7, rmsprop_rule<true, true>)
+                                  : FASTNN_EACH(3, rmsprop_rule<true, false>);
+            return o.buffered ? FASTNN_EACH(5, rmsprop_rule<false, true>)
+                              : FASTNN_EACH(1, rmsprop_rule<false, false>);
         case Rule::adagrad:
-            return run.template operator()<1>(Adagrad{});
+            return FASTNN_EACH(1, adagrad_rule);
         case Rule::adam:
-            return o.amsgrad ? run.template operator()<7>(Adam<true>{})
-                             : run.template operator()<3>(Adam<false>{});
+            return o.amsgrad ? FASTNN_EACH(7, adam_rule<true>) : FASTNN_EACH(3, adam_rule<false>);
         case Rule::rprop:
-            return run.template operator()<3>(Rprop{});
+            return FASTNN_EACH(3, rprop_rule);
     }
 }
+#undef FASTNN_EACH
 
 }  // namespace
 
-// The table (tensors and options) is read here; the arrays that it names lie on the device.
-int cuda_update(const UpdateArgs& a, void* stream, const CudaWorkspace& workspace) {
-    if (a.chunks == 0) return 0;
-    Index groups = 0;
-    for (Index i = 0; i < a.count; ++i)
-        groups = a.tensors[i].group >= groups ? a.tensors[i].group + 1 : groups;
-    bool unknown = a.clip != Clip::none || a.sums != nullptr;
-    for (Index i = 0; i < groups; ++i) unknown = unknown || a.options[i].noise != 0.0f;
-    const Index tensor_bytes = a.count * static_cast<Index>(sizeof(UpdateTensor));
-    const Index option_bytes = groups * static_cast<Index>(sizeof(UpdateOptions));
-    if (unknown) return static_cast<int>(cudaErrorNotSupported);
-    if (workspace.bytes < tensor_bytes + option_bytes) return static_cast<int>(cudaErrorInvalidValue);
-
-    auto* const tensors = static_cast<unsigned char*>(workspace.data);
-    auto* const options = tensors + tensor_bytes;
-    const auto s = static_cast<cudaStream_t>(stream);
-    cudaError_t status = copy_to_device(tensors, a.tensors, static_cast<std::size_t>(tensor_bytes), s);
-    if (status == cudaSuccess)
-        status = copy_to_device(options, a.options, static_cast<std::size_t>(option_bytes), s);
-    if (status != cudaSuccess) return static_cast<int>(status);
-    const Table table{reinterpret_cast<const UpdateTensor*>(tensors),
-                      reinterpret_cast<const UpdateOptions*>(options), a.count};
-    with_rule(a.options[0], [&]<int kSlots>(auto rule) {
-        FASTNN_LAUNCH((update<kSlots, decltype(rule)>), static_cast<unsigned>(a.chunks * kBlocksPerChunk),
-                      kThreads, stream, table, rule);
-    });
+int cuda_update(const UpdateArgs& a, void* stream) {
+    const int status = cuda_update_norm(a, stream);
+    if (status != 0 || a.chunks == 0) return status;
+    FASTNN_LAUNCH(update, static_cast<unsigned>(a.chunks * kBlocksPerChunk), kUpdateThreads, stream, a);
     return launched();
 }
 

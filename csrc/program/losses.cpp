@@ -1,9 +1,9 @@
 #include "program/losses.h"
 
-#include <cmath>
-
+#include "core/class_id.h"
 #include "core/loss_sums.h"
 #include "core/scores.h"
+#include "core/sums.h"
 
 namespace fastnn::program {
 namespace {
@@ -16,15 +16,9 @@ Index take_ids(const Targets& from, Index n, const SoftmaxLoss& loss, std::int64
     for (Index i = 0; i < n; ++i) {
         const Index row = from.order != nullptr ? from.order[i] : i;
         const T given = labels[row * from.label_stride];
-        const auto id = static_cast<std::int64_t>(given);  // beyond int64: negative
-        if (loss.ignores && id == loss.ignored) {
-            out[i] = kIgnoredLabel;
-            ++ignored;
-        } else if (id < 0 || id >= loss.cols) {
-            return -1;
-        } else {
-            out[i] = id;
-        }
+        out[i] = class_id(static_cast<std::int64_t>(given), loss.cols, loss.ignores, loss.ignored);
+        if (out[i] == kNoClass) return -1;
+        ignored += out[i] == kIgnoredLabel;
     }
     return ignored;
 }
@@ -40,7 +34,7 @@ bool Loss::take(const Targets& targets, Index rows) {
         weight_memory_.resize(static_cast<std::size_t>(rows));
         for (Index i = 0; i < rows; ++i) {
             const float w = targets.weight[targets.order != nullptr ? targets.order[i] : i];
-            if (!(w >= 0.0f) || std::isinf(w)) return false;
+            if (!is_weight(w)) return false;
             weight_memory_[static_cast<std::size_t>(i)] = w;
         }
         weight_ = weight_memory_.data();
@@ -97,7 +91,8 @@ void SoftmaxLoss::prepare(Place& place) {
         args.labels = labels_ + place.begin;
     else
         args.probabilities = place.at(target);
-    args.weight = place.weighted ? scaled_ + place.begin : nullptr;
+    // On a device always: the rows that count are counted there.
+    args.weight = place.weighted || place.device != nullptr ? scaled_ + place.begin : nullptr;
     args.dlogits = place.at(dpred);
     args.row_loss = row_loss_ + place.begin;
     args.rows = place.rows;
@@ -106,6 +101,22 @@ void SoftmaxLoss::prepare(Place& place) {
     place.add(place.kernels.softmax_cross_entropy, args);
     const double logits = static_cast<double>(place.rows) * static_cast<double>(cols);
     place.work += {0, 2.0 * logits, softmax_ns(place.rows, cols)};
+}
+
+void SoftmaxLoss::describe(StepBeginArgs& begin, StepEndArgs& end) const {
+    begin.labels = target == kNone ? labels_ : nullptr;
+    begin.classes = cols;
+    begin.ignores = ignores;
+    begin.ignored = ignored;
+    begin.scaled = scaled_;
+    begin.factor = begin.divisor = 1.0;
+    end.terms = row_loss_;
+    end.term_count = begin.rows;
+    end.term_weight = begin.weight;
+    end.mean_of_terms = true;
+    end.score = Score::hits;
+    end.labels = begin.labels;
+    end.target = target_values_;
 }
 
 void SoftmaxLoss::ready() {
@@ -152,11 +163,27 @@ void ElementwiseLoss::prepare(Place& place) {
     args.cols = cols;
     args.kind = point_loss;
     args.delta = delta;
+    args.scale = static_cast<float>(scale_of(static_cast<double>(place.total)));  // on the CPU see ready
     place.add(place.kernels.point_loss, args);
-    chunks_ += place.tasks.back().chunks;
+    chunks_ += static_cast<int>(loss_chunks(args));
     const double cost = point_loss == PointLoss::logistic ? 7.0 : 3.0;  // of exp and two quotients: measured
     const double outputs = static_cast<double>(place.rows) * static_cast<double>(cols);
     place.moves(3.0 * outputs, cost * outputs);
+}
+
+double ElementwiseLoss::scale_of(double weight) const {
+    return factor / (mean ? weight * static_cast<double>(cols) : weight);
+}
+
+void ElementwiseLoss::describe(StepBeginArgs& begin, StepEndArgs& end) const {
+    begin.scaled = begin.weight != nullptr ? scaled_ : nullptr;
+    begin.factor = factor;
+    begin.divisor = mean ? static_cast<double>(cols) : 1.0;
+    end.terms = sums_;
+    end.term_count = chunks_;
+    end.scale = begin.weight != nullptr ? 1.0 : scale_of(static_cast<double>(begin.rows));
+    end.score = point_loss == PointLoss::logistic ? Score::sides : Score::squares;
+    end.target = target_values_;
 }
 
 void ElementwiseLoss::ready() {
@@ -164,7 +191,7 @@ void ElementwiseLoss::ready() {
         total_weight_ = 0;
         for (Index i = 0; i < rows_; ++i) total_weight_ += static_cast<double>(weight_[i]);
     }
-    scale_ = factor / (mean ? total_weight_ * static_cast<double>(cols) : total_weight_);
+    scale_ = scale_of(total_weight_);
     if (weight_ != nullptr) scale_weights(weight_, rows_, scale_, scaled_);
     for (PointLossArgs& args : args_) args.scale = static_cast<float>(scale_);
 }

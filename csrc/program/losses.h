@@ -6,16 +6,6 @@
 
 namespace fastnn::program {
 
-// The targets and weights of a data set.
-struct Targets {
-    const void* labels =
-        nullptr;  // class ids of this kind, one a row and `label_stride` apart; null: values,
-    Number label_kind = Number::int64;  // which a Gather brings into the loss's buffer `target`
-    Index label_stride = 1;
-    const float* weight = nullptr;        // one a row
-    const std::int64_t* order = nullptr;  // as in RowSource
-};
-
 class Loss : public Op {
  public:
     Ref pred, dpred;
@@ -36,6 +26,9 @@ class Loss : public Op {
     // Adds the batch to the sums of the loss's metrics (fastnn._scores).
     virtual void score(const float* pred, double* sums) const = 0;
     virtual Index score_count() const { return 2; }
+    // On a device: what its kernels do in place of `take`, `value` and `score`; begin.rows and begin.weight
+    // are set, and `prepare` was called.
+    virtual void describe(StepBeginArgs& begin, StepEndArgs& end) const = 0;
 
  protected:
     virtual bool take_labels(const Targets&, Index) { return true; }
@@ -60,6 +53,7 @@ class SoftmaxLoss final : public Loss {
     void forget() override { args_.clear(); }
     double value() const override;
     void score(const float* pred, double* sums) const override;  // weight of hits, weight
+    void describe(StepBeginArgs& begin, StepEndArgs& end) const override;
 
  protected:
     bool take_labels(const Targets& targets, Index rows) override;
@@ -91,11 +85,13 @@ class ElementwiseLoss final : public Loss {
     Index score_count() const override { return point_loss == PointLoss::logistic ? 2 : 1 + 4 * cols; }
     // logistic: as SoftmaxLoss; else the weight, then by output: residual, absolute, mean and total squares
     void score(const float* pred, double* sums) const override;
+    void describe(StepBeginArgs& begin, StepEndArgs& end) const override;
 
  protected:
     void ready() override;
 
  private:
+    double scale_of(double weight) const;  // of the gradients of a batch of so much
     std::deque<PointLossArgs> args_;
     double* sums_ = nullptr;
     int chunks_ = 0;

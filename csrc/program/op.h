@@ -7,6 +7,7 @@
 #include "core/cost.h"
 #include "core/kernels.h"
 #include "core/team.h"
+#include "program/recording.h"
 
 namespace fastnn::program {
 
@@ -42,6 +43,7 @@ struct Place {
     const std::vector<float*>& memory;  // of each buffer
     float* scratch;                     // Op::scratch floats
     bool weighted;                      // the batch has sample weights
+    Recording* device = nullptr;        // what is added is launched there; null: tasks of the CPU
     std::vector<Task> tasks{};
     Work work{};
 
@@ -59,11 +61,18 @@ struct Place {
 
     template <class Args>
     void add(const Kernel<Args>& kernel, const Args& args) {
+        if (device != nullptr) return device->add(args);
         tasks.push_back(task(kernel, args));
     }
     template <class Args, std::size_t phases>
     void add(const Kernel<Args> (&kernel)[phases], const Args& args) {
+        if (device != nullptr) return device->add(args);
         for (const Kernel<Args>& phase : kernel) add(phase, args);
+    }
+    // Where kernels find what is set before each run.
+    template <class T>
+    const T* live(const T& own) {
+        return device != nullptr ? device->live(&own, 1) : &own;
     }
 
     // `floats` numbers are moved; a kernel that computes much takes as long as one that moves `as_long_as`.

@@ -65,7 +65,11 @@ const void* weight_of(const Place& place, const float* weight, Ref rounded) {
 
 void Gather::prepare(Place& place) {
     GatherArgs& args = fresh();
-    args = {.source = &source, .first = place.begin, .rows = place.rows, .cols = size, .y = place.at(y)};
+    args = {.source = place.live(source),
+            .first = place.begin,
+            .rows = place.rows,
+            .cols = size,
+            .y = place.at(y)};
     place.add(place.kernels.gather, args);
     place.moves(2.0 * elements(place.rows, size));
 }
@@ -154,8 +158,10 @@ void BatchNorm::prepare(Place& place) {
     args.running_var = running_var;
     args.partials = place.scratch;
     args.eps = eps;
+    args.momentum = static_cast<float>(momentum);  // on the CPU see before_run
     args.training = training;
     args.activation = activation;
+    args.frozen = place.device != nullptr ? place.device->frozen() : nullptr;
     place.add(place.kernels.batch_norm, args);
     place.moves(3.0 * elements(args.rows, cols));
 }
@@ -212,15 +218,13 @@ void Dropout::prepare(Place& place) {
     args.y = place.at(y);
     args.n = place.rows * size;
     args.first = place.begin * size;
+    args.step = place.live(step);
     place.add(place.kernels.dropout, args);
     place.moves(3.0 * elements(place.rows, size));
 }
 
-void Dropout::set_step(std::uint64_t step) {
-    for (DropoutArgs& args : args_) args.step = step;
-}
-
 void ScaleColumns::prepare(Place& place) {
+    if (place.device != nullptr) return prepare_on_device(place);
     shift_.assign(static_cast<std::size_t>(cols), 0.0);
     offset_.assign(static_cast<std::size_t>(cols), -0.0f);  // which keeps the sign of a zero
     ScaleColumnsArgs& args = fresh();
@@ -234,6 +238,21 @@ void ScaleColumns::prepare(Place& place) {
     args.offset = offset != nullptr ? offset : offset_.data();
     place.add(place.kernels.scale_columns, args);
     place.moves(2.0 * elements(args.rows, cols));
+}
+
+void ScaleColumns::prepare_on_device(Place& place) {
+    auto* wide = reinterpret_cast<double*>(place.scratch);
+    if (shift != nullptr) place.device->add(WidenArgs{.x = shift, .y = wide, .n = cols});
+    place.device->add(ScaleColumnsArgs{.x = place.at(x),
+                                       .x_row = cols,
+                                       .element = Element::float32,
+                                       .y = place.at(y),
+                                       .y_row = cols,
+                                       .rows = place.rows * rows,
+                                       .cols = cols,
+                                       .shift = shift != nullptr ? wide : nullptr,
+                                       .scale = scale,
+                                       .offset = offset});
 }
 
 void ScaleColumns::before_run() {

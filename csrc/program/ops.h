@@ -179,7 +179,7 @@ class BatchNormBackward final : public OpOf<BatchNormBackwardArgs> {
     void prepare(Place& place) override;
 };
 
-// y = x under the mask of (seed, step); `mask` holds all but the arrays, its step is set before each run:
+// y = x under the mask of (seed, step); `mask` holds all but the arrays, the step is set before each run:
 // that of the model's dropout layer number `layer`.
 class Dropout final : public OpOf<DropoutArgs> {
  public:
@@ -187,12 +187,12 @@ class Dropout final : public OpOf<DropoutArgs> {
     Index size;
     std::size_t layer;
     DropoutArgs mask;
+    std::uint64_t step = 0;
 
     const char* name() const override { return "dropout"; }
     Kind kind() const override { return Kind::by_rows; }
     std::vector<Ref> touches() const override { return {x, y}; }
     void prepare(Place& place) override;
-    void set_step(std::uint64_t step);
 };
 
 // y = (x - shift) * scale + offset by column; without shift and offset y = x * scale.
@@ -207,8 +207,10 @@ class ScaleColumns final : public OpOf<ScaleColumnsArgs> {
     std::vector<Ref> touches() const override { return {x, y}; }
     void prepare(Place& place) override;
     void before_run() override;
+    Index scratch(Index) const override { return shift != nullptr ? 2 * cols : 0; }  // on a device alone
 
  private:
+    void prepare_on_device(Place& place);
     std::vector<double> shift_;
     std::vector<float> offset_;
 };

@@ -50,12 +50,15 @@ Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> o
     buffers_.push_back({loss_->work_floats(), Loss::kWorkFloats});
 }
 
-// Operations by rows that follow each other are one region where the weights are small. Else each is one, but
-// what is `last` goes with the operation after it, which only reads the same.
-Program::Plan Program::plan(Index n) const {
+bool Program::has_chains() const {
     Index weights = 0;
     for (const auto& op : ops_) weights += op->weights();
-    const bool chains = weights <= kCachedWeights;
+    return weights <= kCachedWeights;
+}
+
+// Operations by rows that follow each other are one region where the weights are small. Else each is one, but
+// what is `last` goes with the operation after it, which only reads the same.
+Program::Plan Program::plan(Index n, bool chains) const {
     Plan found{{}, chains ? rows_of_block(n) : n, {}, {}, 0};
     for (std::size_t i = 0; i < ops_.size();) {
         std::size_t end = i + 1;
@@ -135,13 +138,13 @@ void Program::lay_out(Plan& found, Index n) const {
     }
 }
 
-Index Program::arena_bytes(Index n) const { return plan(n).floats * Index{sizeof(float)}; }
+Index Program::arena_bytes(Index n) const { return plan(n, has_chains()).floats * Index{sizeof(float)}; }
 
 void Program::prepare(Index n, bool weighted) {
     const Kernels& kernels = fastnn::kernels();
     if (n == n_ && weighted == weighted_ && &kernels == kernels_) return;
     n_ = 0;
-    const Plan found = plan(n);
+    const Plan found = plan(n, has_chains());
     if (found.floats > arena_floats_) {
         arena_.reset();
         arena_floats_ = 0;

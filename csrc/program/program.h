@@ -38,6 +38,9 @@ class Program {
     // is not `Kind::first` gathers the batch, and the one before the loss its values, where it takes any.
     Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
             std::unique_ptr<Update> update);
+    virtual ~Program() = default;
+    Program(const Program&) = delete;
+    Program& operator=(const Program&) = delete;
 
     // Ready for batches of n rows with the active ISA; plans where something is new. Throws std::bad_alloc,
     // and then the next call plans again.
@@ -49,7 +52,7 @@ class Program {
     Update& update() { return *update_; }
     const float* prediction() const { return memory_[static_cast<std::size_t>(loss_->pred)]; }
     double cost_ns() const { return cost_ns_ + update_->cost_ns(); }
-    Index arena_bytes(Index n) const;
+    virtual Index arena_bytes(Index n) const;
     // Of the batch size that is prepared: the operations, and the seconds that each region and then the
     // update take, run by itself (the parameters' gradients and running statistics change, and so does what
     // an update changes).
@@ -57,7 +60,7 @@ class Program {
     std::vector<double> time_regions(int repeats);
     Index least_rows() const { return least_rows_; }
 
- private:
+ protected:
     // Operations between two barriers.
     struct Region {
         std::size_t begin, end;  // in ops_
@@ -70,7 +73,20 @@ class Program {
         std::vector<Index> scratch;  // for each operation
         Index floats;
     };
-    Plan plan(Index n) const;
+    // chains: what is by rows runs block by block.
+    Plan plan(Index n, bool chains) const;
+
+    std::vector<Buffer> buffers_;
+    std::vector<std::unique_ptr<Op>> ops_;
+    Gather* x_;
+    Gather* values_;
+    Loss* loss_;
+    std::unique_ptr<Update> update_;
+    std::vector<float*> memory_;  // of each buffer
+    Index least_rows_ = 1;
+
+ private:
+    bool has_chains() const;
     void lay_out(Plan& plan, Index n) const;
     void build(const Plan& plan, Index n, bool weighted);
     bool run(const std::vector<Task>& tasks, double cost_ns, Poll poll);
@@ -79,19 +95,11 @@ class Program {
         void operator()(float* p) const;
     };
 
-    std::vector<Buffer> buffers_;
-    std::vector<std::unique_ptr<Op>> ops_;
-    Gather* x_;
-    Gather* values_;
-    Loss* loss_;
-    std::unique_ptr<Update> update_;
-    Index least_rows_ = 1;
     Index n_ = 0;
     bool weighted_ = false;
     const Kernels* kernels_ = nullptr;
     std::unique_ptr<float, Free> arena_;
     Index arena_floats_ = 0;
-    std::vector<float*> memory_;
     std::deque<Together> together_;
     std::deque<ByRows> by_rows_;
     std::vector<Task> tasks_;

@@ -185,9 +185,11 @@ class Program:
         ops: list[tuple[Any, ...]],
         loss: int,
         update: tuple[Any, ...],
+        kernels: object = None,
     ) -> None: ...
     def least_rows(self) -> int: ...
     def arena_bytes(self, n: int) -> int: ...
+    def graphs_made(self) -> int: ...
     def lines(self) -> list[tuple[int, int, int, float, float, float]]: ...
     def update_work(self) -> tuple[float, float]: ...
     def time_regions(self, repeats: int) -> list[float]: ...
@@ -211,6 +213,26 @@ def run_steps(
     scores: npt.NDArray[np.float64] | None = None,
     pred: npt.NDArray[np.float32] | None = None,
     keep_refused: bool = False,
+) -> None: ...
+def run_steps_on_device(
+    program: Program,
+    x: Any,
+    target: Any,
+    *,
+    sample_weight: Any = None,
+    order: npt.NDArray[np.int64] | None = None,
+    bounds: npt.NDArray[np.int64],
+    first: int = 0,
+    last: int,
+    numbers: npt.NDArray[np.float64],
+    number: int,
+    forwards: list[int],
+    sums: npt.NDArray[np.float64],
+    result: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64] | None = None,
+    pred: npt.NDArray[np.float32] | None = None,
+    keep_refused: bool = False,
+    stream: int,
 ) -> None: ...
 def run_step(
     program: Program,

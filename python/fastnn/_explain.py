@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core
+from fastnn import _core, cuda
 from fastnn._arrays import Array, FloatArray
 from fastnn._program import Program
 from fastnn._steps import Steps
@@ -35,6 +35,8 @@ def explain(steps: Steps, batch_size: int) -> str:
     """The table for batches of so many rows; works on copies of the model and the optimizer."""
     if not steps.is_native:
         raise TypeError("Trainer.explain: a loss of one's own is trained layer by layer, without a program")
+    if steps.on_device:
+        raise cuda.CudaError("Trainer.explain: steps on the device are not timed yet")
     program, _batch = _program_of_copies(steps, batch_size)
     native = program.native
     native.time_regions(3)

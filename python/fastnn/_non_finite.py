@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import _device
 from fastnn._parameter import Parameter
 
 
@@ -26,9 +27,10 @@ class NonFiniteGradientError(ValueError):
 
 def non_finite_gradient(optimizer: str, parameter: Parameter, updates: int) -> NonFiniteGradientError:
     """The error about a parameter whose gradient is not finite."""
-    index = tuple(int(i) for i in np.argwhere(~np.isfinite(parameter.grad))[0])
+    gradient = _device.on_host(parameter.grad)
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(gradient))[0])
     return NonFiniteGradientError(
-        f"{optimizer}: the gradient of {parameter.name!r} is {parameter.grad[index]} at {index} after "
+        f"{optimizer}: the gradient of {parameter.name!r} is {gradient[index]} at {index} after "
         f'{updates} updates; nothing was updated. Lower lr, look at this batch, or pass nonfinite="skip"',
         parameter.name,
         index,

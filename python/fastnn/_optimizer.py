@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from fastnn import ops
+from fastnn import _device, ops
 from fastnn._arrays import FloatArray, aligned_zeros, check_int
 from fastnn._clip import Clip, as_clip
 from fastnn._non_finite import non_finite_gradient
@@ -199,6 +199,7 @@ class Optimizer(ABC):
             for part, numbers, others, seed in parts
         ]
         if groups:
+            _device.check_plain(self, parts[0][0].parameters[0].data)
             clip = self._clip
             refused = ops._update_step(
                 self._rule,
@@ -256,12 +257,12 @@ class Optimizer(ABC):
         splits = decays and group["decay"] == "weights"
         to_initial = decays and group["decay_to"] == "init"
         slots = self._slots(group)
-        key = decays, splits, to_initial, slots, [(p.trainable, p.decay) for p in group["params"]]
+        flags = [(p.trainable, p.decay) for p in group["params"]]
+        key = decays, splits, to_initial, slots, _device.moves, flags
         cached = self._cache.get(index)
         if cached is None or cached[0] != key:
-            # Parameters never move, so their arrays are collected once for as long as the flags stay.
-            start = self._make_slots(index)
-            places = [(start + i, p) for i, p in enumerate(group["params"]) if p.trainable]
+            # Parameters move to a device alone: their arrays are collected for as long as the flags stay.
+            places = [(i, p) for i, p in enumerate(group["params"], self._make_slots(index)) if p.trainable]
             chosen = (
                 [([at for at in places if at[1].decay == decay], decay) for decay in (True, False)]
                 if splits
@@ -290,7 +291,8 @@ class Optimizer(ABC):
                     self._state[i][slot].fill(self._slot_start(slot, group))
             if group["decay_to"] == "init" and _INITIAL not in self._state[i]:
                 self._state[i][_INITIAL] = aligned_zeros(parameter.data.shape)
-                self._state[i][_INITIAL][...] = parameter.data
+                self._state[i][_INITIAL][...] = _device.on_host(parameter.data)
+            self._state[i] = {s: _device.beside(parameter.data, a) for s, a in self._state[i].items()}
         return start
 
     # ---- regularisation
@@ -358,9 +360,7 @@ class Optimizer(ABC):
             }
             for group in self.param_groups
         ]
-        state = {
-            i: {slot: array.copy() for slot, array in slots.items()} for i, slots in enumerate(self._state)
-        }
+        state = {i: _device.copies(slots) for i, slots in enumerate(self._state)}
         counts = {"step_count": self.step_count, "skipped_steps": self.skipped_steps}
         return {**counts, "param_groups": groups, "state": state}
 
@@ -386,7 +386,7 @@ class Optimizer(ABC):
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({key: loaded(key, group[key], saved[key]) for key in group if key != "params"})
         for slot, i, value in values:
-            self._state[i][slot][...] = value
+            _device.put(self._state[i][slot], value)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_cache": {}, "_checked": {}}  # a copy has arrays of its own

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from fastnn import _device
 from fastnn._arrays import FloatArray, check_int, check_number
 from fastnn._clip import Clip
 from fastnn._parameter import Parameter
@@ -167,9 +168,9 @@ def penalty_of(group: Group, parameters: Sequence[Parameter], initial: Sequence[
     """What decaying parameters of a group add to the loss; `initial`: what they decay towards, or zero."""
     total = 0.0
     for i, parameter in enumerate(parameters):
-        gap = parameter.data.astype(np.float64)
+        gap = _device.on_host(parameter.data).astype(np.float64)
         if initial is not None:
-            gap -= initial[i]
+            gap -= _device.on_host(initial[i])
         total += 0.5 * group["weight_decay"] * float(np.square(gap).sum())
         total += group["l1"] * float(np.abs(gap).sum())
     return total

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import _device
 from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float32
 
 Initializer = Callable[..., FloatArray]
@@ -32,7 +33,7 @@ class Parameter:
     `data` and `grad` start on 64-byte boundaries. Assigning to them (`p.data = a`) copies into the same
     memory after checking kind (TypeError) and shape (ValueError: nothing broadcasts); integers and float64
     are rounded to float32. So an array taken from `p.data` stays the parameter, as in PyTorch after
-    `p.copy_`.
+    `p.copy_`. `model.to("cuda")` alone moves them: they are then CuPy arrays.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -74,7 +75,7 @@ class Parameter:
 
     @data.setter
     def data(self, value: Array) -> None:
-        self._data[...] = self._checked(value, "data")
+        _device.put(self._data, self._checked(value, "data"))
 
     @property
     def grad(self) -> FloatArray:
@@ -82,11 +83,14 @@ class Parameter:
 
     @grad.setter
     def grad(self, value: Array) -> None:
-        self._grad[...] = self._checked(value, "grad")
+        _device.put(self._grad, self._checked(value, "grad"))
+
+    def _move(self, device: str) -> None:
+        self._data, self._grad = (_device.moved(a, device) for a in (self._data, self._grad))
 
     def _checked(self, value: Array, what: str) -> FloatArray:
         what = f"Parameter {self.name!r}: {what}"
-        value = as_array(value, what)
+        value = as_array(_device.on_host(value), what)
         if value.shape != self._data.shape:
             raise ValueError(f"{what} must have shape {self._data.shape}, got {value.shape}")
         return as_float32(value, what)
@@ -95,7 +99,7 @@ class Parameter:
         """New values from `init` or the parameter's own initializer; the present ones without either."""
         init = init or self.init
         if init is None:
-            return self._data
+            return _device.on_host(self._data)
         return self._checked(
             init(self._data.shape, rng=rng, fan_in=self.fan_in, fan_out=self.fan_out), "data"
         )
@@ -121,7 +125,14 @@ def _rebuild(
     fan_out: int | None,
 ) -> Parameter:
     parameter = Parameter(
-        data, name=name, decay=decay, trainable=trainable, init=init, fan_in=fan_in, fan_out=fan_out
+        _device.on_host(data),
+        name=name,
+        decay=decay,
+        trainable=trainable,
+        init=init,
+        fan_in=fan_in,
+        fan_out=fan_out,
     )
     parameter.grad = grad
+    parameter._move("cuda" if _device.is_on_device(data) else "cpu")
     return parameter

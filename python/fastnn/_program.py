@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _core
+from fastnn import _core, _device, cuda
 from fastnn._arrays import Array, FloatArray
 from fastnn._optimizer import Part
-from fastnn.nn import Dropout, Module, Sequential
+from fastnn.nn import BatchNorm1d, Dropout, Module, Sequential
 from fastnn.optim import Optimizer
 
 Backward = Callable[["Value", bool], "Value | None"]
@@ -143,6 +143,20 @@ class Lowering:
         return len(self.dropouts) - 1
 
 
+def _check_on_device(model: Module, precision: str) -> None:
+    """Refuse what the device does not have yet."""
+    lacks = [] if precision == "float32" else [f'precision "{precision}"']
+    for name, module in model.named_modules():
+        if isinstance(module, BatchNorm1d) and (module.debias or not module.unbiased):
+            option = "debias=True" if module.debias else 'running_var="biased"'
+            lacks.append(f"BatchNorm1d({option}) ({name or 'the model'})")
+    if lacks:
+        raise cuda.CudaError(f"Trainer: {', '.join(lacks)} is not on the device yet (docs/cuda.md)")
+    arrays = [array for module in model.modules() for array in module._state().values()]
+    if not all(map(_device.is_on_device, arrays)):
+        raise cuda.CudaError('Trainer: part of the model is on the CPU; call model.to("cuda")')
+
+
 class Batches(NamedTuple):
     """A data set and how its rows are cut into batches: batch i is `order[bounds[i]:bounds[i + 1]]`."""
 
@@ -164,7 +178,11 @@ class Run(NamedTuple):
 
 
 class Program:
-    """A model, a loss and an optimizer as one native program, for batches whose rows have one shape."""
+    """A model, a loss and an optimizer as one native program, for batches whose rows have one shape.
+
+    Where the parameters are on the device it runs there. `trains=False`: forward and loss alone, for a model
+    in evaluation mode on the device.
+    """
 
     def __init__(
         self,
@@ -174,14 +192,21 @@ class Program:
         precision: str,
         batch_shape: tuple[int, ...],
         labels: bool,
+        trains: bool = True,
     ) -> None:
+        self._trains = trains
+        parameters = model.parameters()
+        self.on_device = bool(parameters) and _device.is_on_device(parameters[0].data)
+        if self.on_device:
+            _check_on_device(model, precision)
         lowering = Lowering(batch_shape, labels, precision)
         lowering.seen.append(vars(loss))
         pred, backward = lowering.layer(model, lowering.input)
         dpred = lowering.value(pred.shape)
         loss._lower(lowering, pred, dpred)
         place = len(lowering.all_ops()) - 1
-        backward(dpred, False)
+        if trains:
+            backward(dpred, False)
         self.pred_shape = pred.shape
         self.row_shape = batch_shape[1:]
         self.labels = labels
@@ -191,6 +216,7 @@ class Program:
         self._precision = precision
         self._dropouts = lowering.dropouts
         self._masks = self._masks_now()
+        self._moves = _device.moves
         # Lists of dicts, compared in one go: this is done before every step.
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
@@ -202,14 +228,15 @@ class Program:
         self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
         update = (optimizer._rule, groups, *self._options[0])
         self.ops = lowering.all_ops()
-        self.native = _core.Program(lowering.buffers, self.ops, place, update)
+        kernels = cuda.kernels() if self.on_device else None
+        self.native = _core.Program(lowering.buffers, self.ops, place, update, kernels)
         self._result = np.zeros(4)
         self.least_rows: int = self.native.least_rows()  # of a batch
 
     def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
         """The optimizer's parts, what else must stay, and the groups of the native update."""
         optimizer, clip = self._optimizer, self._optimizer._clip
-        now = list(optimizer._groups_now())
+        now = list(optimizer._groups_now()) if self._trains else []
         groups = [(*part.arrays, part.places, seed) for part, _, _, seed in now]
         options = clip.kind, clip.limit, clip.floor, optimizer.nonfinite != "ignore"
         return [part for part, *_ in now], (options, [group[-1] for group in groups]), groups
@@ -222,6 +249,7 @@ class Program:
                 and loss is self._loss
                 and optimizer is self._optimizer
                 and precision == self._precision
+                and self._moves == _device.moves
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
                 and self._update_fits()
@@ -253,6 +281,9 @@ class Program:
 
     def step(self, x: Array, target: Array, weight: FloatArray | None) -> float | Run:
         """Train on one batch; returns its loss, or the run where it was not done."""
+        if self.on_device:
+            run = self.run(Batches(x, target, weight, None, np.array([0, len(x)])), 0, 1, np.zeros(2))
+            return run.value if run.outcome == 0 else run
         # After the step nothing may fail, so what is counted is made before, the iterator too.
         optimizer, number = self._optimizer, self._optimizer.step_count + 1
         numbers, forwards = self._numbers(1), [layer.forwards for layer in self._dropouts]
@@ -283,10 +314,15 @@ class Program:
         leaves the predictions of the last step in `pred`.
         """
         numbers = self._numbers(last - first)
+        where: dict[str, Any] = {"seconds": seconds}
+        run_steps: Callable[..., None] = _core.run_steps
+        if self.on_device:
+            where = {"stream": _device.stream()}
+            run_steps = _core.run_steps_on_device
         before = self._optimizer.step_count, [layer.forwards for layer in self._dropouts]
         result = np.zeros(4)
         try:
-            _core.run_steps(
+            run_steps(
                 self.native,
                 batches.x,
                 batches.target,
@@ -295,7 +331,6 @@ class Program:
                 bounds=batches.bounds,
                 first=first,
                 last=last,
-                seconds=seconds,
                 numbers=numbers,
                 number=before[0] + 1,
                 forwards=before[1],
@@ -304,6 +339,7 @@ class Program:
                 scores=scores,
                 pred=pred,
                 keep_refused=keep_refused,
+                **where,
             )
         finally:  # steps that were done count, whatever ended the call
             try:
@@ -322,6 +358,8 @@ class Program:
     ) -> Run:
         *counts, value = result.tolist()
         done, outcome, refused = map(int, counts)
+        if not self._trains:
+            return Run(done, outcome, refused, value, 0.0)
         for layer, count in zip(self._dropouts, forwards, strict=True):
             if layer.training:
                 layer.forwards = count + done + (outcome == REFUSED and not keep_refused)
@@ -338,11 +376,15 @@ class Program:
         """The numbers of each group for the next steps; one set where they stay the same."""
         if self._constant is not None:
             return self._constant
+        if not self._trains:
+            return np.zeros((0, _NUMBERS_OF_RULE + 3))
         optimizer = self._optimizer
         count, constant = optimizer.step_count, optimizer._is_constant()
         rows: list[Sequence[float]] = []
         try:
-            for i in range(1 if constant else min(steps, _STEPS_AHEAD)):
+            # On the device the steps of an epoch are queued in one go, so that none waits for the host.
+            ahead = steps if self.on_device else min(steps, _STEPS_AHEAD)
+            for i in range(1 if constant else ahead):
                 optimizer.step_count = count + i
                 now = list(optimizer._groups_now())
                 for _, numbers, others, _ in now:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import data, losses
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows
+from fastnn import _device, cuda, data, losses
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int
 from fastnn._epoch import Epoch
+from fastnn._fitting import as_rows as checked_array
 from fastnn._fitting import total_weight
 from fastnn._precision import products_in
 from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
+from fastnn._scores import Scores
 from fastnn.nn import Module
 from fastnn.nn.module import evaluating
 from fastnn.optim import NonFiniteGradientError, Optimizer
@@ -39,6 +41,8 @@ class Steps:
 
     def __init__(self) -> None:
         self._program: Program | None = None
+        self._evaluation: Program | None = None
+        self._resident: dict[int, tuple[Array, Any]] = {}  # arrays of a fit and their copies on the device
         self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
 
     def of(self, model: Module, loss: Loss, optimizer: Optimizer, precision: str) -> Steps:
@@ -57,7 +61,8 @@ class Steps:
         return None if self._program is None else (self._program.row_shape, self._program.labels)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_program": None, "_layout": None}  # a copy has arrays of its own
+        # A copy has arrays of its own.
+        return {"_program": None, "_evaluation": None, "_resident": {}, "_layout": None}
 
     @property
     def is_native(self) -> bool:
@@ -111,6 +116,7 @@ class Steps:
     ) -> float:
         """A step on arrays that must be looked at; later ones of the same layout need not be."""
         if not self.is_native:
+            self._refuse_on_device()
             value, _ = self._by_layers(as_float32(x, "Trainer.step: x"), y, weight)
             self._optimizer.step()
             return value
@@ -163,10 +169,99 @@ class Steps:
             self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
             raise RuntimeError("Trainer: the batch cannot be trained on")
 
+    # ---- on the device
+
+    def _refuse_on_device(self) -> None:
+        if self.on_device and not self.is_native:
+            raise cuda.CudaError(
+                "Trainer: a loss of one's own cannot run on the device, where native programs alone do; "
+                'use one of fastnn.losses, or stay on "cpu"'
+            )
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the parameters are there."""
+        parameters = self._model.parameters()
+        return bool(parameters) and _device.is_on_device(parameters[0].data)
+
+    def _moved(self, given: Any, array: Any) -> Any:
+        """An array made of one of a fit's, on the device until `release`; it does not change meanwhile."""
+        if given is None:
+            return None
+        if id(given) not in self._resident:
+            self._resident[id(given)] = given, _device.copied(array)
+        return self._resident[id(given)][1]
+
+    def release(self) -> None:
+        """Give back the device's memory of a fit's arrays."""
+        self._resident = {}
+
+    def _forward_on_device(
+        self, X: Array, Y: Array | None, weight: FloatArray | None, batch_size: int, scores: Scores | None
+    ) -> tuple[float, FloatArray]:
+        """`evaluate` by a program of the forward and the loss; without Y the predictions alone count."""
+        self._refuse_on_device()
+        x = as_rows(X, "Trainer: X")
+        takes_labels: bool = getattr(self._loss, "takes_labels", False)
+        y = None if Y is None else as_array(Y, "Trainer: Y")
+        labels = takes_labels if y is None else takes_labels and y.ndim == 1
+        parts = *self.parts, self.precision
+        program = self._evaluation
+        if (
+            program is None
+            or (x.shape[1:], labels) != (program.row_shape, program.labels)
+            or not program.fits(*parts)
+        ):
+            program = self._evaluation = Program(*parts, x.shape, labels, trains=False)
+        shape = (len(x), *program.pred_shape)
+        if y is None:
+            target = np.zeros(len(x) if labels else shape, np.uint8)
+        else:
+            target = self._loss._target(y, shape)  # type: ignore[attr-defined]
+        adds = None if scores is None else scores.sums(math.prod(program.pred_shape))
+        pred, sums = np.empty(shape, np.float32), np.zeros(2)
+        for i in range(0, len(x), batch_size):
+            rows = slice(i, i + batch_size)
+            bounds = np.array([0, len(x[rows])], np.int64)
+            w = None if weight is None else weight[rows]
+            batches = Batches(x[rows], target[rows], w, None, bounds)
+            run = program.run(batches, 0, 1, sums, scores=adds, pred=pred[rows])
+            if y is not None:
+                self._check(program, run, target[rows], w)
+        if scores is not None and adds is not None:
+            scores.take(adds)
+        return float(sums[1] / sums[0]) if sums[0] else math.nan, pred
+
+    # ---- evaluation and prediction
+
+    def evaluate(
+        self,
+        where: str,
+        X: Array,
+        Y: Array,
+        weight: FloatArray | None,
+        batch_size: int,
+        scores: Scores | None,
+    ) -> tuple[float, FloatArray]:
+        """Loss and predictions in evaluation mode; the metrics are added to `scores`."""
+        if self.on_device:
+            batch_size = check_int(batch_size, f"{where}: batch_size", 1)
+            with evaluating(self._model):
+                return self._forward_on_device(X, Y, weight, batch_size, scores)
+        pred = self.predict(where, X, batch_size)
+        value, _ = self._loss(pred, Y) if weight is None else self._loss(pred, Y, weight)
+        if scores is not None:
+            scores.add(pred, Y, weight)
+        return value, pred
+
     def predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
-        """The outputs of the model in evaluation mode, `batch_size` rows at a time."""
+        """The raw outputs in evaluation mode, `batch_size` rows at a time."""
+        batch_size = check_int(batch_size, f"{where}: batch_size", 1)
+        X = checked_array(where, "X", X)
         parts = []
         with evaluating(self._model), products_in(self.precision):
+            if self.on_device:
+                return self._forward_on_device(X, None, None, batch_size, None)[1]
             # One empty batch where there are no rows: it has the right number of columns.
             for i in range(0, max(len(X), 1), batch_size):
                 parts.append(self._model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
@@ -197,6 +292,7 @@ class Steps:
         self._training()
         start = time.perf_counter()
         if not self.is_native:
+            self._refuse_on_device()
             rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
             return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
         program = self.program(X, Y)
@@ -207,6 +303,9 @@ class Steps:
         self._check_rows(program, min(ends), X)
         target, weight = self._targets(program, X, Y, weight)
         batches = Batches(X, target, weight, order, bounds)
+        if program.on_device:
+            moved = self._moved(X, X), self._moved(Y, target), self._moved(weight, weight)
+            batches = Batches(*moved, order, bounds)
         first, last = epoch.steps, epoch.steps + 1 if one else len(bounds) - 1
         sums = np.array([epoch.total, epoch.sums["loss"]])
         scores = None if epoch.scores is None else epoch.scores.sums(math.prod(program.pred_shape))

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _file, init, nn
+from fastnn import _device, _file, init, nn
 from fastnn._arrays import Array
 from fastnn._describe import arguments_of, make
 from fastnn._plain import decode, encode
@@ -107,7 +107,7 @@ def model_section(model: Module, arrays: dict[str, Array]) -> dict[str, Any]:
     """What a file says of a model; its arrays go into `arrays` under their names in `state_dict()`."""
     modules, parameters = list(model.named_modules()), list(model.named_parameters())
     strangers = [[name, type(module).__name__] for name, module in modules if not _is_public(module)]
-    arrays.update(model._state())
+    arrays.update({name: _device.on_host(array) for name, array in model._state().items()})
     architecture = None if strangers else encode(model, "architecture", arrays, _describe)
     return {
         "architecture": architecture,

@@ -4,7 +4,7 @@
 >>> cuda.is_available() == (cuda.why_not() is None)
 True
 
-docs/cuda.md says what runs on a GPU so far: kernels are there, training on them is not.
+docs/cuda.md says what runs on a GPU, and what was verified on which.
 """
 
 from __future__ import annotations
@@ -84,9 +84,16 @@ def transfer_bytes() -> TransferBytes:
     return TransferBytes(0, 0) if native is None else TransferBytes(*native.transfer_bytes())
 
 
-def refuse(where: str, device: object) -> None:
-    """Raise CudaError for "cuda": fastnn never trains on the CPU what was meant for the GPU."""
-    if device != "cuda":
-        return
-    reason = why_not() or "this version of fastnn trains on the CPU only (docs/cuda.md)"
-    raise CudaError(f'{where}: device "cuda" cannot be used: {reason}; stay on "cpu"')
+def refuse(where: str) -> None:
+    """Raise CudaError with the reason where no GPU can be used."""
+    reason = why_not()
+    if reason is not None:
+        raise CudaError(f'{where}: device "cuda" cannot be used: {reason}; stay on "cpu"')
+
+
+def kernels() -> Any:
+    """The capsule with the kernels, for a program; CudaError where no GPU can be used."""
+    refuse("Trainer")
+    native = _native()
+    assert native is not None
+    return native.kernels

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _fitting, _trainer_state, cuda, data
+from fastnn import _device, _fitting, _trainer_state, data
 from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, as_rows, check_callbacks, checked_metrics, checked_rows, whole_steps
+from fastnn._fitting import Metric, check_callbacks, checked_metrics, checked_rows, whole_steps
 from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
@@ -37,7 +37,7 @@ class Trainer:
     precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
         bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
         `evaluate` and `predict` (docs/numerics.md). May be assigned later
-    device : "cpu" is what this build has
+    device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
         `evaluate` calls f once with all rows, `fit` with each batch and takes the mean over rows
@@ -46,7 +46,7 @@ class Trainer:
     the same parameters bit for bit, and so do fits of 5 + 5 and of 10 epochs.
 
     Raises TypeError or ValueError for a wrong argument; ValueError when the optimizer holds no parameter of
-    the model; `fastnn.CudaError` for device="cuda".
+    the model; `fastnn.CudaError`, with the reason, where device="cuda" cannot be used.
 
     >>> import numpy as np, fastnn
     >>> from fastnn import losses, nn, optim
@@ -81,9 +81,7 @@ class Trainer:
             )
         if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"Trainer: loss must be a loss such as losses.CrossEntropyLoss(), got {loss!r}")
-        cuda.refuse("Trainer", device)
-        if device != "cpu":
-            raise ValueError(f'Trainer: device must be "cpu" (all there is), got {device!r}')
+        _device.check("Trainer", device)
         own = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(
@@ -92,6 +90,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.device = device
         self.precision = precision
         self.seed = check_int(seed, "Trainer: seed", 0)
         self.metrics = checked_metrics(metrics)
@@ -100,6 +99,8 @@ class Trainer:
         self._callbacks: list[Callback] = []  # those of the last fit
         self._callback_states: list[tuple[str, Any]] = []  # loaded, for callbacks that no fit has seen yet
         self._kept_steps = Steps()
+        if device == "cuda":
+            model.to(device)
 
     @property
     def history(self) -> History:
@@ -129,9 +130,6 @@ class Trainer:
     def step(self, x: Array, y: Array, sample_weight: Array | None = None) -> float:
         """Train on one batch; returns the loss before the update. Puts the model into training mode."""
         return self._steps.step(x, y, sample_weight)
-
-    def _loss(self, pred: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
-        return self.loss(pred, y) if weight is None else self.loss(pred, y, weight)
 
     def fit(
         self,
@@ -225,6 +223,7 @@ class Trainer:
                 order, bounds = batches_of(last)
         finally:
             shown.close()
+            self._kept_steps.release()
             for callback in begun:
                 callback.on_fit_end(self)
         return history
@@ -348,11 +347,8 @@ class Trainer:
         as the loss is; then the trainer's own `metrics`, which see no weights.
         """
         X, Y, weight = checked_rows("Trainer.evaluate", X, Y, sample_weight)
-        pred = self._predict("Trainer.evaluate", X, batch_size)
-        value, _ = self._loss(pred, Y, weight)
         scores = self._scores()
-        if scores is not None:
-            scores.add(pred, Y, weight)
+        value, pred = self._steps.evaluate("Trainer.evaluate", X, Y, weight, batch_size, scores)
         return {"loss": value, **(scores.result() if scores else {}), **self._own_metrics(pred, Y)}
 
     def _scores(self) -> Scores | None:
@@ -364,7 +360,7 @@ class Trainer:
 
     def predict(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
         """The raw outputs (logits, for cross-entropy) in evaluation mode, `batch_size` rows at a time."""
-        return self._predict("Trainer.predict", X, batch_size)
+        return self._steps.predict("Trainer.predict", X, batch_size)
 
     def predict_proba(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
         """The probability of each class, a row for each of X; ValueError unless the loss classifies.
@@ -373,7 +369,9 @@ class Trainer:
         each output.
         """
         probabilities = self._classifier("predict_proba", "probabilities")
-        return np.asarray(probabilities(self._predict("Trainer.predict_proba", X, batch_size)), np.float32)
+        return np.asarray(
+            probabilities(self._steps.predict("Trainer.predict_proba", X, batch_size)), np.float32
+        )
 
     def predict_class(self, X: Array, *, batch_size: int = 1024) -> Array:
         """The most probable class id of each row of X; ValueError unless the loss classifies.
@@ -381,7 +379,7 @@ class Trainer:
         For `BCEWithLogitsLoss` 0 or 1: (n,) for a single output, else one for each output.
         """
         classes = self._classifier("predict_class", "classes")
-        return np.asarray(classes(self._predict("Trainer.predict_class", X, batch_size)))
+        return np.asarray(classes(self._steps.predict("Trainer.predict_class", X, batch_size)))
 
     def _classifier(self, caller: str, method: str) -> Callable[[FloatArray], Array]:
         found: Callable[[FloatArray], Array] | None = getattr(self.loss, method, None)
@@ -391,7 +389,3 @@ class Trainer:
                 f"{getattr(self.loss, '__name__', type(self.loss).__name__)}; use predict for raw outputs"
             )
         return found
-
-    def _predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
-        batch_size = check_int(batch_size, f"{where}: batch_size", 1)
-        return self._steps.predict(where, as_rows(where, "X", X), batch_size)

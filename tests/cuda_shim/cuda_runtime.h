@@ -1,12 +1,15 @@
 // As much of CUDA as csrc/cuda uses, for a CPU: the .cu files compile with this header as plain C++, and each
-// thread of a block is a thread of shim.cpp. Found instead of the toolkit's by -Itests/cuda_shim.
+// thread of a block is a thread of shim.cpp. Memory of the device is the host's, a launch runs at once, and a
+// stream that captures keeps its launches for the graph. Found instead of the toolkit's by -Itests/cuda_shim.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <source_location>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -20,12 +23,83 @@ inline thread_local dim3 threadIdx{0, 0, 0};
 inline thread_local dim3 blockIdx{0, 0, 0};
 inline thread_local dim3 blockDim;
 
-using cudaStream_t = void*;
-enum cudaError_t : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorNotSupported = 801 };
-enum cudaMemcpyKind : int { cudaMemcpyHostToDevice = 1 };
+namespace shim {
+using Launches = std::vector<std::function<void()>>;
+struct Stream {
+    Launches* captured;  // null: launches run at once
+};
+}  // namespace shim
+
+using cudaStream_t = shim::Stream*;  // null is the default stream
+using cudaGraph_t = shim::Launches*;
+using cudaGraphExec_t = shim::Launches*;
+enum cudaError_t : int { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorIllegalState = 401 };
+enum cudaMemcpyKind : int { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+enum cudaStreamCaptureMode : int { cudaStreamCaptureModeThreadLocal = 1 };
+inline constexpr unsigned cudaStreamNonBlocking = 1;
+
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind, cudaStream_t) {
-    std::memcpy(to, from, n);
+inline const char* cudaGetErrorString(cudaError_t status) {
+    return status == cudaSuccess ? "no error" : "an error of the shim";
+}
+// What a program reads before it wrote it is NaN.
+inline cudaError_t cudaMalloc(void** p, std::size_t n) {
+    *p = std::malloc(n);
+    if (*p == nullptr) return cudaErrorMemoryAllocation;
+    std::memset(*p, 0xff, n);
+    return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* p) {
+    std::free(p);
+    return cudaSuccess;
+}
+// Between host and device, which no graph may hold: its memory would have to stay.
+inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_row, const void* from, std::size_t from_row,
+                                     std::size_t bytes, std::size_t rows, cudaMemcpyKind,
+                                     cudaStream_t stream) {
+    if (stream != nullptr && stream->captured != nullptr) return cudaErrorIllegalState;
+    for (std::size_t i = 0; i < rows; ++i)
+        std::memcpy(static_cast<char*>(to) + i * to_row, static_cast<const char*>(from) + i * from_row,
+                    bytes);
+    return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind kind,
+                                   cudaStream_t stream) {
+    return cudaMemcpy2DAsync(to, n, from, n, n, 1, kind, stream);
+}
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+    *stream = new shim::Stream{nullptr};
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (stream == nullptr) return cudaErrorIllegalState;  // the default stream cannot be captured
+    stream->captured = new shim::Launches;
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    *graph = stream->captured;
+    stream->captured = nullptr;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned) {
+    *ready = new shim::Launches(*graph);
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
+    for (const auto& launch : *graph) launch();
     return cudaSuccess;
 }
 
@@ -35,6 +109,11 @@ using Where = std::source_location;
 
 // Runs the kernel for every thread of every block, one block after another.
 void launch(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
+inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
+    auto* const on = static_cast<Stream*>(stream);
+    if (on == nullptr || on->captured == nullptr) return launch(blocks, threads, kernel);
+    on->captured->push_back([=] { launch(blocks, threads, kernel); });
+}
 // The block's shared memory, of exactly this size and full of NaN at first.
 void* shared(std::size_t bytes);
 void sync_block(const Where& where);
@@ -53,8 +132,9 @@ T from_lane(unsigned mask, T own, unsigned lane, const Where& where) {
 
 }  // namespace shim
 
+// The arguments are copied, as a launch copies them.
 #define FASTNN_LAUNCH(kernel, blocks, threads, stream, ...) \
-    (static_cast<void>(stream), shim::launch(blocks, threads, [&] { (kernel)(__VA_ARGS__); }))
+    shim::launch_on(stream, blocks, threads, [=] { (kernel)(__VA_ARGS__); })
 #define FASTNN_SHARED(Type, name) Type& name = *static_cast<Type*>(shim::shared(sizeof(Type)))
 #define FASTNN_MEMBER
 

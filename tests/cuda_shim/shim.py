@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import fastnn
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,7 +14,7 @@ HERE = Path(__file__).parent
 FORWARD, BACKWARD, CONCURRENT = range(3)
 # Of the instrumented builds of the heavy tier.
 FLAGS = os.environ.get("FASTNN_SHIM_FLAGS", "-O1").split()
-KERNELS = [f for f in sorted((ROOT / "csrc" / "cuda").glob("*.cu")) if f.stem not in ("device", "table")]
+KERNELS = [f for f in sorted((ROOT / "csrc" / "cuda").glob("*.cu")) if f.stem != "device"]
 
 TYPES = {
     "p": ctypes.c_void_p,
@@ -23,6 +24,7 @@ TYPES = {
     "e": ctypes.c_int,
     "b": ctypes.c_bool,
     "f": ctypes.c_float,
+    "d": ctypes.c_double,
 }
 
 
@@ -39,12 +41,12 @@ def struct(name, fields):
 
 ACTIVATION = struct("Activation", "x,y:p n:i kind:e alpha:f")
 ACTIVATION_BACKWARD = struct("ActivationBackward", "dy,x,y,dx:p n:i kind:e alpha:f")
-DROPOUT = struct("Dropout", "x,y:p n,first:i seed,step:u threshold:s drops_all:b scale:f")
+DROPOUT = struct("Dropout", "x,y:p n,first:i seed:u step:p threshold:s drops_all:b scale:f")
 COLUMN_SUM = struct("ColumnSum", "x:p x_row,rows,cols:i out,partials:p accumulate:b")
 BATCH_NORM = struct(
     "BatchNorm",
     "x:p x_row:i y:p y_row,rows,cols:i gamma,beta,mean,rstd,running_mean,running_var,partials:p "
-    "momentum,eps:f training:b activation:e",
+    "momentum,eps:f training:b activation:e frozen:p",
 )
 BATCH_NORM_BACKWARD = struct(
     "BatchNormBackward",
@@ -76,18 +78,31 @@ OPTIONS = struct(
     "rule,style:e nesterov,centered,buffered,amsgrad,decay_parameter:b lr,decay0,decay1,one_minus0,"
     "one_minus1,eps,eps_inside,square_scale,root_scale,keep,decay,l1,noise:f noise_seed,noise_step:u",
 )
+GATHER = struct("Gather", "source:p first,rows,cols:i y:p")
+ADD = struct("Add", "a,b,y:p n:i")
+SCALE_COLUMNS = struct("ScaleColumns", "x:p x_row:i element:e y:p y_row,rows,cols:i shift,scale,offset:p")
+WIDEN = struct("Widen", "x,y:p n:i")
+STEP_BEGIN = struct(
+    "StepBegin",
+    "run,verdict,current:p record_bytes:i targets:p rows:i labels:p classes:i ignores:b ignored:i "
+    "weight,scaled:p factor,divisor:d",
+)
+STEP_END = struct(
+    "StepEnd",
+    "run,verdict,terms:p term_count:i term_weight:p mean_of_terms:b scale:d score:e scores,pred,target,"
+    "labels,weight:p rows,cols:i",
+)
+SOURCE = struct("Source", "data:p row:i number:e order:p")
+TARGETS = struct("Targets", "labels:p label_kind:e label_stride:i weight,order:p")
+RUN = struct(
+    "Run",
+    "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d",
+)
+# In the order of the table of core/cuda_kernels.h; then what they point to.
 STRUCTS = [
-    *(
-        ACTIVATION,
-        ACTIVATION_BACKWARD,
-        DROPOUT,
-        COLUMN_SUM,
-        BATCH_NORM,
-        BATCH_NORM_BACKWARD,
-        SOFTMAX,
-        POINT_LOSS,
-    ),
-    *(GEMM, UPDATE, TENSOR, OPTIONS),
+    *(ACTIVATION, ACTIVATION_BACKWARD, DROPOUT, COLUMN_SUM, BATCH_NORM, BATCH_NORM_BACKWARD, SOFTMAX),
+    *(POINT_LOSS, GEMM, UPDATE, GATHER, ADD, SCALE_COLUMNS, WIDEN, STEP_BEGIN, STEP_END),
+    *(TENSOR, OPTIONS, SOURCE, TARGETS, RUN),
 ]
 
 
@@ -109,6 +124,7 @@ def build(folder, sources, *, name="shim", ready=()):
         "-Wextra",
     ]
     common += ["-Werror", "-Wno-unknown-pragmas", f"-I{HERE}", f"-I{ROOT / 'csrc'}"]
+    common += [f'-DFASTNN_BUILD_ID="{fastnn.info()["build_id"]}"']
     waiting, objects, failed = [*sources], [*map(str, ready)], []
     running = []
     while waiting or running:
@@ -144,14 +160,12 @@ class Kernels:
         for number, made in enumerate(STRUCTS):
             assert self.library.shim_size(number) == ctypes.sizeof(made), made.__name__
 
-    def run(self, made, schedule=FORWARD, workspace=None, **fields):
+    def run(self, made, schedule=FORWARD, **fields):
         args = made(**{k: address(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()})
         failure = ctypes.create_string_buffer(400)
         status = self.library.shim_run(
             STRUCTS.index(made),
             ctypes.byref(args),
-            ctypes.c_void_p(address(workspace)),
-            ctypes.c_int64(0 if workspace is None else workspace.nbytes),
             schedule,
             failure,
             ctypes.c_size_t(len(failure)),

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from fastnn import cuda
+from fastnn import _device
 from fastnn._arrays import Array, FloatArray, as_float32, as_generator
 from fastnn._describe import arguments_of, make
 from fastnn._parameter import Initializer, Parameter
@@ -168,14 +168,14 @@ class Module(ABC):
             )
         drawn = [parameter.draw(rng, chosen.get(name)) for name, parameter in own.items()]
         for parameter, values in zip(own.values(), drawn, strict=True):
-            parameter.data[...] = values
+            parameter.data = values
         for module in self.modules():
             module._reset(rng)
 
     def _reset(self, rng: np.random.Generator) -> None:
         """Begin again with what is no parameter; `reset_parameters` calls it once all weights are drawn."""
         for name, value in self.buffers.items():
-            getattr(self, name)[...] = value
+            getattr(self, name).fill(value)
 
     def _as_pytorch(self, name: str, array: FloatArray) -> tuple[str, FloatArray]:
         """What PyTorch's layer of this kind calls an array of this module, and a view as it stores it."""
@@ -198,8 +198,8 @@ class Module(ABC):
         return {**parameters, **buffers}
 
     def state_dict(self) -> dict[str, FloatArray]:
-        """Name -> array, for all parameters and running statistics; copies, which further training leaves."""
-        return {name: array.copy() for name, array in self._state().items()}
+        """Name -> NumPy array, for all parameters and running statistics; copies, which training leaves."""
+        return _device.copies(self._state())
 
     def load_state_dict(
         self, state: Mapping[str, Any], *, layout: Literal["fastnn", "pytorch"] = "fastnn"
@@ -228,7 +228,7 @@ class Module(ABC):
             raise ValueError(f"{where}: " + "; ".join(sorted(problems)))
         own = self._state(layout)
         for name, value in values.items():
-            own[name][...] = value
+            _device.put(own[name], value)
 
     def _values(
         self, where: str, state: Mapping[str, Any], layout: str = "fastnn"
@@ -278,14 +278,19 @@ class Module(ABC):
         return make(cls, config)
 
     def to(self: Self, device: str) -> Self:
-        """Move the module to a device, keeping the Parameter objects; returns the module.
+        """Move all arrays to "cpu" or "cuda", keeping the Parameter objects; returns the module.
 
-        Training runs on the CPU so far: "cpu" changes nothing, "cuda" raises `fastnn.CudaError`.
+        On "cuda" they are CuPy arrays, which `Trainer(device="cuda")` trains (it moves them itself); layers
+        called one by one compute on the CPU alone. Optimizers made before take their arrays along at the next
+        step. Raises `fastnn.CudaError` with the reason where no GPU can be used.
         """
-        where = f"{type(self).__name__}.to"
-        cuda.refuse(where, device)
-        if device != "cpu":
-            raise ValueError(f'{where}: device must be "cpu" or "cuda", got {device!r}')
+        _device.check(f"{type(self).__name__}.to", device)
+        for module in self.modules():
+            for _, parameter in module._members(Parameter):
+                parameter._move(device)
+            for name in module.buffers:
+                setattr(module, name, _device.moved(getattr(module, name), device))
+            module._saved = None
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+// Runs of steps on the device.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "bind/arrays.h"
+#include "bind/bind.h"
+#include "bind/bound_program.h"
+#include "bind/run.h"
+#include "bind/samples.h"
+#include "bind/scalars.h"
+
+namespace fastnn::bind {
+namespace {
+
+constexpr const char* kRunOnDeviceDoc =
+    R"(run_steps_on_device(program, x, target, *, sample_weight=None, order=None, bounds, first=0, last, numbers, number, forwards, sums, result, scores=None, pred=None, keep_refused=False, stream)
+--
+
+`run_steps` for a program on the device. x, target and sample_weight lie there (`__cuda_array_interface__`), or on the
+host, from where they are copied whole; the rest lies on the host. The steps are done when it returns; it waits once.
+``stream``: a cudaStream_t as a number.
+)";
+
+// Which memory of a program holds what came from the host.
+enum Staged { kStagedX, kStagedTarget, kStagedWeight, kStagedOrder };
+
+constexpr Index kBytes[] = {4, 8, 1, 1, 2, 2, 4, 4, 8, 8};  // of each Number
+
+// (rows, ...) on the device, each row contiguous; from the host if need be.
+DataRows rows_on_device(Call& call, const Value& value, program::DeviceProgram& program, Staged place,
+                        void* stream) {
+    if (!is_device_array(value.object)) {
+        DataRows rows = read_any_rows(call, value);
+        const Index size = kBytes[static_cast<int>(rows.number)];
+        rows.data = program.to_device(place, rows.data, rows.cols * size, rows.row * size, rows.rows, stream);
+        rows.row = rows.cols;
+        return rows;
+    }
+    const DeviceArray array = device_array(value.object);
+    if (array.shape.empty()) call.value_error(value, "must have rows");
+    DataRows rows{.data = array.data, .number = array.number, .rows = array.shape[0], .cols = 1};
+    bool contiguous = true;
+    for (std::size_t i = array.shape.size(); i-- > 1;) {
+        if (!array.strides.empty())
+            contiguous = contiguous && (array.shape[i] == 1 || array.strides[i] == rows.cols);
+        rows.cols *= array.shape[i];
+    }
+    if (!contiguous) call.value_error(value, "must have contiguous rows");
+    rows.row = array.strides.empty() || rows.rows < 2 ? rows.cols : array.strides[0];
+    return rows;
+}
+
+PyObject* run_steps_on_device(Call& call) {
+    enum {
+        kProgram,
+        kX,
+        kTarget,
+        kSampleWeight,
+        kOrder,
+        kBounds,
+        kFirst,
+        kLast,
+        kNumbers,
+        kNumber,
+        kForwards,
+        kSums,
+        kResult,
+        kScores,
+        kPred,
+        kKeepRefused,
+        kStream
+    };
+    auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
+    program::DeviceProgram& program = bound.on_device();
+    program::Loss& loss = program.loss();
+    const InUse in_use(bound);
+    auto* const stream = reinterpret_cast<void*>(integer(call, call[kStream], 0));
+
+    const DataRows bounds = read_any_rows(call, call[kBounds]);
+    const auto* bound_of = static_cast<const std::int64_t*>(bounds.data);
+    const std::int64_t first = integer(call, call[kFirst], 0);
+    const std::int64_t last = integer(call, call[kLast], 0);
+    if (bounds.number != Number::int64 || bounds.row != 1) call.type_error(call[kBounds], "must be int64");
+    if (last >= bounds.rows || first > last) call.value_error(call[kLast], "must be a batch of bounds");
+
+    const DataRows x = rows_on_device(call, call[kX], program, kStagedX, stream);
+    const DataRows target = rows_on_device(call, call[kTarget], program, kStagedTarget, stream);
+    const bool labels = loss.target == program::kNone;
+    if (x.cols != bound.columns())
+        call.value_error(call[kX], "must have rows of " + std::to_string(bound.columns()) + " values");
+    if (target.rows != x.rows || target.cols != (labels ? 1 : loss.cols))
+        call.value_error(call[kTarget], "must have a row for each of x, of as many values as the loss takes");
+    if (labels && (target.number == Number::float32 || target.number == Number::float64))
+        call.type_error(call[kTarget], "must hold class ids");
+    program::Batch batch{};
+    batch.x = {x.data, x.row, x.number, nullptr};
+    if (labels) {
+        batch.targets.labels = target.data;
+        batch.targets.label_kind = target.number;
+        batch.targets.label_stride = target.row;
+    } else {
+        batch.values = {target.data, target.row, target.number, nullptr};
+    }
+    if (call[kSampleWeight].given()) {
+        const DataRows weight = rows_on_device(call, call[kSampleWeight], program, kStagedWeight, stream);
+        if (weight.number != Number::float32 || weight.rows != x.rows || weight.cols != 1 || weight.row != 1)
+            call.value_error(call[kSampleWeight], "must be contiguous float32, one for each row");
+        batch.targets.weight = static_cast<const float*>(weight.data);
+    }
+    const std::int64_t* order = nullptr;
+    Index available = x.rows;
+    if (call[kOrder].given()) {
+        const DataRows given = read_any_rows(call, call[kOrder]);
+        if (given.number != Number::int64 || given.row != 1) call.type_error(call[kOrder], "must be int64");
+        const auto* rows = static_cast<const std::int64_t*>(given.data);
+        if (std::any_of(rows, rows + given.rows, [&](Index row) { return row < 0 || row >= x.rows; }))
+            call.value_error(call[kOrder], "must hold numbers of rows of x");
+        available = given.rows;
+        order = static_cast<const std::int64_t*>(
+            program.to_device(kStagedOrder, rows, given.rows * 8, given.rows * 8, 1, stream));
+    }
+    for (Index i = first; i < last; ++i) {
+        if (bound_of[i] < 0 || bound_of[i + 1] - bound_of[i] < program.least_rows() ||
+            bound_of[i + 1] > available)
+            call.value_error(call[kBounds], "must be rising numbers of rows");
+    }
+    const Samples given_numbers = read_samples(call, call[kNumbers]);
+    const auto groups = static_cast<Index>(bound.groups());
+    const Index sets = groups == 0 ? 1 : given_numbers.rows / groups;
+    if (given_numbers.element != Element::float64 || given_numbers.cols != GroupNumbers::kCount ||
+        given_numbers.rows != sets * groups || given_numbers.row != GroupNumbers::kCount || sets < 1)
+        call.value_error(call[kNumbers], "must be float64 of shape (steps * groups, 10)");
+    const auto* numbers = static_cast<const GroupNumbers*>(given_numbers.data);
+    const std::int64_t number = positive_integer(call, call[kNumber]);
+    const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
+    double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
+    double* sums = const_cast<double*>(read_doubles(call, call[kSums], 2));
+    double* scores = call[kScores].given()
+                         ? const_cast<double*>(read_doubles(call, call[kScores], loss.score_count()))
+                         : nullptr;
+    Shape pred_shape;
+    Output pred;
+    if (call[kPred].given()) pred = update_flat(call, call[kPred], pred_shape);
+    const bool keep_refused = flag(call, call[kKeepRefused]);
+
+    const Index steps = sets > 1 ? std::min(last - first, sets) : last - first;
+    if (pred.data != nullptr && steps > 0 &&
+        pred.cols != (bound_of[first + steps] - bound_of[first + steps - 1]) * loss.cols)
+        call.value_error(call[kPred], "must hold the predictions of the last batch");
+    program.begin();
+    for (Index i = 0; i < steps; ++i) {
+        const Index begin = bound_of[first + i];
+        batch.rows = bound_of[first + i + 1] - begin;
+        batch.x.order = batch.values.order = batch.targets.order = order != nullptr ? order + begin : nullptr;
+        bound.set_masks(forwards, static_cast<std::uint64_t>(i));
+        program.add(batch, number + i, numbers + (sets > 1 ? i : 0) * groups);
+    }
+    const bool finished = without_gil(1e9, [&] {
+        const CudaRun run = program.run(keep_refused, sums, scores, signal_raised, stream);
+        result[0] = static_cast<double>(run.done);
+        result[1] = static_cast<double>(run.outcome);
+        result[2] = static_cast<double>(run.refused);
+        result[3] = run.value;
+        if (pred.data != nullptr) program.predictions(pred.data, stream);
+        return run.outcome != 0 || run.done == steps;
+    });
+    if (!finished) throw py::error_already_set();
+    Py_RETURN_NONE;
+}
+
+}  // namespace
+
+void bind_device_program(py::module_& m) { add_function<run_steps_on_device>(m, kRunOnDeviceDoc); }
+
+}  // namespace fastnn::bind

@@ -1,0 +1,76 @@
+// Memory of the device, copies, and graphs. All copies between host and device go through here, so that they
+// can be counted.
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/entries.h"
+
+namespace fastnn {
+namespace {
+
+std::atomic<std::uint64_t> bytes_to_device{0};
+std::atomic<std::uint64_t> bytes_to_host{0};
+
+std::size_t count(Index bytes) { return static_cast<std::size_t>(bytes); }
+cudaStream_t on(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+int cuda_allocate(void** memory, Index bytes) {
+    return static_cast<int>(cudaMalloc(memory, count(bytes > 0 ? bytes : 1)));
+}
+
+int cuda_release(void* memory) { return static_cast<int>(cudaFree(memory)); }
+
+int cuda_to_device(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream) {
+    const Index bytes = rows * row_bytes;
+    if (bytes == 0) return 0;
+    bytes_to_device += static_cast<std::uint64_t>(bytes);
+    if (rows == 1 || row_stride == row_bytes)
+        return static_cast<int>(cudaMemcpyAsync(to, from, count(bytes), cudaMemcpyHostToDevice, on(stream)));
+    return static_cast<int>(cudaMemcpy2DAsync(to, count(row_bytes), from, count(row_stride), count(row_bytes),
+                                              count(rows), cudaMemcpyHostToDevice, on(stream)));
+}
+
+int cuda_to_host(void* to, const void* from, Index bytes, void* stream) {
+    bytes_to_host += static_cast<std::uint64_t>(bytes);
+    return static_cast<int>(cudaMemcpyAsync(to, from, count(bytes), cudaMemcpyDeviceToHost, on(stream)));
+}
+
+int cuda_wait(void* stream) { return static_cast<int>(cudaStreamSynchronize(on(stream))); }
+
+// The caller's stream may be the default one, which cannot be captured.
+int cuda_record(void (*launch)(void* what, void* stream), void* what, void** graph) {
+    cudaStream_t stream;
+    cudaError_t status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (status != cudaSuccess) return static_cast<int>(status);
+    cudaGraph_t captured = nullptr;
+    cudaGraphExec_t ready = nullptr;
+    status = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    if (status == cudaSuccess) {
+        launch(what, stream);
+        status = cudaStreamEndCapture(stream, &captured);
+    }
+    if (status == cudaSuccess) status = cudaGraphInstantiate(&ready, captured, 0);
+    if (captured != nullptr) cudaGraphDestroy(captured);
+    cudaStreamDestroy(stream);
+    *graph = ready;
+    return static_cast<int>(status);
+}
+
+int cuda_replay(void* graph, void* stream) {
+    return static_cast<int>(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), on(stream)));
+}
+
+int cuda_forget(void* graph) {
+    return static_cast<int>(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
+}
+
+const char* cuda_message(int status) { return cudaGetErrorString(static_cast<cudaError_t>(status)); }
+
+CudaTransfers cuda_transfers() { return {.to_host = bytes_to_host, .to_device = bytes_to_device}; }
+
+}  // namespace fastnn

@@ -1,0 +1,268 @@
+#include "program/device_program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "core/dispatch.h"
+
+namespace fastnn::program {
+namespace {
+
+constexpr Index kAlignBytes = 256;
+
+Index rounded(Index bytes) { return (bytes + kAlignBytes - 1) / kAlignBytes * kAlignBytes; }
+
+template <class T>
+Index bytes_of(Index count) {
+    return rounded(count * static_cast<Index>(sizeof(T)));
+}
+
+// Says every 50 ms that Python may have a signal.
+class Patience {
+ public:
+    bool over() {
+        const auto now = std::chrono::steady_clock::now();
+        if (now - last_ < std::chrono::milliseconds(50)) return false;
+        last_ = now;
+        return true;
+    }
+
+ private:
+    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// Pieces of one allocation, one after another.
+class Pieces {
+ public:
+    explicit Pieces(void* memory) : next_(static_cast<unsigned char*>(memory)) {}
+    template <class T>
+    T* take(Index count) {
+        auto* piece = reinterpret_cast<T*>(next_);
+        next_ += bytes_of<T>(count);
+        return piece;
+    }
+
+ private:
+    unsigned char* next_;
+};
+
+}  // namespace
+
+bool DeviceProgram::Memory::grow(Index wanted) {
+    if (wanted <= bytes) return false;
+    cuda.release(data);
+    data = nullptr;
+    bytes = 0;
+    if (cuda.allocate(&data, wanted) != 0) throw std::bad_alloc();
+    bytes = wanted;
+    return true;
+}
+
+void DeviceProgram::check(int status) const {
+    if (status != 0) throw DeviceError(std::string("CUDA says: ") + cuda_.message(status));
+}
+
+DeviceProgram::DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
+                             std::size_t loss, std::unique_ptr<Update> update, const CudaKernels& cuda)
+    : Program(std::move(buffers), std::move(ops), loss, std::move(update)),
+      cuda_(cuda),
+      fixed_(cuda),
+      arena_(cuda),
+      records_(cuda),
+      staged_{Memory(cuda), Memory(cuda), Memory(cuda), Memory(cuda)} {
+    make_fixed();
+}
+
+DeviceProgram::~DeviceProgram() { forget_graphs(); }
+
+void DeviceProgram::forget_graphs() {
+    for (const Graph& graph : graphs_) cuda_.forget(graph.graph);
+    graphs_.clear();
+}
+
+// What does not depend on the batch.
+void DeviceProgram::make_fixed() {
+    UpdatePlan& plan = update_->plan;
+    const auto sums = plan.args.sums != nullptr ? plan.args.chunks : 0;
+    Index units = 0;
+    if (plan.args.scales != nullptr)
+        for (const UpdateTensor& t : plan.tensors) units += t.units;
+    layout_.emplace(prepared(least_rows_, false, false));
+    const Index record = layout_->record_bytes();
+    fixed_.grow(bytes_of<CudaRun>(1) + bytes_of<double>(loss_->score_count()) + bytes_of<UpdateVerdict>(1) +
+                rounded(record) + bytes_of<UpdateTensor>(plan.args.count) + bytes_of<double>(sums) +
+                bytes_of<float>(units));
+    Pieces pieces(fixed_.data);
+    run_ = pieces.take<CudaRun>(1);
+    scores_ = pieces.take<double>(loss_->score_count());
+    verdict_ = pieces.take<UpdateVerdict>(1);
+    current_ = pieces.take<unsigned char>(record);
+    auto* tensors = pieces.take<UpdateTensor>(plan.args.count);
+    const Index bytes = plan.args.count * Index{sizeof(UpdateTensor)};
+    check(cuda_.to_device(tensors, plan.tensors.data(), bytes, bytes, 1, nullptr));
+    check(cuda_.wait(nullptr));
+    update_args_ = plan.args;
+    update_args_.tensors = tensors;
+    update_args_.sums = sums > 0 ? pieces.take<double>(sums) : nullptr;
+    update_args_.scales = units > 0 ? pieces.take<float>(units) : nullptr;
+    update_args_.verdict = verdict_;
+}
+
+Index DeviceProgram::arena_bytes(Index n) const { return (plan(n, false).floats + n) * Index{sizeof(float)}; }
+
+// The operations in their order, between the two ends of a step. A batch's weights stand behind the arena's
+// floats.
+Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
+    const Plan found = plan(n, false);
+    Recording recording(cuda_, run_, current_);
+    auto* floats = static_cast<float*>(arena_.data);
+    memory_.assign(buffers_.size(), nullptr);
+    for (std::size_t i = 0; i < buffers_.size(); ++i) memory_[i] = floats + found.offsets[i];
+    StepBeginArgs begin{};
+    begin.run = run_;
+    begin.verdict = verdict_;
+    begin.current = current_;
+    begin.targets = recording.live(&targets_, 1);
+    begin.rows = n;
+    begin.weight = weighted ? floats + found.floats : nullptr;
+    const UpdateOptions* options = recording.live(update_->plan.options.data(), update_->plan.options.size());
+    for (const auto& op : ops_) op->forget();
+    for (std::size_t i = 0; i < ops_.size(); ++i) {
+        Place place{.begin = 0,
+                    .rows = n,
+                    .total = n,
+                    .kernels = kernels(),
+                    .buffers = buffers_,
+                    .memory = memory_,
+                    .scratch = floats + found.scratch[i],
+                    .weighted = weighted,
+                    .device = &recording};
+        ops_[i]->prepare(place);
+    }
+    StepEndArgs end{};  // behind the operations: the loss now knows where its arrays are
+    end.run = run_;
+    end.verdict = verdict_;
+    end.pred = memory_[static_cast<std::size_t>(loss_->pred)];
+    end.weight = begin.weight;
+    end.rows = n;
+    end.cols = loss_->cols;
+    end.scores = scores_;
+    loss_->describe(begin, end);
+    if (!scored) end.score = Score::none;
+    begin.record_bytes = recording.record_bytes();
+    recording.add_first(begin);
+    UpdateArgs update = update_args_;
+    update.options = options;
+    recording.add(update);
+    recording.add(end);
+    return recording;
+}
+
+const DeviceProgram::Graph& DeviceProgram::graph_of(Index n, bool weighted, bool scored) {
+    const auto found = std::find_if(graphs_.begin(), graphs_.end(), [&](const Graph& g) {
+        return g.rows == n && g.weighted == weighted && g.scored == scored;
+    });
+    if (found != graphs_.end()) {
+        graphs_.splice(graphs_.begin(), graphs_, found);
+        return graphs_.front();
+    }
+    if (graphs_.size() == kGraphs) {
+        cuda_.forget(graphs_.back().graph);
+        graphs_.pop_back();
+    }
+    struct Launches {
+        const Recording recording;
+        int status;
+    } launches{prepared(n, weighted, scored), 0};
+    const auto launch_all = [](void* what, void* stream) {
+        auto& all = *static_cast<Launches*>(what);
+        for (const auto& launch : all.recording.launches())
+            if (all.status == 0) all.status = launch(stream);
+    };
+    Graph graph{n, weighted, scored, nullptr, memory_[static_cast<std::size_t>(loss_->pred)]};
+    const int status = cuda_.record(launch_all, &launches, &graph.graph);
+    check(launches.status != 0 ? launches.status : status);
+    ++made_;
+    graphs_.push_front(graph);
+    return graphs_.front();
+}
+
+void* DeviceProgram::to_device(int place, const void* from, Index row_bytes, Index row_stride, Index rows,
+                               void* stream) {
+    Memory& memory = staged_[place];
+    memory.grow(rows * row_bytes);
+    check(cuda_.to_device(memory.data, from, row_bytes, row_stride, rows, stream));
+    return memory.data;
+}
+
+void DeviceProgram::begin() {
+    steps_.clear();
+    batches_.clear();
+}
+
+void DeviceProgram::add(const Batch& batch, std::int64_t number, const GroupNumbers* numbers) {
+    x_->source = batch.x;
+    if (values_ != nullptr) values_->source = batch.values;
+    targets_ = batch.targets;
+    update_->set(number, numbers);
+    layout_->append_record(steps_);
+    batches_.push_back({batch.rows, batch.targets.weight != nullptr});
+}
+
+CudaRun DeviceProgram::run(bool keep_refused, double* sums, double* scores, Poll poll, void* stream) {
+    CudaRun state{};
+    state.keep_refused = keep_refused;
+    state.refused = -1;
+    if (batches_.empty()) return state;
+    Index most = 0;
+    for (const Step& step : batches_) most = std::max(most, step.rows);
+    if (arena_.bytes < arena_bytes(most)) {
+        forget_graphs();  // they hold the arena's address
+        arena_.grow(arena_bytes(most));
+    }
+    const auto bytes = static_cast<Index>(steps_.size());
+    records_.grow(bytes);
+    check(cuda_.to_device(records_.data, steps_.data(), bytes, bytes, 1, stream));
+    state.records = static_cast<const unsigned char*>(records_.data);
+    std::copy(sums, sums + 2, state.sums);
+    check(cuda_.to_device(run_, &state, sizeof(state), sizeof(state), 1, stream));
+    const Index scores_bytes = loss_->score_count() * Index{sizeof(double)};
+    if (scores != nullptr) check(cuda_.to_device(scores_, scores, scores_bytes, scores_bytes, 1, stream));
+    Patience patience;
+    for (const Step& step : batches_) {
+        const Graph& graph = graph_of(step.rows, step.weighted, scores != nullptr);
+        check(cuda_.replay(graph.graph, stream));
+        prediction_ = graph.prediction;
+        last_rows_ = step.rows;
+        if (patience.over() && poll()) break;
+    }
+    check(cuda_.to_host(&state, run_, sizeof(state), stream));
+    if (scores != nullptr) check(cuda_.to_host(scores, scores_, scores_bytes, stream));
+    check(cuda_.wait(stream));
+    if (state.outcome == 2 && state.next < static_cast<Index>(batches_.size())) refuse_again(state, stream);
+    std::copy(state.sums, state.sums + 2, sums);
+    return state;
+}
+
+// The steps behind the refused one have written gradients of their own: those that were refused are formed
+// anew, for whoever looks for the number that is not finite.
+void DeviceProgram::refuse_again(const CudaRun& refused, void* stream) {
+    CudaRun state{};
+    state.records = refused.records;
+    state.next = refused.next - 1;
+    state.frozen = true;
+    const Step& step = batches_[static_cast<std::size_t>(state.next)];
+    check(cuda_.to_device(run_, &state, sizeof(state), sizeof(state), 1, stream));
+    check(cuda_.replay(graph_of(step.rows, step.weighted, false).graph, stream));
+    check(cuda_.wait(stream));
+}
+
+void DeviceProgram::predictions(float* to, void* stream) {
+    check(cuda_.to_host(to, prediction_, last_rows_ * loss_->cols * Index{sizeof(float)}, stream));
+    check(cuda_.wait(stream));
+}
+
+}  // namespace fastnn::program

@@ -1,0 +1,94 @@
+// The same program on a device: the operations become launches, recorded as a graph for each batch size, over
+// one arena in the device's memory. What the host sets before a step (where its rows lie, the coefficients of
+// the update, the steps of the masks) is a record; those of all steps of a run are copied in one go, and the
+// graph's first kernel takes the next. So a run of steps never waits for the host, and another array or
+// another rate needs no other graph. docs/cuda.md says more.
+#pragma once
+
+#include <list>
+#include <optional>
+#include <stdexcept>
+
+#include "program/program.h"
+
+namespace fastnn::program {
+
+// What CUDA said.
+class DeviceError : public std::runtime_error {
+ public:
+    using std::runtime_error::runtime_error;
+};
+
+class DeviceProgram final : public Program {
+ public:
+    static constexpr std::size_t kGraphs = 4;  // kept
+
+    DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
+                  std::unique_ptr<Update> update, const CudaKernels& cuda);
+    ~DeviceProgram() override;
+
+    Index arena_bytes(Index n) const override;
+    // Rows on the host, brought to the device in their order; valid until the next call for the same `place`.
+    static constexpr int kPlaces = 4;
+    void* to_device(int place, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
+
+    // A run: its steps, then `run`, which returns when they are done.
+    void begin();
+    void add(const Batch& batch, std::int64_t number, const GroupNumbers* numbers);
+    // sums and scores (null: none are asked for) are what they were, and become what they are.
+    CudaRun run(bool keep_refused, double* sums, double* scores, Poll poll, void* stream);
+    // The predictions of the last step.
+    void predictions(float* to, void* stream);
+
+    Index graphs_made() const { return made_; }
+
+ private:
+    struct Memory {
+        const CudaKernels& cuda;
+        void* data = nullptr;
+        Index bytes = 0;
+
+        explicit Memory(const CudaKernels& table) : cuda(table) {}
+        ~Memory() { cuda.release(data); }
+        Memory(const Memory&) = delete;
+        Memory& operator=(const Memory&) = delete;
+        bool grow(Index wanted);  // whether it moved
+    };
+    struct Graph {
+        Index rows;
+        bool weighted, scored;
+        void* graph;
+        const float* prediction;
+    };
+    struct Step {
+        Index rows;
+        bool weighted;
+    };
+
+    void check(int status) const;
+    void make_fixed();
+    Recording prepared(Index n, bool weighted, bool scored);
+    const Graph& graph_of(Index n, bool weighted, bool scored);
+    void forget_graphs();
+    void refuse_again(const CudaRun& refused, void* stream);
+
+    const CudaKernels& cuda_;
+    Targets targets_{};
+    std::optional<Recording> layout_;  // of a step's record
+    Memory fixed_, arena_, records_, staged_[kPlaces];
+    // In fixed_:
+    CudaRun* run_ = nullptr;
+    double* scores_ = nullptr;
+    UpdateVerdict* verdict_ = nullptr;
+    unsigned char* current_ = nullptr;
+    UpdateArgs update_args_{};
+
+    std::list<Graph> graphs_;  // the one that was used last comes first
+    Index made_ = 0;
+    std::vector<unsigned char> steps_;  // records
+    std::vector<Step> batches_;
+    const float* prediction_ = nullptr;
+    Index last_rows_ = 0;
+};
+
+}  // namespace fastnn::program

@@ -1,0 +1,97 @@
+"""Arrays on the device: moved there and back. CuPy holds their memory, and is imported here when needed.
+
+A device array is whatever has `__cuda_array_interface__`; what computes with it is a native program.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnn import cuda
+from fastnn._arrays import Array, FloatArray, aligned_zeros
+
+moves = 0  # of arrays so far: whoever keeps arrays looks whether it still has the right ones
+
+
+def cupy(where: str) -> Any:
+    """The module CuPy; CudaError without it."""
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise cuda.CudaError(
+            f'{where}: device "cuda" needs CuPy, which is not there ({error}); '
+            'pip install "fastnn-kernels[cuda]"'
+        ) from error
+
+
+def check(where: str, device: object) -> None:
+    """Raise for a device that cannot be used: fastnn never trains on the CPU what was meant for the GPU."""
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f'{where}: device must be "cpu" or "cuda", got {device!r}')
+    if device == "cuda":
+        cuda.refuse(where)
+        cupy(where)
+
+
+def is_on_device(array: object) -> bool:
+    """Whether an array lies in the device's memory."""
+    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+
+
+def copied(array: Array) -> Any:
+    """A copy on the device."""
+    return cupy("fastnn").asarray(array)
+
+
+def moved(array: Any, device: str) -> Any:
+    """The array itself where it is on the device (or "cpu") already, else a copy there."""
+    if is_on_device(array) == (device == "cuda"):
+        return array
+    global moves
+    moves += 1
+    if device == "cuda":
+        return copied(array)
+    values = array.get()
+    if values.dtype != np.float32:
+        return values
+    copy = aligned_zeros(values.shape)
+    copy[...] = values
+    return copy
+
+
+def beside(other: object, array: Any) -> Any:
+    """The array, moved to where the other one is."""
+    return moved(array, "cuda" if is_on_device(other) else "cpu")
+
+
+def check_plain(optimizer: object, array: object) -> None:
+    """Raise for a step on an array on the device: what is called step by step computes on the CPU."""
+    if is_on_device(array):
+        raise cuda.CudaError(
+            f"{type(optimizer).__name__}.step: its parameters are on the device, where Trainer trains them; "
+            'call model.to("cpu") for a loop of your own'
+        )
+
+
+def on_host(array: Any) -> Array:
+    """A NumPy array of the same numbers, the array itself where it is one."""
+    return array.get() if is_on_device(array) else array  # type: ignore[no-any-return]
+
+
+def copies(arrays: Mapping[str, Any]) -> dict[str, Array]:
+    """NumPy copies, by name."""
+    return {name: on_host(array).copy() for name, array in arrays.items()}
+
+
+def put(to: Any, values: FloatArray) -> None:
+    """Copy NumPy values into an array, wherever it lies."""
+    to[...] = cupy("fastnn").asarray(values) if is_on_device(to) else values
+
+
+def stream() -> int:
+    """The caller's stream, a cudaStream_t as a number."""
+    return int(cupy("fastnn").cuda.get_current_stream().ptr)

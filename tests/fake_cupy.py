@@ -1,0 +1,68 @@
+"""The few names of CuPy that fastnn uses, over memory of the host, for programs that the shim runs.
+
+It covers how fastnn calls CuPy, not CuPy: no device, no pool, no stream but the default one. Like CuPy's, its
+arrays refuse to become NumPy's without `get`, and take no NumPy array in an assignment.
+"""
+
+import types
+
+import numpy as np
+
+
+class ndarray:
+    def __init__(self, memory):
+        self._memory = memory
+
+    shape = property(lambda self: self._memory.shape)
+    dtype = property(lambda self: self._memory.dtype)
+    ndim = property(lambda self: self._memory.ndim)
+    size = property(lambda self: self._memory.size)
+    nbytes = property(lambda self: self._memory.nbytes)
+    T = property(lambda self: ndarray(self._memory.T))
+
+    def __len__(self):
+        return len(self._memory)
+
+    @property
+    def __cuda_array_interface__(self):
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self._memory.ctypes.data, False),
+            "strides": None if self._memory.flags.c_contiguous else self._memory.strides,
+            "version": 3,
+        }
+
+    def __array__(self, *_args, **_options):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def get(self):
+        return self._memory.copy()
+
+    def copy(self):
+        return ndarray(self._memory.copy())
+
+    def fill(self, value):
+        self._memory.fill(value)
+
+    def __setitem__(self, key, value):
+        if isinstance(value, np.ndarray):
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        self._memory[key] = value._memory if isinstance(value, ndarray) else value
+
+    def __eq__(self, other):
+        return ndarray(self._memory == getattr(other, "_memory", other))
+
+    __hash__ = None
+
+    def __bool__(self):
+        if self.size != 1:
+            raise ValueError("The truth value of an array with more than one element is ambiguous")
+        return bool(self._memory)
+
+
+def asarray(array):
+    return array if isinstance(array, ndarray) else ndarray(np.array(array, order="C"))
+
+
+cuda = types.SimpleNamespace(get_current_stream=lambda: types.SimpleNamespace(ptr=0))

@@ -1,0 +1,28 @@
+"""fastnn with a device: the kernels of the shim, and CuPy's stand-in. Tests train on "cuda" without a GPU."""
+
+import ctypes
+import sys
+import types
+
+import fake_cupy
+from fastnn import cuda
+
+
+def capsule(library):
+    """The shim's table as `_cuda` would hand it over."""
+    library.shim_table.restype = ctypes.c_void_p
+    make = ctypes.pythonapi.PyCapsule_New
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return make(library.shim_table(), NAME, None)
+
+
+NAME = b"fastnn._cuda.kernels"  # the capsule keeps the pointer
+
+
+def install(monkeypatch, library):
+    """Until the test ends `fastnn.cuda` finds a GPU."""
+    native = types.SimpleNamespace(
+        kernels=capsule(library), why_not=lambda: "", transfer_bytes=lambda: (0, 0)
+    )
+    monkeypatch.setattr(cuda, "_native", lambda: native)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy)

@@ -1,0 +1,247 @@
+"""Training on the device, run by the shim: drawn networks, losses and optimizers give the CPU's bits."""
+
+import copy
+import sys
+
+import fake_cupy
+import fastnn
+import numpy as np
+import pytest
+from custom import Square
+from fastnn import losses, nn, optim
+from networks import OWN, assert_same_course, assert_same_loss, seeded
+from small import labelled_rows
+
+pytestmark = [
+    pytest.mark.usefixtures("device"),
+    pytest.mark.filterwarnings("ignore:Rprop follows"),
+]
+# Small ones that hold, together, every layer, loss, rule and clip.
+SEEDS = [0, 2, 3, 23, 41, 54, 103, 131, 133, 182, 190, 191, 192]
+FITS = [1, 3, 23, 54, 133, 182]
+
+
+def problem_of(seed):
+    """The drawn problem, without the two options of batch-norm that the device does not have."""
+    problem = seeded(seed)
+    for module in problem.model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.debias, module.unbiased = False, True
+    return problem
+
+
+def small(device="cpu", optimizer=optim.Adam, loss=None, **options):
+    hidden = nn.Linear(6, 9, bias=False), nn.BatchNorm1d(9), nn.ReLU(), nn.Dropout(0.3)
+    model = nn.Sequential(*hidden, nn.Linear(9, 3), seed=3)
+    made = optimizer(model.parameters(), **options)
+    return fastnn.Trainer(model, loss or losses.CrossEntropyLoss(), made, device=device)
+
+
+@pytest.fixture
+def rows():
+    return labelled_rows()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_steps_are_the_cpus(seed):
+    problem = problem_of(seed)
+    one, other = problem.trainer(), problem.trainer(device="cuda")
+    batches = [batch for epoch in range(3) for batch in problem.batches(epoch)][:3]
+    for count, batch in enumerate(batches, 1):
+        want, got = one.step(*batch), other.step(*batch)
+        assert_same_loss(got, want, count)
+        assert_same_course(other, one, f"after {count} steps")
+
+
+@pytest.mark.parametrize("seed", FITS)
+def test_a_fit_is_the_cpus(seed):
+    """Two epochs with the data on the device: parameters bit for bit, the history up to rounding."""
+    problem = problem_of(seed)
+    one, other = problem.trainer(seed=3), problem.trainer(seed=3, device="cuda")
+    given = {"batch_size": problem.batch_size, "epochs": 2, "sample_weight": problem.weight}
+    want = one.fit(problem.X, problem.Y, validation=(problem.X, problem.Y), **given)
+    got = other.fit(problem.X, problem.Y, validation=(problem.X, problem.Y), **given)
+    assert_same_course(other, one)
+    assert got.keys() == want.keys()
+    for name in set(want) - {"seconds", "samples_per_second"}:
+        assert got[name] == pytest.approx(want[name], rel=1e-5, abs=1e-6, nan_ok=True), name
+    assert np.array_equal(other.predict(problem.X), one.predict(problem.X), equal_nan=True)
+
+
+def test_the_draws_reach_what_the_device_has():
+    problems = [problem_of(seed) for seed in (*SEEDS, *FITS)]
+    modules = {type(module) for problem in problems for module in problem.model.modules()}
+    layers = {getattr(nn, name) for name in nn.__all__} - {nn.Module, nn.Parameter}
+    assert {kind for kind in layers if isinstance(kind, type) and issubclass(kind, nn.Module)} <= modules
+    assert {type(problem.loss) for problem in problems} == {getattr(losses, name) for name in losses.__all__}
+    assert {type(problem.optimizer) for problem in problems} >= set(OWN)
+
+
+def test_arrays_move_and_come_back(rows):
+    trained = small()
+    trained.step(*rows)
+    device = copy.deepcopy(trained)
+    device.model.to("cuda")
+    parameter = device.model.parameters()[0]
+    assert isinstance(parameter.data, fake_cupy.ndarray)
+    assert isinstance(parameter.grad, fake_cupy.ndarray)
+    parameter.data = np.asarray(parameter.data.get())  # assignment copies from the host
+    assert all(isinstance(array, np.ndarray) for array in device.model.state_dict().values())
+    device.model.load_state_dict(trained.model.state_dict())
+    for _ in range(2):
+        assert device.step(*rows) == trained.step(*rows)
+    assert_same_course(device, trained)
+    device.model.to("cpu")
+    assert type(parameter.data) is np.ndarray
+    assert device.step(*rows) == trained.step(*rows)
+    assert_same_course(device, trained)
+
+
+def test_files_hold_what_the_cpu_would_save(rows, tmp_path):
+    one, other = small(), small("cuda")
+    for run, name in ((one, "cpu"), (other, "cuda")):
+        run.step(*rows)
+        fastnn.save(tmp_path / f"{name}.safetensors", run.model)
+        run.save(tmp_path / f"{name}-run.safetensors")
+    assert (tmp_path / "cpu.safetensors").read_bytes() == (tmp_path / "cuda.safetensors").read_bytes()
+    again = small("cuda", lr=0.5)
+    again.load(tmp_path / "cpu-run.safetensors")
+    assert again.step(*rows) == one.step(*rows)
+    assert_same_course(again, one)
+
+
+def test_a_copy_stays_on_the_device(rows):
+    one = small("cuda")
+    one.step(*rows)
+    other = copy.deepcopy(one)
+    assert other.step(*rows) == one.step(*rows)
+    assert isinstance(other.model.parameters()[0].data, fake_cupy.ndarray)
+
+
+def test_new_arrays_and_rates_need_no_new_graph(rows):
+    """A graph for each of the last four batch sizes and kinds; what changes is in the steps' records."""
+    X, Y = rows
+    run = small("cuda", lr=lambda t: 0.1 / (1 + t))
+    for i in range(3):
+        run.step(X[i : i + 9].copy(), Y[i : i + 9].copy())
+        run.step(X[i : i + 9].astype(np.float64), Y[i : i + 9].astype(np.uint8))
+    native = run._kept_steps._program.native
+    assert native.graphs_made() == 1
+    for size in (2, 3, 4, 5, 2, 3, 4, 5):  # 9 is dropped
+        run.step(X[:size], Y[:size])
+    assert native.graphs_made() == 5 or native.graphs_made() == 1 + 4 + 3  # a larger arena drops all
+    made = native.graphs_made()
+    run.step(X[:9], Y[:9])
+    assert native.graphs_made() == made + 1
+    run.step(X[:9], Y[:9], np.ones(9))
+    assert native.graphs_made() == made + 2
+
+
+@pytest.mark.parametrize("where", ["label", "weight", "no weight"])
+def test_a_bad_batch_changes_nothing_and_raises(rows, where):
+    """In the middle of an epoch that is queued: the steps before it count, those behind it do nothing."""
+    X, Y = rows[0], rows[1].copy()
+    weight = np.ones(len(X), np.float32)
+    if where == "label":
+        Y[30] = 3
+    else:
+        weight[24:32] = -1.0 if where == "weight" else 0.0
+    trainers = [small(), small("cuda")]
+    said = []
+    for run in trainers:
+        with pytest.raises(ValueError) as caught:
+            run.fit(X, Y, batch_size=8, epochs=1, shuffle=False, sample_weight=weight)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert trainers[1].optimizer.step_count == 3
+    assert_same_course(trainers[1], trainers[0])
+
+
+@pytest.mark.parametrize("nonfinite", ["raise", "skip", "ignore"])
+def test_gradients_that_are_not_finite(rows, nonfinite):
+    X, Y = rows[0].copy(), rows[1]
+    X[27, 2] = np.inf
+    trainers = [small(nonfinite=nonfinite), small("cuda", nonfinite=nonfinite)]
+    for run in trainers:
+        try:
+            run.fit(X, Y, batch_size=8, epochs=1, shuffle=False)
+        except optim.NonFiniteGradientError as error:
+            run.error = str(error)
+    assert getattr(trainers[0], "error", "") == getattr(trainers[1], "error", "")
+    assert ("error" in vars(trainers[0])) == (nonfinite == "raise")
+    assert_same_course(trainers[1], trainers[0])
+
+
+def test_evaluation_and_prediction(rows):
+    X, Y = rows
+    one, other = small(), small("cuda")
+    weight = np.linspace(0, 1, len(X)).astype(np.float32)
+    for run in (one, other):
+        run.fit(X, Y, batch_size=20, epochs=1)
+    want = one.evaluate(X, Y, sample_weight=weight)
+    got = other.evaluate(X, Y, sample_weight=weight, batch_size=16)
+    assert got == pytest.approx(want, rel=1e-6)
+    assert np.array_equal(other.predict(X, batch_size=7), one.predict(X))
+    assert np.array_equal(other.predict_class(X), one.predict_class(X))
+    assert other.predict(X[:0]).shape == (0, 3)
+
+
+def test_own_metrics_see_the_predictions(rows):
+    metrics = {"largest": lambda pred, target: float(np.max(pred))}
+    histories = []
+    for device in ("cpu", "cuda"):
+        model = nn.Sequential(nn.Linear(6, 3), seed=0)
+        made = optim.SGD(model.parameters(), lr=0.1)
+        run = fastnn.Trainer(model, losses.CrossEntropyLoss(), made, device=device, metrics=metrics)
+        histories.append(run.fit(*rows, batch_size=16, epochs=2))
+    assert histories[0]["largest"] == histories[1]["largest"]
+
+
+# ---- refused by name, never run on the CPU instead
+
+
+def test_what_the_device_does_not_have_is_refused(rows):
+    for options, said in (({"debias": True}, "debias=True"), ({"running_var": "biased"}, "biased")):
+        model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4, **options), nn.Linear(4, 3))
+        made = optim.SGD(model.parameters(), lr=0.1)
+        run = fastnn.Trainer(model, losses.CrossEntropyLoss(), made, device="cuda")
+        with pytest.raises(fastnn.CudaError, match=rf"BatchNorm1d\(.*{said}.*\(1\) is not on the device yet"):
+            run.step(*rows)
+    rounded = small("cuda")
+    rounded.precision = "bfloat16"
+    with pytest.raises(fastnn.CudaError, match='precision "bfloat16" is not on the device yet'):
+        rounded.step(*rows)
+    with pytest.raises(fastnn.CudaError, match="explain"):
+        small("cuda").explain(8)
+    own = small("cuda", loss=lambda pred, target: (0.0, pred))
+    for call in (lambda: own.step(*rows), lambda: own.fit(*rows, batch_size=9, epochs=1)):
+        with pytest.raises(fastnn.CudaError, match="a loss of one's own"):
+            call()
+    with pytest.raises(fastnn.CudaError, match="a loss of one's own"):
+        own.predict(rows[0])
+    model = nn.Sequential(nn.Linear(6, 3), Square())
+    made = optim.SGD(model.parameters(), lr=0.1)
+    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), made, device="cuda")
+    with pytest.raises(TypeError, match="Square is a layer of your own"):
+        run.step(*rows)
+
+
+def test_a_plain_loop_on_the_device_is_refused(rows):
+    run = small("cuda")
+    with pytest.raises(fastnn.CudaError, match=r"Adam\.step: its parameters are on the device"):
+        run.optimizer.step()
+    with pytest.raises((TypeError, fastnn.CudaError)):
+        run.model(rows[0])
+
+
+def test_without_cupy(rows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(fastnn.CudaError, match=r'needs CuPy.*pip install "fastnn-kernels\[cuda\]"'):
+        small("cuda")
+
+
+def test_half_a_model_on_the_device_is_refused(rows):
+    run = small()
+    run.model[0].to("cuda")
+    with pytest.raises(fastnn.CudaError, match="part of the model is on the CPU"):
+        run.step(*rows)
