@@ -4,7 +4,7 @@ from mutant_table import OF_CONVENTIONS, OF_OPTIONS, Mutant
 
 RULES, LOSSES, BATCH_NORM = "csrc/core/rules.h", "csrc/core/losses.h", "csrc/cpu/batchnorm.cpp"
 OF_BFLOAT16 = "tests/test_bfloat16"
-UPDATES, NORMS = "csrc/core/update_options.cpp", "csrc/cpu/update_norm.cpp"
+UPDATES, NORMS = "csrc/core/update_options.cpp", "csrc/core/norms.h"
 SUMS = "csrc/core/sums.h"
 
 NATIVE = [
@@ -193,14 +193,14 @@ NATIVE = [
     ),
     Mutant(
         *(27, "an infinite gradient taken for a finite one", NORMS),
-        *("verdict.non_finite < 0 && !__builtin_isfinite(own)", "verdict.non_finite < 0 && own != own"),
+        *("verdict.non_finite < 0 && !is_finite(own)", "verdict.non_finite < 0 && own != own"),
         (f"{OF_OPTIONS}::test_a_non_finite_gradient_is_found_before_anything_changes",),
     ),
     Mutant(
         *(27, "a sum of squares that overflows", NORMS),
         *(
-            "__builtin_isfinite(block) ? static_cast<double>(block)",
-            "block == block ? static_cast<double>(block)",
+            "return is_finite(wide) ? wide :",
+            "return wide == wide ? wide :",
         ),
         (
             f"{OF_OPTIONS}::test_huge_finite_gradients_are_no_error",

@@ -4,6 +4,7 @@ from mutant_table import Mutant
 
 PROGRAM, OPS = "csrc/program/program.cpp", "csrc/program/ops.cpp"
 LOSSES, REGIONS, STEPS = "csrc/program/losses.cpp", "csrc/program/regions.h", "csrc/bind/bind_program.cpp"
+BOUND = "csrc/bind/bound_program.cpp"
 PARITY, INPUTS = "tests/test_trainer_parity.py", "tests/test_trainer_inputs.py"
 BAD, CHANGES = "tests/test_trainer_bad_batches.py", "tests/test_trainer_changes.py"
 LARGE = "tests/test_program_large.py"
@@ -20,7 +21,7 @@ PROGRAMS = [
     ),
     Mutant(
         *(41, "rows of another block gathered", OPS),
-        *(".source = &source, .first = place.begin,", ".source = &source, .first = 0,"),
+        *("            .first = place.begin,\n", "            .first = 0,\n"),
         (STEPS_ARE,),
     ),
     Mutant(
@@ -131,7 +132,7 @@ PROGRAMS = [
         (FIT_IS,),
     ),
     Mutant(
-        *(44, "two trainers in one model at once", STEPS),
+        *(44, "two trainers in one model at once", BOUND),
         *("other == &bound || other->shares_parameters(bound)", "other == &bound"),
         ("tests/test_program.py::test_parameters_are_in_one_call_at_a_time",),
     ),
