@@ -139,9 +139,7 @@ FASTNN_RULE void add_scores(const StepEndArgs& a, Terms& terms, double total) {
         case Score::squares:
             for (Index j = threadIdx.x; j < a.cols; j += kThreads)
                 add_column_squares<1>(a.pred, a.target, a.weight, a.rows, a.cols, j, 1, total, a.scores);
-            __syncthreads();  // all have read the weight so far
-            if (threadIdx.x == 0) a.scores[0] += total;
-            return;
+            return;  // the weight so far grows when all have read it
     }
 }
 
@@ -158,6 +156,7 @@ __global__ void __launch_bounds__(kThreads) end(StepEndArgs a) {
     if (counts) add_scores(a, terms, total);
     __syncthreads();  // all have read the run
     if (threadIdx.x != 0) return;
+    if (counts && a.score == Score::squares) a.scores[0] += total;
     run.value = a.mean_of_terms ? sum / total : sum * a.scale;
     if (counts) {
         ++run.done;
