@@ -162,7 +162,9 @@ void activation(const char* forward, const char* backward, Index n, Activation k
 
 void dropout(const char* name, Index n) {
     const Floats x(n), y(n);
+    const std::uint64_t step = 0;
     DropoutArgs d{};
+    d.step = &step;
     d.x = x.data();
     d.y = y.data();
     d.n = n;

@@ -148,12 +148,13 @@ void dropout(Hash& hash) {
         Random r;
         const Floats x = r.floats(n);
         Floats y(x.size());
+        const std::uint64_t step = 7;
         DropoutArgs d{};
         d.x = x.data();
         d.y = y.data();
         d.n = n;
         d.seed = 123456789012345;
-        d.step = 7;
+        d.step = &step;
         d.threshold = -500'000'000;
         d.scale = 1.5F;
         run(kernels().dropout, d);
