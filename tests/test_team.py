@@ -34,8 +34,12 @@ def work(seed, steps=3):
 
 
 def tasks():
-    """Threads of this process that the system knows."""
-    return len(os.listdir("/proc/self/task"))
+    """Threads of this process that the system knows, which lists one for a moment after it was joined."""
+    before, now = -1, len(os.listdir("/proc/self/task"))
+    while now != before:
+        time.sleep(0.01)
+        before, now = now, len(os.listdir("/proc/self/task"))
+    return now
 
 
 # ---- fork --------------------------------------------------------------------------------------------------
