@@ -157,14 +157,13 @@ def test_a_real_ctrl_c(path, tmp_path):
     """In a process of its own, at any moment after it has begun."""
     run = tmp_path / "run"
     options = [str(option) for option in (*OPTIONS, "--epochs", "1000000", "--out", run)]
-    command = [sys.executable, "-m", "fastnn", "train", str(path), *options]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    # A job in the background ignores Ctrl-C, and so would the process that it starts.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from fastnn.__main__ import main; sys.exit(main())"
     )
+    command = [sys.executable, "-c", code, "train", str(path), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert "training rows" in process.stdout.readline()
         time.sleep(0.3)
