@@ -4,7 +4,7 @@ from mutant_table import Mutant
 
 PROGRAM, OPS = "csrc/program/program.cpp", "csrc/program/ops.cpp"
 LOSSES, REGIONS, STEPS = "csrc/program/losses.cpp", "csrc/program/regions.h", "csrc/bind/bind_program.cpp"
-BOUND = "csrc/bind/bound_program.cpp"
+BOUND, BATCHES = "csrc/bind/bound_program.cpp", "csrc/bind/batches.h"
 PARITY, INPUTS = "tests/test_trainer_parity.py", "tests/test_trainer_inputs.py"
 BAD, CHANGES = "tests/test_trainer_bad_batches.py", "tests/test_trainer_changes.py"
 LARGE = "tests/test_program_large.py"
@@ -104,7 +104,7 @@ PROGRAMS = [
         (f"{BAD}::test_each_policy_is_the_plain_loop_s",),
     ),
     Mutant(
-        *(44, "the numbers of the first step for all", STEPS),
+        *(44, "the numbers of the first step for all", BATCHES),
         *("(sets > 1 ? step : 0) * groups", "(sets > 1 ? 0 * step : 0) * groups"),
         (FIT_IS,),
     ),

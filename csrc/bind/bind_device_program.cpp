@@ -5,10 +5,9 @@
 #include <vector>
 
 #include "bind/arrays.h"
+#include "bind/batches.h"
 #include "bind/bind.h"
-#include "bind/bound_program.h"
 #include "bind/run.h"
-#include "bind/samples.h"
 #include "bind/scalars.h"
 
 namespace fastnn::bind {
@@ -87,22 +86,10 @@ PyObject* run_steps_on_device(Call& call) {
 
     const DataRows x = rows_on_device(call, call[kX], program, kStagedX, stream);
     const DataRows target = rows_on_device(call, call[kTarget], program, kStagedTarget, stream);
-    const bool labels = loss.target == program::kNone;
-    if (x.cols != bound.columns())
-        call.value_error(call[kX], "must have rows of " + std::to_string(bound.columns()) + " values");
-    if (target.rows != x.rows || target.cols != (labels ? 1 : loss.cols))
-        call.value_error(call[kTarget], "must have a row for each of x, of as many values as the loss takes");
-    if (labels && (target.number == Number::float32 || target.number == Number::float64))
+    program::Batch batch = batch_of(call, bound, call[kX], x, call[kTarget], target);
+    if (loss.target == program::kNone &&
+        (target.number == Number::float32 || target.number == Number::float64))
         call.type_error(call[kTarget], "must hold class ids");
-    program::Batch batch{};
-    batch.x = {x.data, x.row, x.number, nullptr};
-    if (labels) {
-        batch.targets.labels = target.data;
-        batch.targets.label_kind = target.number;
-        batch.targets.label_stride = target.row;
-    } else {
-        batch.values = {target.data, target.row, target.number, nullptr};
-    }
     if (call[kSampleWeight].given()) {
         const DataRows weight = rows_on_device(call, call[kSampleWeight], program, kStagedWeight, stream);
         if (weight.number != Number::float32 || weight.rows != x.rows || weight.cols != 1 || weight.row != 1)
@@ -126,13 +113,7 @@ PyObject* run_steps_on_device(Call& call) {
             bound_of[i + 1] > available)
             call.value_error(call[kBounds], "must be rising numbers of rows");
     }
-    const Samples given_numbers = read_samples(call, call[kNumbers]);
-    const auto groups = static_cast<Index>(bound.groups());
-    const Index sets = groups == 0 ? 1 : given_numbers.rows / groups;
-    if (given_numbers.element != Element::float64 || given_numbers.cols != GroupNumbers::kCount ||
-        given_numbers.rows != sets * groups || given_numbers.row != GroupNumbers::kCount || sets < 1)
-        call.value_error(call[kNumbers], "must be float64 of shape (steps * groups, 10)");
-    const auto* numbers = static_cast<const GroupNumbers*>(given_numbers.data);
+    const Numbers numbers = read_numbers(call, call[kNumbers], bound);
     const std::int64_t number = positive_integer(call, call[kNumber]);
     const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
     double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
@@ -145,7 +126,7 @@ PyObject* run_steps_on_device(Call& call) {
     if (call[kPred].given()) pred = update_flat(call, call[kPred], pred_shape);
     const bool keep_refused = flag(call, call[kKeepRefused]);
 
-    const Index steps = sets > 1 ? std::min(last - first, sets) : last - first;
+    const Index steps = numbers.sets > 1 ? std::min(last - first, numbers.sets) : last - first;
     if (pred.data != nullptr && steps > 0 &&
         pred.cols != (bound_of[first + steps] - bound_of[first + steps - 1]) * loss.cols)
         call.value_error(call[kPred], "must hold the predictions of the last batch");
@@ -155,7 +136,7 @@ PyObject* run_steps_on_device(Call& call) {
         batch.rows = bound_of[first + i + 1] - begin;
         batch.x.order = batch.values.order = batch.targets.order = order != nullptr ? order + begin : nullptr;
         bound.set_masks(forwards, static_cast<std::uint64_t>(i));
-        program.add(batch, number + i, numbers + (sets > 1 ? i : 0) * groups);
+        program.add(batch, number + i, numbers.of(i));
     }
     const bool finished = without_gil(1e9, [&] {
         const CudaRun run = program.run(keep_refused, sums, scores, signal_raised, stream);

@@ -6,10 +6,9 @@
 #include <vector>
 
 #include "bind/arrays.h"
+#include "bind/batches.h"
 #include "bind/bind.h"
-#include "bind/bound_program.h"
 #include "bind/run.h"
-#include "bind/samples.h"
 #include "bind/scalars.h"
 
 namespace fastnn::bind {
@@ -37,55 +36,6 @@ double now() {
     timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
-}
-
-// A data set, as yet without the rows of a batch.
-struct Data {
-    program::Batch batch{};
-    Index rows = 0;
-};
-
-Data read_data(Call& call, BoundProgram& bound, const Value& x_value, const Value& target_value) {
-    const program::Loss& loss = bound.program().loss();
-    const DataRows x = read_any_rows(call, x_value);
-    if (x.cols != bound.columns()) {
-        call.value_error(x_value, "must have rows of " + std::to_string(bound.columns()) + " values");
-    }
-    const DataRows target = read_any_rows(call, target_value);
-    const bool labels = loss.target == program::kNone;
-    if (target.rows != x.rows || target.cols != (labels ? 1 : loss.cols)) {
-        call.value_error(target_value, "must have a row for each of x, of as many values as the loss takes");
-    }
-    Data data;
-    data.rows = x.rows;
-    data.batch.x = {x.data, x.row, x.number, nullptr};
-    if (labels) {
-        data.batch.targets.labels = target.data;
-        data.batch.targets.label_kind = target.number;
-        data.batch.targets.label_stride = target.row;
-    } else {
-        data.batch.values = {target.data, target.row, target.number, nullptr};
-    }
-    return data;
-}
-
-// Numbers of each group: one set for all steps, or a set for each.
-struct Numbers {
-    const GroupNumbers* data;
-    Index groups, sets;
-
-    const GroupNumbers* of(Index step) const { return data + (sets > 1 ? step : 0) * groups; }
-};
-
-Numbers read_numbers(Call& call, const Value& value, BoundProgram& bound) {
-    const Samples given = read_samples(call, value);
-    const auto groups = static_cast<Index>(bound.groups());
-    const Index sets = groups == 0 ? 1 : given.rows / groups;
-    if (given.element != Element::float64 || given.cols != GroupNumbers::kCount ||
-        given.rows != sets * groups || given.row != GroupNumbers::kCount || sets < 1) {
-        call.value_error(value, "must be float64 of shape (steps * groups, 10)");
-    }
-    return {static_cast<const GroupNumbers*>(given.data), groups, sets};
 }
 
 // What `_program.Run` is made of.
@@ -121,9 +71,10 @@ PyObject* run_steps(Call& call) {
     program::Loss& loss = program.loss();
     const InUse in_use(bound);
     const bool weighted = call[kSampleWeight].given();
-    Data data = read_data(call, bound, call[kX], call[kTarget]);
-    program::Batch& batch = data.batch;
-    if (weighted) batch.targets.weight = read_vector(call, call[kSampleWeight], data.rows).data;
+    const DataRows x = read_any_rows(call, call[kX]);
+    program::Batch batch =
+        batch_of(call, bound, call[kX], x, call[kTarget], read_any_rows(call, call[kTarget]));
+    if (weighted) batch.targets.weight = read_vector(call, call[kSampleWeight], x.rows).data;
 
     const DataRows bounds = read_any_rows(call, call[kBounds]);
     const bool ordered = call[kOrder].given();
@@ -136,7 +87,7 @@ PyObject* run_steps(Call& call) {
     const auto* rows = static_cast<const std::int64_t*>(order.data);
     const std::int64_t first = integer(call, call[kFirst], 0);
     const std::int64_t last = integer(call, call[kLast], 0);
-    const Index available = ordered ? order.rows : data.rows;
+    const Index available = ordered ? order.rows : x.rows;
     if (last >= bounds.rows || first > last) call.value_error(call[kLast], "must be a batch of bounds");
     Index most = 0;
     for (Index i = first; i < last; ++i) {
@@ -169,7 +120,7 @@ PyObject* run_steps(Call& call) {
         const std::int64_t* own = ordered ? rows + bound_of[i] : nullptr;
         batch.rows = n;
         batch.x.order = batch.values.order = batch.targets.order = own;
-        if (ordered && std::any_of(own, own + n, [&](Index row) { return row < 0 || row >= data.rows; }))
+        if (ordered && std::any_of(own, own + n, [&](Index row) { return row < 0 || row >= x.rows; }))
             return Outcome::bad_batch;
         program.prepare(n, weighted);
         bound.set_masks(forwards, static_cast<std::uint64_t>(done));
@@ -216,21 +167,23 @@ PyObject* run_step(Call& call) {
     auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
     program::Program& program = bound.program();
     const InUse in_use(bound);
-    Data data = read_data(call, bound, call[kX], call[kTarget]);
+    const DataRows x = read_any_rows(call, call[kX]);
+    program::Batch batch =
+        batch_of(call, bound, call[kX], x, call[kTarget], read_any_rows(call, call[kTarget]));
     const bool weighted = call[kSampleWeight].given();
-    if (weighted) data.batch.targets.weight = read_vector(call, call[kSampleWeight], data.rows).data;
-    data.batch.rows = data.rows;
-    if (data.rows < program.least_rows()) call.value_error(call[kX], "must have more rows");
+    if (weighted) batch.targets.weight = read_vector(call, call[kSampleWeight], x.rows).data;
+    batch.rows = x.rows;
+    if (x.rows < program.least_rows()) call.value_error(call[kX], "must have more rows");
     const Numbers numbers = read_numbers(call, call[kNumbers], bound);
     const std::int64_t number = positive_integer(call, call[kNumber]);
     const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
-    program.prepare(data.rows, weighted);
+    program.prepare(x.rows, weighted);
     bound.set_masks(forwards, 0);
     double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
     py::object loss = owned(PyFloat_FromDouble(0.0));  // before the step: what was done must be returned
     Outcome of = Outcome::cancelled;
     without_gil(program.cost_ns(), [&] {
-        of = program.step(data.batch, number, numbers.data, signal_raised);
+        of = program.step(batch, number, numbers.data, signal_raised);
         return true;
     });
     if (of == Outcome::cancelled) throw py::error_already_set();

@@ -296,10 +296,8 @@ class Steps:
             rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
             return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
         program = self.program(X, Y)
-        ends = (
-            bounds.item(1) - bounds.item(0),
-            bounds.item(-1) - bounds.item(-2),
-        )  # all others are as the first
+        # All others are as long as the first.
+        ends = bounds.item(1) - bounds.item(0), bounds.item(-1) - bounds.item(-2)
         self._check_rows(program, min(ends), X)
         target, weight = self._targets(program, X, Y, weight)
         batches = Batches(X, target, weight, order, bounds)
