@@ -111,7 +111,10 @@ def compiler():
 
 
 def build(folder, sources, *, name="shim", ready=()):
-    """The shared library of these files, of the objects that are `ready`, and of the shim."""
+    """The library of these files, of the objects that are `ready`, and of the shim; once in a folder."""
+    library = folder / f"lib{name}.so"
+    if library.exists():
+        return ctypes.CDLL(str(library))
     folder.mkdir(parents=True, exist_ok=True)
     common = [
         compiler(),
@@ -139,7 +142,6 @@ def build(folder, sources, *, name="shim", ready=()):
         if running.pop(0).returncode:
             failed.append(output)
     assert not failed, "\n".join(failed)
-    library = folder / f"lib{name}.so"
     subprocess.run([*common, "-shared", "-pthread", *objects, "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
