@@ -92,8 +92,8 @@ STEP_END = struct(
     "run,verdict,terms:p term_count:i term_weight:p mean_of_terms:b scale:d score:e scores,pred,target,"
     "labels,weight:p rows,cols:i",
 )
-SOURCE = struct("Source", "data:p row:i number:e order:p")
-TARGETS = struct("Targets", "labels:p label_kind:e label_stride:i weight,order:p")
+SOURCE = struct("Source", "data:p row:i number:e order,next:p next_rows:i")
+TARGETS = struct("Targets", "labels:p label_kind:e label_stride:i weight,order,next:p next_rows:i")
 RUN = struct(
     "Run",
     "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d",
