@@ -193,6 +193,46 @@ PyObject* run_step(Call& call) {
     return loss.release().ptr();
 }
 
+constexpr const char* kRunForwardDoc =
+    R"(run_forward(program, x, pred, batch_size)
+--
+
+The rows of x through the program of a forward alone into pred, which is contiguous: ``batch_size`` at a time.
+)";
+
+PyObject* run_forward(Call& call) {
+    enum { kProgram, kX, kPred, kBatchSize };
+    auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
+    const InUse in_use(bound);
+    const DataRows x = read_any_rows(call, call[kX]);
+    if (x.cols != bound.columns()) {
+        call.value_error(call[kX], "must have rows of " + std::to_string(bound.columns()) + " values");
+    }
+    Shape shape;
+    const Output pred = update_flat(call, call[kPred], shape);
+    const Index cols = bound.program().outputs();
+    if (pred.cols != x.rows * cols) call.value_error(call[kPred], "must have a row for each of x");
+    const Index batch = positive_integer(call, call[kBatchSize]);
+    const Index row_bytes = x.row * kNumberBytes[static_cast<int>(x.number)];
+    const bool finished = without_gil(1e9, [&] {
+        constexpr double kPollSeconds = 0.05;
+        double polled = now();
+        for (Index begin = 0; begin < x.rows; begin += batch) {
+            const Index n = std::min(batch, x.rows - begin);
+            const char* at = static_cast<const char*>(x.data) + begin * row_bytes;
+            if (!bound.program().forward({at, x.row, x.number, nullptr}, n, pred.data + begin * cols,
+                                         signal_raised))
+                return false;
+            if (now() - polled < kPollSeconds) continue;
+            if (signal_raised()) return false;
+            polled = now();
+        }
+        return true;
+    });
+    if (!finished) throw py::error_already_set();
+    Py_RETURN_NONE;
+}
+
 }  // namespace
 
 void bind_program(py::module_& m) {
@@ -201,6 +241,8 @@ void bind_program(py::module_& m) {
                       const std::optional<py::capsule>&>(),
              py::arg("buffers"), py::arg("ops"), py::arg("loss"), py::arg("update"),
              py::arg("kernels") = py::none())
+        .def(py::init<const py::list&, const py::list&, program::Ref>(), py::arg("buffers"), py::arg("ops"),
+             py::arg("pred"))
         .def("least_rows", [](BoundProgram& bound) { return bound.program().least_rows(); })
         .def("lines",
              [](BoundProgram& bound) {
@@ -222,6 +264,7 @@ void bind_program(py::module_& m) {
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
     add_function<run_step>(m, kRunStepDoc);
+    add_function<run_forward>(m, kRunForwardDoc);
 }
 
 }  // namespace fastnn::bind

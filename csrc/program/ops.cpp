@@ -152,7 +152,9 @@ void BatchNorm::prepare(Place& place) {
     args.rows = place.rows * rows;
     args.gamma = gamma;
     args.beta = beta;
-    args.mean = place.whole(statistics);
+    args.mean = training || place.device != nullptr
+                    ? place.whole(statistics)
+                    : running_.emplace_back(static_cast<std::size_t>(2 * padded(cols))).data();
     args.rstd = args.mean + padded(cols);
     args.running_mean = running_mean;
     args.running_var = running_var;
@@ -164,6 +166,11 @@ void BatchNorm::prepare(Place& place) {
     args.frozen = place.device != nullptr ? place.device->frozen() : nullptr;
     place.add(place.kernels.batch_norm, args);
     place.moves(3.0 * elements(args.rows, cols));
+}
+
+void BatchNorm::forget() {
+    OpOf::forget();
+    running_.clear();
 }
 
 // The formulas of nn.BatchNorm1d, in float64 as there.
