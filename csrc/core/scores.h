@@ -37,8 +37,8 @@ FASTNN_RULE double sides_of_row(const float* pred, const float* target, Index co
 // A batch of weight `added` joins the columns first ... first + count (at most kAtOnce) of sums: the weight
 // (which stays), then by output the residual squares, the absolute residuals, the mean of the targets and
 // their squares about it.
-template <Index kAtOnce>
-FASTNN_RULE void add_column_squares(const float* pred, const float* target, const float* weight, Index rows,
+template <Index kAtOnce, class T>
+FASTNN_RULE void add_column_squares(const T* pred, const T* target, const T* weight, Index rows,
                                     Index cols, Index first, Index count, double added, double* sums) {
     const double whole = sums[0] + added;
     double *residual = sums + 1, *absolute = residual + cols, *mean = absolute + cols, *total = mean + cols;
@@ -71,6 +71,30 @@ FASTNN_RULE void add_column_squares(const float* pred, const float* target, cons
 
 #if !defined(__CUDACC__)  // there csrc/cuda/step.cu puts the rows together
 
+// What rows of scores are compared with: class ids (kIgnoredLabel: not counted) or, without them, the largest of
+// a row of probabilities.
+struct Hits {
+    const float* pred = nullptr;
+    Index pred_row = 0;
+    const std::int64_t* labels = nullptr;
+    const float* target = nullptr;
+    Index target_row = 0;
+    const float* weight = nullptr;
+    Index rows = 0, cols = 0;
+};
+
+// sums: the weight of the hits, the weight.
+inline void add_hits(const Hits& of, double* sums) {
+    for (Index i = 0; i < of.rows; ++i) {
+        const Index truth =
+            of.labels != nullptr ? of.labels[i] : first_largest(of.target + i * of.target_row, of.cols);
+        if (truth == kIgnoredLabel) continue;
+        const double w = of.weight != nullptr ? static_cast<double>(of.weight[i]) : 1.0;
+        if (is_first_largest(of.pred + i * of.pred_row, of.cols, truth)) sums[0] += w;
+        sums[1] += w;
+    }
+}
+
 // sums: the weighted shares, the weight.
 inline void add_sides(const float* pred, const float* target, const float* weight, Index rows, Index cols,
                       double* sums) {
@@ -81,8 +105,8 @@ inline void add_sides(const float* pred, const float* target, const float* weigh
     }
 }
 
-inline void add_squares(const float* pred, const float* target, const float* weight, Index rows, Index cols,
-                        double* sums) {
+template <class T>
+void add_squares(const T* pred, const T* target, const T* weight, Index rows, Index cols, double* sums) {
     double added = 0.0;
     for (Index i = 0; i < rows; ++i) added += weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
     if (added == 0.0) return;

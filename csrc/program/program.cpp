@@ -24,11 +24,13 @@ constexpr Index kCachedWeights = 128 * 1024;
 Index aligned(Index floats) { return (floats + kAlign - 1) / kAlign * kAlign; }
 
 // Rows of a block: whole tiles of six, enough blocks for a few threads, not so few rows that weights are read
-// over and over. By the batch alone, so that the bits of a loss do not depend on threads.
-Index rows_of_block(Index n) {
+// over and over. By the batch alone, so that the bits of a loss do not depend on threads. A forward alone may
+// take longer ones: 10 % less time for 1,000 rows through 17-64-64-6.
+Index rows_of_block(Index n, bool forward) {
     if (n <= 16) return n;
     if (n <= 32) return (n + 1) / 2;
-    return n <= 96 ? 16 : 24;
+    if (n <= 96) return 16;
+    return forward && n >= 384 ? 48 : 24;
 }
 
 }  // namespace
@@ -71,7 +73,7 @@ bool Program::has_chains() const {
 // Operations by rows that follow each other are one region where the weights are small. Else each is one, but
 // what is `last` goes with the operation after it, which only reads the same.
 Program::Plan Program::plan(Index n, bool chains) const {
-    Plan found{{}, chains ? rows_of_block(n) : n, {}, {}, 0};
+    Plan found{{}, chains ? rows_of_block(n, loss_ == nullptr) : n, {}, {}, 0};
     for (std::size_t i = 0; i < ops_.size();) {
         std::size_t end = i + 1;
         if (direct_ && ops_[i].get() == x_) {

@@ -249,6 +249,28 @@ def run_step(
     forwards: list[int],
     result: npt.NDArray[np.float64],
 ) -> float | None: ...
+def score_hits(
+    pred: npt.NDArray[np.float32],
+    target: npt.NDArray[Any],
+    sums: npt.NDArray[np.float64],
+    *,
+    sample_weight: npt.NDArray[np.float32] | None = None,
+    ignore_index: int | None = None,
+) -> None: ...
+def score_sides(
+    pred: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    sums: npt.NDArray[np.float64],
+    *,
+    sample_weight: npt.NDArray[np.float32] | None = None,
+) -> None: ...
+def score_squares(
+    pred: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    sums: npt.NDArray[np.float64],
+    *,
+    sample_weight: npt.NDArray[np.float32] | None = None,
+) -> None: ...
 def run_forward(
     program: Program, x: npt.NDArray[Any], pred: npt.NDArray[np.float32], batch_size: int
 ) -> None: ...

@@ -21,6 +21,7 @@ class Forward:
     def __init__(self, model: Module, precision: str, batch_shape: tuple[int, ...]) -> None:
         lowering = Lowering(batch_shape, True, precision)
         pred, _ = lowering.layer(model, lowering.input)
+        self._modules = list(model.modules())
         self._made_for = model, precision, batch_shape[1:], _device.moves
         self._pred_shape = pred.shape
         # Lists of dicts, compared in one go.
@@ -29,10 +30,15 @@ class Forward:
         self._native = _core.Program(lowering.buffers, lowering.all_ops(), pred.ref)
 
     def fits(self, model: Module, precision: str, row_shape: tuple[int, ...]) -> bool:
-        """Whether this is still the program of these, as they are now."""
+        """Whether this is still the program of these, whatever mode they are in now."""
+        if self._made_for != (model, precision, row_shape, _device.moves):
+            return False
+        for module in self._modules:
+            module._saved = None  # as a forward in evaluation mode leaves it
+        for now, then in zip(self._seen, self._seen_then, strict=True):
+            then["training"] = now["training"]
         try:
-            made_for = model, precision, row_shape, _device.moves
-            return self._made_for == made_for and self._seen == self._seen_then
+            return self._seen == self._seen_then
         except ValueError:  # an array was replaced by another, and arrays do not compare to one truth value
             return False
 

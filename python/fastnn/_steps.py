@@ -260,18 +260,14 @@ class Steps:
         """The raw outputs in evaluation mode, `batch_size` rows at a time."""
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
         X = checked_array(where, "X", X)
-        with evaluating(self._model):
-            if self.on_device:
-                return self._forward_on_device(X, None, None, batch_size, None)[1]
-            if can_lower(self._model):
-                return self._predict_natively(where, X, batch_size)
-            return self._predict_by_layers(where, X, batch_size)
-
-    def _predict_natively(self, where: str, X: Array, batch_size: int) -> FloatArray:
-        # Taken while it runs: another thread that predicts makes one of its own.
-        forward, self._forward = self._forward, None
+        forward, self._forward = self._forward, None  # another thread that predicts makes one of its own
         if forward is None or not forward.fits(self._model, self.precision, X.shape[1:]):
-            forward = Forward(self._model, self.precision, X.shape)
+            with evaluating(self._model):
+                if self.on_device:
+                    return self._forward_on_device(X, None, None, batch_size, None)[1]
+                if not can_lower(self._model):
+                    return self._predict_by_layers(where, X, batch_size)
+                forward = Forward(self._model, self.precision, X.shape)
         pred = forward.predict(X, f"{where}: X", batch_size)
         self._forward = forward
         return pred
