@@ -38,34 +38,46 @@ FASTNN_RULE double sides_of_row(const float* pred, const float* target, Index co
 // (which stays), then by output the residual squares, the absolute residuals, the mean of the targets and
 // their squares about it.
 template <Index kAtOnce, class T>
-FASTNN_RULE void add_column_squares(const T* pred, const T* target, const T* weight, Index rows,
-                                    Index cols, Index first, Index count, double added, double* sums) {
+FASTNN_RULE void add_column_squares(const T* pred, const T* target, const T* weight, Index rows, Index cols,
+                                    Index first, Index count, double added, double* sums) {
     const double whole = sums[0] + added;
-    double *residual = sums + 1, *absolute = residual + cols, *mean = absolute + cols, *total = mean + cols;
-    double centre[kAtOnce] = {};
-    double squares[kAtOnce] = {};
+    double *residual = sums + 1 + first, *absolute = residual + cols, *mean = absolute + cols;
+    double* total = mean + cols;
+    double squares[kAtOnce], gaps[kAtOnce], centre[kAtOnce];
+    for (Index j = 0; j < count; ++j) {
+        squares[j] = residual[j];
+        gaps[j] = absolute[j];
+        centre[j] = 0.0;
+    }
     for (Index i = 0; i < rows; ++i) {
         const double w = weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
+        const T *truths = target + i * cols + first, *found = pred + i * cols + first;
         for (Index j = 0; j < count; ++j) {
-            const auto truth = static_cast<double>(target[i * cols + first + j]);
-            const double gap = static_cast<double>(pred[i * cols + first + j]) - truth;
-            residual[first + j] += w * (gap * gap);
-            absolute[first + j] += w * (gap < 0.0 ? -gap : gap);
+            const auto truth = static_cast<double>(truths[j]);
+            const double gap = static_cast<double>(found[j]) - truth;
+            squares[j] += w * (gap * gap);
+            gaps[j] += w * (gap < 0.0 ? -gap : gap);
             centre[j] += w * truth;
         }
     }
-    for (Index j = 0; j < count; ++j) centre[j] /= added;
+    for (Index j = 0; j < count; ++j) {
+        residual[j] = squares[j];
+        absolute[j] = gaps[j];
+        centre[j] /= added;
+        squares[j] = 0.0;
+    }
     for (Index i = 0; i < rows; ++i) {
         const double w = weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
+        const T* truths = target + i * cols + first;
         for (Index j = 0; j < count; ++j) {
-            const double off = static_cast<double>(target[i * cols + first + j]) - centre[j];
+            const double off = static_cast<double>(truths[j]) - centre[j];
             squares[j] += w * (off * off);
         }
     }
     for (Index j = 0; j < count; ++j) {
-        const double apart = centre[j] - mean[first + j];
-        total[first + j] += squares[j] + apart * apart * (sums[0] * added / whole);
-        mean[first + j] += apart * (added / whole);
+        const double apart = centre[j] - mean[j];
+        total[j] += squares[j] + apart * apart * (sums[0] * added / whole);
+        mean[j] += apart * (added / whole);
     }
 }
 
@@ -110,11 +122,12 @@ void add_squares(const T* pred, const T* target, const T* weight, Index rows, In
     double added = 0.0;
     for (Index i = 0; i < rows; ++i) added += weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
     if (added == 0.0) return;
-    constexpr Index kAtOnce = 64;  // outputs
-    for (Index first = 0; first < cols; first += kAtOnce) {
-        const Index count = cols - first < kAtOnce ? cols - first : kAtOnce;
-        add_column_squares<kAtOnce>(pred, target, weight, rows, cols, first, count, added, sums);
-    }
+    constexpr Index kAtOnce = 16;  // outputs, in registers and the first-level cache
+    Index first = 0;
+    for (; first + kAtOnce <= cols; first += kAtOnce)
+        add_column_squares<kAtOnce>(pred, target, weight, rows, cols, first, kAtOnce, added, sums);
+    if (first < cols)
+        add_column_squares<kAtOnce>(pred, target, weight, rows, cols, first, cols - first, added, sums);
     sums[0] += added;
 }
 

@@ -46,6 +46,7 @@ class Steps:
         self._forward: Forward | None = None
         self._resident: dict[int, tuple[Array, Any]] = {}  # arrays of a fit and their copies on the device
         self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
+        self._place: tuple[Module | None, int, bool] = None, 0, False  # of a model after so many moves
 
     def of(self, model: Module, loss: Loss, optimizer: Optimizer, precision: str) -> Steps:
         """Itself, for these: the attributes of a trainer may be assigned."""
@@ -64,7 +65,7 @@ class Steps:
 
     def __getstate__(self) -> dict[str, object]:
         # A copy has arrays of its own.
-        return {"_program": None, "_evaluation": None, "_forward": None, "_resident": {}, "_layout": None}
+        return vars(Steps())
 
     @property
     def is_native(self) -> bool:
@@ -183,8 +184,11 @@ class Steps:
     @property
     def on_device(self) -> bool:
         """Whether the parameters are there."""
-        parameters = self._model.parameters()
-        return bool(parameters) and _device.is_on_device(parameters[0].data)
+        if self._place[:2] != (self._model, _device.moves):
+            parameters = self._model.parameters()
+            there = bool(parameters) and _device.is_on_device(parameters[0].data)
+            self._place = self._model, _device.moves, there
+        return self._place[2]
 
     def _moved(self, given: Any, array: Any) -> Any:
         """An array made of one of a fit's, on the device until `release`; it does not change meanwhile."""
