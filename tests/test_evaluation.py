@@ -1,6 +1,7 @@
-"""predict and evaluate by the native program: the layers one after another in evaluation mode, bit for bit."""
+"""predict and evaluate by the native program: the layers one by one in evaluation mode, bit for bit."""
 
 import copy
+import itertools
 import signal
 import threading
 
@@ -87,7 +88,7 @@ def test_every_batch_size(isa, sizes):
     model = nn.Sequential(
         *(
             layer
-            for pair in zip(sizes, sizes[1:], strict=False)
+            for pair in itertools.pairwise(sizes)
             for layer in (nn.Linear(*pair), nn.BatchNorm1d(pair[1]))
         ),
         seed=0,

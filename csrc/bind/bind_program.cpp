@@ -29,7 +29,7 @@ update, counted from 1; ``forwards``: for each dropout layer, its training forwa
 ``pred``: (rows, outputs), for the predictions of the last step. It stops after ``seconds``, and before what it
 cannot do, and writes to ``result``, float64 (4,): steps done, outcome, number of the parameter whose gradient was
 refused, loss of the last step; outcomes: 0 done, 1 the next batch has a bad label or weight, 2 refused (the step
-counts as done only with ``keep_refused``). Once a parameter has changed nothing fails any more.
+counts as done only with ``keep_refused``), 3 `stop_steps` asked in the middle of the next step. Once a parameter has changed nothing fails any more.
 )";
 
 double now() {
@@ -124,7 +124,7 @@ PyObject* run_steps(Call& call) {
             return Outcome::bad_batch;
         program.prepare(n, weighted);
         bound.set_masks(forwards, static_cast<std::uint64_t>(done));
-        return program.step(batch, number, numbers.of(done), signal_raised);
+        return program.step(batch, number, numbers.of(done), signal_or_stop);
     };
     const auto steps = [&] {
         const double start = seconds < 1e18 ? now() : 0.0;
@@ -147,7 +147,7 @@ PyObject* run_steps(Call& call) {
     };
     program.prepare(bound_of[first + (first < last ? 1 : 0)] - bound_of[first], weighted);
     const double cost = program.cost_ns() * static_cast<double>(last - first);
-    if (!without_gil(cost, steps)) throw py::error_already_set();
+    if (!without_gil(cost, steps) && PyErr_Occurred() != nullptr) throw py::error_already_set();
     if (pred.data != nullptr) {
         std::memcpy(pred.data, program.prediction(), static_cast<std::size_t>(pred.cols) * sizeof(float));
     }
@@ -264,6 +264,7 @@ void bind_program(py::module_& m) {
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
     add_function<run_step>(m, kRunStepDoc);
+    m.def("stop_steps", &stop_steps, py::arg("stop"));
     add_function<run_forward>(m, kRunForwardDoc);
 }
 

@@ -101,8 +101,8 @@ PyObject* score_squares(Call& call) {
     const auto add = [&](auto* weight) {
         using T = std::remove_pointer_t<decltype(weight)>;
         without_gil(2.0 * ns_of(pred.rows, pred.cols), [&] {
-            add_squares(static_cast<T*>(pred.data), static_cast<T*>(target.data), weight, pred.rows, pred.cols,
-                        sums);
+            add_squares(static_cast<T*>(pred.data), static_cast<T*>(target.data), weight, pred.rows,
+                        pred.cols, sums);
             return true;
         });
     };

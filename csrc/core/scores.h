@@ -83,8 +83,8 @@ FASTNN_RULE void add_column_squares(const T* pred, const T* target, const T* wei
 
 #if !defined(__CUDACC__)  // there csrc/cuda/step.cu puts the rows together
 
-// What rows of scores are compared with: class ids (kIgnoredLabel: not counted) or, without them, the largest of
-// a row of probabilities.
+// What rows of scores are compared with: class ids (kIgnoredLabel: not counted) or, without them, the largest
+// of a row of probabilities.
 struct Hits {
     const float* pred = nullptr;
     Index pred_row = 0;

@@ -99,9 +99,11 @@ class Op {
     virtual Index scratch(Index) const { return 0; }  // floats for a batch of so many rows
     virtual Index least_rows() const { return 1; }    // of a batch
     virtual Index weights() const { return 0; }       // floats that every block of rows reads
-    // Serial work around each run; the second only if the run was not cancelled.
+    // Serial work around each run; one of the last two, by whether the run was cancelled: then what changed
+    // beside the arena and the gradients is put back.
     virtual void before_run() {}
     virtual void after_run() {}
+    virtual void cancelled() {}
     // Fills arguments, which stay where they are until `forget`, and adds the kernel calls.
     virtual void prepare(Place& place) = 0;
     virtual void forget() = 0;

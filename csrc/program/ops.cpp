@@ -182,7 +182,8 @@ void BatchNorm::before_run() {
         weight_ = std::min(1.0, momentum / (1.0 - std::pow(1.0 - momentum, batches)));
     }
     for (BatchNormArgs& args : args_) args.momentum = static_cast<float>(weight_);
-    if (!unbiased) old_var_.assign(running_var, running_var + cols);
+    old_.assign(running_mean, running_mean + cols);
+    old_.insert(old_.end(), running_var, running_var + cols);
 }
 
 void BatchNorm::after_run() {
@@ -191,11 +192,17 @@ void BatchNorm::after_run() {
         const auto n = static_cast<double>(args_.front().rows);
         for (Index i = 0; i < cols; ++i) {
             const auto moved_var = static_cast<double>(running_var[i]);
-            const double old = old_var_[static_cast<std::size_t>(i)];
+            const auto old = static_cast<double>(old_[static_cast<std::size_t>(cols + i)]);
             running_var[i] = static_cast<float>(moved_var + ((1.0 - weight_) * old - moved_var) / n);
         }
     }
     if (updates != nullptr) *updates += 1.0f;
+}
+
+void BatchNorm::cancelled() {
+    if (!training) return;
+    std::copy_n(old_.begin(), cols, running_mean);
+    std::copy_n(old_.begin() + cols, cols, running_var);
 }
 
 void BatchNormBackward::prepare(Place& place) {

@@ -19,9 +19,7 @@ class Gather final : public OpOf<GatherArgs> {
     void prepare(Place& place) override;
 
  private:
-    void move(GatherArgs& args, Ref buffer, Index floats) override {
-        move_if(buffer == y, args.y, floats);
-    }
+    void move(GatherArgs& args, Ref buffer, Index floats) override { move_if(buffer == y, args.y, floats); }
 };
 
 // y = the weight, rounded to bfloat16
@@ -49,9 +47,7 @@ class Round final : public OpOf<RoundArgs> {
     void prepare(Place& place) override;
 
  private:
-    void move(RoundArgs& args, Ref buffer, Index floats) override {
-        move_if(buffer == x, args.x, floats);
-    }
+    void move(RoundArgs& args, Ref buffer, Index floats) override { move_if(buffer == x, args.x, floats); }
 };
 
 // y = activation(x @ weight + bias). Here and in the two gradients below: where `rounded` is a buffer it
@@ -179,6 +175,7 @@ class BatchNorm final : public OpOf<BatchNormArgs> {
     void forget() override;
     void before_run() override;
     void after_run() override;
+    void cancelled() override;
 
  private:
     void move(BatchNormArgs& args, Ref buffer, Index floats) override {
@@ -187,8 +184,8 @@ class BatchNorm final : public OpOf<BatchNormArgs> {
     }
     // In evaluation mode each block of rows makes its own of the running ones.
     std::deque<std::vector<float>> running_;
-    double weight_ = 0;            // of this batch in the running statistics
-    std::vector<double> old_var_;  // biased only: what the kernel's unbiased step is corrected with
+    double weight_ = 0;       // of this batch in the running statistics
+    std::vector<float> old_;  // running mean and variance before this batch
 };
 
 class BatchNormBackward final : public OpOf<BatchNormBackwardArgs> {

@@ -50,10 +50,7 @@ Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> o
 }
 
 Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, Ref pred)
-    : buffers_(std::move(buffers)),
-      ops_(std::move(ops)),
-      pred_(pred),
-      update_(std::make_unique<Update>()) {
+    : buffers_(std::move(buffers)), ops_(std::move(ops)), pred_(pred), update_(std::make_unique<Update>()) {
     const auto begin =
         std::find_if(ops_.begin(), ops_.end(), [](const auto& op) { return op->kind() != Kind::first; });
     x_ = dynamic_cast<Gather*>(begin->get());
@@ -302,7 +299,10 @@ Outcome Program::step(const Batch& batch, std::int64_t number, const GroupNumber
     if (values_ != nullptr) values_->source = batch.values;
     if (!loss_->take(batch.targets, batch.rows)) return Outcome::bad_batch;
     for (const auto& op : ops_) op->before_run();
-    if (!run(tasks_, cost_ns_, poll)) return Outcome::cancelled;
+    if (!run(tasks_, cost_ns_, poll)) {
+        for (const auto& op : ops_) op->cancelled();
+        return Outcome::cancelled;
+    }
     for (const auto& op : ops_) op->after_run();
     update_->set(number, numbers);
     run(update_->tasks(), update_->cost_ns(), nullptr);  // to the end: a half-applied update is never seen

@@ -47,11 +47,12 @@ class Program {
     // Ready for batches of n rows with the active ISA; plans where something is new. Throws std::bad_alloc,
     // and then the next call plans again.
     void prepare(Index n, bool weighted);
-    // One step. bad_batch, refused (see update) and cancelled: no parameter has changed.
+    // One step. bad_batch, refused (see update) and cancelled: no parameter has changed; cancelled: no
+    // running statistics either.
     Outcome step(const Batch& batch, std::int64_t number, const GroupNumbers* numbers, Poll poll);
 
-    // n rows through a forward alone into `out`, from where they lie if they need no conversion. False: `poll`
-    // cancelled. Throws std::bad_alloc.
+    // n rows through a forward alone into `out`, from where they lie if they need no conversion. False:
+    // `poll` cancelled. Throws std::bad_alloc.
     bool forward(const RowSource& x, Index n, float* out, Poll poll);
 
     Loss& loss() { return *loss_; }

@@ -213,11 +213,12 @@ class _RegressionLoss(_ElementwiseLoss):
         return RegressionScores(self._add_squares)
 
     def _add_squares(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
-        weight = () if sample_weight is None else (sample_weight,)
-        dtype = np.float32 if np.result_type(pred, target, *weight) == np.float32 else np.float64
-        target = _like(pred.shape, target, type(self).__name__)
-        weight = np.require(sample_weight, dtype, ("C", "A")) if weight else None
-        ops._score_squares(_columns(pred, dtype), _columns(target, dtype), sums, sample_weight=weight)
+        # In float64 unless all is float32, or small integers beside it.
+        given = [pred, target] if sample_weight is None else [pred, target, sample_weight]
+        dtype = np.float32 if np.result_type(*given) == np.float32 else np.float64
+        pair = _columns(pred, dtype), _columns(_like(pred.shape, target, type(self).__name__), dtype)
+        weight = None if sample_weight is None else np.require(sample_weight, dtype, ("C", "A"))
+        ops._score_squares(*pair, sums, sample_weight=weight)
 
 
 class MSELoss(_RegressionLoss):
@@ -353,8 +354,8 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
         return Accuracy(self._add_sides)
 
     def _add_sides(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
-        pair = (_columns(array, np.float32) for array in self._pair(pred, target))
-        ops._score_sides(*pair, sums, sample_weight=self._weight(sample_weight))
+        logits, truth = (_columns(array, np.float32) for array in self._pair(pred, target))
+        ops._score_sides(logits, truth, sums, sample_weight=self._weight(sample_weight))
 
 
 def _like(shape: tuple[int, ...], target: FloatArray, name: str) -> FloatArray:
