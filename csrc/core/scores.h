@@ -2,6 +2,8 @@
 // they mean stands in fastnn._scores, which does the same with whole arrays.
 #pragma once
 
+#include <type_traits>
+
 #include "core/formula.h"
 #include "core/types.h"
 
@@ -56,7 +58,7 @@ FASTNN_RULE void add_column_squares(const T* pred, const T* target, const T* wei
             const auto truth = static_cast<double>(truths[j]);
             const double gap = static_cast<double>(found[j]) - truth;
             squares[j] += w * (gap * gap);
-            gaps[j] += w * (gap < 0.0 ? -gap : gap);
+            gaps[j] += w * __builtin_fabs(gap);
             centre[j] += w * truth;
         }
     }
@@ -122,12 +124,16 @@ void add_squares(const T* pred, const T* target, const T* weight, Index rows, In
     double added = 0.0;
     for (Index i = 0; i < rows; ++i) added += weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
     if (added == 0.0) return;
-    constexpr Index kAtOnce = 16;  // outputs, in registers and the first-level cache
-    Index first = 0;
-    for (; first + kAtOnce <= cols; first += kAtOnce)
-        add_column_squares<kAtOnce>(pred, target, weight, rows, cols, first, kAtOnce, added, sums);
-    if (first < cols)
-        add_column_squares<kAtOnce>(pred, target, weight, rows, cols, first, cols - first, added, sums);
+    Index first =
+        0;  // of the outputs that are left; their sums of a batch stay in registers where they are few
+    const auto each = [&](auto at_once) {
+        constexpr Index count = at_once;
+        for (; first + count <= cols; first += count)
+            add_column_squares<count>(pred, target, weight, rows, cols, first, count, added, sums);
+    };
+    each(std::integral_constant<Index, 16>{});
+    each(std::integral_constant<Index, 4>{});
+    each(std::integral_constant<Index, 1>{});
     sums[0] += added;
 }
 
