@@ -228,7 +228,7 @@ PyObject* run_forward(Call& call) {
         for (Index begin = 0; begin < x.rows; begin += batch) {
             const Index n = std::min(batch, x.rows - begin);
             const char* at = static_cast<const char*>(x.data) + begin * row_bytes;
-            if (!bound.program().forward({at, x.row, x.number, nullptr}, n, pred.data + begin * cols,
+            if (!bound.program().forward({at, x.row, x.number, {}}, n, pred.data + begin * cols,
                                          signal_raised))
                 return false;
             if (now() - polled < kPollSeconds) continue;
