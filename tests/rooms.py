@@ -72,13 +72,14 @@ PYTHON_ROOMS = {
     "checkpoint": {"_arrays", "_describe", "_device", "_file", "_plain", "_runtime", "init", "nn"},
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_program": {"_arrays", "_core", "_device", "_optimizer", "cuda", "nn", "optim"},
+    "_forward": {"_arrays", "_core", "_device", "_program", "nn"},
     "_steps": {
-        *("_arrays", "_device", "_epoch", "_fitting", "_precision", "_program", "_scores", "cuda"),
-        *("data", "losses", "nn", "optim"),
+        *("_arrays", "_device", "_epoch", "_fitting", "_forward", "_precision", "_program", "_scores"),
+        *("cuda", "data", "losses", "nn", "optim"),
     },
     "_explain": {"_arrays", "_core", "_program", "_steps", "cuda", "nn"},
     "_epoch": {"_arrays", "_scores"},
-    "_fitting": {"_arrays", "callbacks"},
+    "_fitting": {"_arrays", "_core", "callbacks"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
         *("_arrays", "_device", "_explain", "_precision", "_scores", "_steps", "_epoch", "_fitting"),

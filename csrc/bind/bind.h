@@ -11,6 +11,7 @@ void bind_dropout(pybind11::module_& m);
 void bind_scaling(pybind11::module_& m);
 void bind_batchnorm(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
+void bind_scores(pybind11::module_& m);
 void bind_updates(pybind11::module_& m);
 void bind_program(pybind11::module_& m);
 void bind_device_program(pybind11::module_& m);

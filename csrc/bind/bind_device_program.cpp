@@ -25,14 +25,12 @@ host, from where they are copied whole; the rest lies on the host. The steps are
 // Which memory of a program holds what came from the host.
 enum Staged { kStagedX, kStagedTarget, kStagedWeight, kStagedOrder };
 
-constexpr Index kBytes[] = {4, 8, 1, 1, 2, 2, 4, 4, 8, 8};  // of each Number
-
 // (rows, ...) on the device, each row contiguous; from the host if need be.
 DataRows rows_on_device(Call& call, const Value& value, program::DeviceProgram& program, Staged place,
                         void* stream) {
     if (!is_device_array(value.object)) {
         DataRows rows = read_any_rows(call, value);
-        const Index size = kBytes[static_cast<int>(rows.number)];
+        const Index size = kNumberBytes[static_cast<int>(rows.number)];
         rows.data = program.to_device(place, rows.data, rows.cols * size, rows.row * size, rows.rows, stream);
         rows.row = rows.cols;
         return rows;

@@ -29,7 +29,7 @@ update, counted from 1; ``forwards``: for each dropout layer, its training forwa
 ``pred``: (rows, outputs), for the predictions of the last step. It stops after ``seconds``, and before what it
 cannot do, and writes to ``result``, float64 (4,): steps done, outcome, number of the parameter whose gradient was
 refused, loss of the last step; outcomes: 0 done, 1 the next batch has a bad label or weight, 2 refused (the step
-counts as done only with ``keep_refused``). Once a parameter has changed nothing fails any more.
+counts as done only with ``keep_refused``), 3 `stop_steps` asked in the middle of the next step. Once a parameter has changed nothing fails any more.
 )";
 
 double now() {
@@ -132,7 +132,7 @@ PyObject* run_steps(Call& call) {
             own, more ? own + n : nullptr, more ? bound_of[i + 2] - bound_of[i + 1] : 0};
         program.prepare(n, weighted);
         bound.set_masks(forwards, static_cast<std::uint64_t>(done));
-        return program.step(batch, number, numbers.of(done), signal_raised);
+        return program.step(batch, number, numbers.of(done), signal_or_stop);
     };
     const auto steps = [&] {
         const double start = seconds < 1e18 ? now() : 0.0;
@@ -155,7 +155,7 @@ PyObject* run_steps(Call& call) {
     };
     program.prepare(bound_of[first + (first < last ? 1 : 0)] - bound_of[first], weighted);
     const double cost = program.cost_ns() * static_cast<double>(last - first);
-    if (!without_gil(cost, steps)) throw py::error_already_set();
+    if (!without_gil(cost, steps) && PyErr_Occurred() != nullptr) throw py::error_already_set();
     if (pred.data != nullptr) {
         std::memcpy(pred.data, program.prediction(), static_cast<std::size_t>(pred.cols) * sizeof(float));
     }
@@ -201,6 +201,46 @@ PyObject* run_step(Call& call) {
     return loss.release().ptr();
 }
 
+constexpr const char* kRunForwardDoc =
+    R"(run_forward(program, x, pred, batch_size)
+--
+
+The rows of x through the program of a forward alone into pred, which is contiguous: ``batch_size`` at a time.
+)";
+
+PyObject* run_forward(Call& call) {
+    enum { kProgram, kX, kPred, kBatchSize };
+    auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
+    const InUse in_use(bound);
+    const DataRows x = read_any_rows(call, call[kX]);
+    if (x.cols != bound.columns()) {
+        call.value_error(call[kX], "must have rows of " + std::to_string(bound.columns()) + " values");
+    }
+    Shape shape;
+    const Output pred = update_flat(call, call[kPred], shape);
+    const Index cols = bound.program().outputs();
+    if (pred.cols != x.rows * cols) call.value_error(call[kPred], "must have a row for each of x");
+    const Index batch = positive_integer(call, call[kBatchSize]);
+    const Index row_bytes = x.row * kNumberBytes[static_cast<int>(x.number)];
+    const bool finished = without_gil(1e9, [&] {
+        constexpr double kPollSeconds = 0.05;
+        double polled = now();
+        for (Index begin = 0; begin < x.rows; begin += batch) {
+            const Index n = std::min(batch, x.rows - begin);
+            const char* at = static_cast<const char*>(x.data) + begin * row_bytes;
+            if (!bound.program().forward({at, x.row, x.number, {}}, n, pred.data + begin * cols,
+                                         signal_raised))
+                return false;
+            if (now() - polled < kPollSeconds) continue;
+            if (signal_raised()) return false;
+            polled = now();
+        }
+        return true;
+    });
+    if (!finished) throw py::error_already_set();
+    Py_RETURN_NONE;
+}
+
 }  // namespace
 
 void bind_program(py::module_& m) {
@@ -209,6 +249,8 @@ void bind_program(py::module_& m) {
                       const std::optional<py::capsule>&>(),
              py::arg("buffers"), py::arg("ops"), py::arg("loss"), py::arg("update"),
              py::arg("kernels") = py::none())
+        .def(py::init<const py::list&, const py::list&, program::Ref>(), py::arg("buffers"), py::arg("ops"),
+             py::arg("pred"))
         .def("least_rows", [](BoundProgram& bound) { return bound.program().least_rows(); })
         .def("lines",
              [](BoundProgram& bound) {
@@ -230,6 +272,8 @@ void bind_program(py::module_& m) {
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
     add_function<run_step>(m, kRunStepDoc);
+    m.def("stop_steps", &stop_steps, py::arg("stop"));
+    add_function<run_forward>(m, kRunForwardDoc);
 }
 
 }  // namespace fastnn::bind

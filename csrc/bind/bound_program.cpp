@@ -79,14 +79,8 @@ InUse::~InUse() { std::erase(g_running, &bound_); }
 BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, std::size_t loss,
                            const py::tuple& update, const std::optional<py::capsule>& kernels) {
     if (kernels.has_value()) cuda_ = &cuda_kernels_of(*kernels);
-    std::vector<program::Buffer> sizes;
-    for (const py::handle item : buffers) {
-        const auto pair = item.cast<std::pair<Index, Index>>();
-        sizes.push_back({pair.first, pair.second});
-    }
-    columns_ = sizes.at(0).per_row;
-    std::vector<std::unique_ptr<program::Op>> made;
-    for (const py::handle item : ops) made.push_back(make(item.cast<py::tuple>()));
+    std::vector<program::Buffer> sizes = buffers_of(buffers);
+    std::vector<std::unique_ptr<program::Op>> made = ops_of(ops);
     auto last = make_update(update);
     if (cuda_ != nullptr)
         program_ = std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), loss,
@@ -94,6 +88,25 @@ BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, std::si
     else
         program_ =
             std::make_unique<program::Program>(std::move(sizes), std::move(made), loss, std::move(last));
+}
+
+BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, program::Ref pred)
+    : program_(std::make_unique<program::Program>(buffers_of(buffers), ops_of(ops), pred)) {}
+
+std::vector<program::Buffer> BoundProgram::buffers_of(const py::list& given) {
+    std::vector<program::Buffer> sizes;
+    for (const py::handle item : given) {
+        const auto pair = item.cast<std::pair<Index, Index>>();
+        sizes.push_back({pair.first, pair.second});
+    }
+    columns_ = sizes.at(0).per_row;
+    return sizes;
+}
+
+std::vector<std::unique_ptr<program::Op>> BoundProgram::ops_of(const py::list& given) {
+    std::vector<std::unique_ptr<program::Op>> made;
+    for (const py::handle item : given) made.push_back(make(item.cast<py::tuple>()));
+    return made;
 }
 
 void BoundProgram::set_masks(const std::vector<std::uint64_t>& forwards, std::uint64_t more) {

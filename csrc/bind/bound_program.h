@@ -20,6 +20,8 @@ class BoundProgram {
     // all arrays lie on the device, else none.
     BoundProgram(const py::list& buffers, const py::list& ops, std::size_t loss, const py::tuple& update,
                  const std::optional<py::capsule>& kernels);
+    // A forward alone, on the CPU.
+    BoundProgram(const py::list& buffers, const py::list& ops, program::Ref pred);
 
     program::Program& program() { return *program_; }
     program::DeviceProgram& on_device() { return dynamic_cast<program::DeviceProgram&>(*program_); }
@@ -30,16 +32,18 @@ class BoundProgram {
     bool shares_parameters(BoundProgram& other);
 
  private:
+    std::vector<program::Buffer> buffers_of(const py::list& given);
+    std::vector<std::unique_ptr<program::Op>> ops_of(const py::list& given);
     DeviceArray floats(py::handle object);
     float* array(py::handle object) { return static_cast<float*>(floats(object).data); }
     std::unique_ptr<program::Op> make(const py::tuple& given);
     std::unique_ptr<program::Update> make_update(const py::tuple& given);
 
     const CudaKernels* cuda_ = nullptr;
-    std::unique_ptr<program::Program> program_;
     Index columns_ = 0;
     std::vector<program::Dropout*> dropouts_;
-    std::vector<py::object> kept_;  // its arrays
+    std::vector<py::object> kept_;  // the arrays of
+    std::unique_ptr<program::Program> program_;
 };
 
 // Nobody else may use the program or its parameters until this goes.

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, m) {
     bind_batchnorm(m);
     bind_scaling(m);
     bind_loss(m);
+    bind_scores(m);
     bind_updates(m);
     bind_program(m);
     bind_device_program(m);

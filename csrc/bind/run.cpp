@@ -1,11 +1,13 @@
 #include "bind/run.h"
 
 #include <algorithm>
+#include <atomic>
 
 namespace fastnn::bind {
 namespace {
 
 thread_local bool t_inside_poll = false;
+std::atomic<bool> g_stop{false};
 
 }  // namespace
 
@@ -17,6 +19,10 @@ bool signal_raised() {
     PyGILState_Release(gil);
     return raised;
 }
+
+bool signal_or_stop() { return signal_raised() || g_stop.load(std::memory_order_relaxed); }
+
+void stop_steps(bool stop) { g_stop.store(stop, std::memory_order_relaxed); }
 
 bool inside_poll() { return t_inside_poll; }
 

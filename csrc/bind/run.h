@@ -63,6 +63,10 @@ bool without_gil(double cost_ns, Work work) {
 // A Poll that lets Python's signal handlers run; true if one raised, which is then the current exception.
 bool signal_raised();
 
+// The same, and true while runs of steps are asked to stop, which raises nothing. Any thread may ask.
+bool signal_or_stop();
+void stop_steps(bool stop);
+
 // True inside a Python signal handler that interrupted a running kernel of this thread.
 bool inside_poll();
 

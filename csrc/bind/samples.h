@@ -19,6 +19,8 @@ struct Samples {
 // rows, or C-contiguous. Anything else raises: fastnn._columns makes it so.
 Samples read_samples(Call& call, const Value& value);
 
+inline constexpr Index kNumberBytes[] = {4, 8, 1, 1, 2, 2, 4, 4, 8, 8};  // of each Number
+
 // (rows, ...) of any integers or floats but float16, native and aligned, each row contiguous; of one
 // dimension a row is one number. Anything else raises: fastnn._program makes it so.
 struct DataRows {

@@ -2,6 +2,8 @@
 // they mean stands in fastnn._scores, which does the same with whole arrays.
 #pragma once
 
+#include <type_traits>
+
 #include "core/formula.h"
 #include "core/types.h"
 
@@ -37,39 +39,75 @@ FASTNN_RULE double sides_of_row(const float* pred, const float* target, Index co
 // A batch of weight `added` joins the columns first ... first + count (at most kAtOnce) of sums: the weight
 // (which stays), then by output the residual squares, the absolute residuals, the mean of the targets and
 // their squares about it.
-template <Index kAtOnce>
-FASTNN_RULE void add_column_squares(const float* pred, const float* target, const float* weight, Index rows,
-                                    Index cols, Index first, Index count, double added, double* sums) {
+template <Index kAtOnce, class T>
+FASTNN_RULE void add_column_squares(const T* pred, const T* target, const T* weight, Index rows, Index cols,
+                                    Index first, Index count, double added, double* sums) {
     const double whole = sums[0] + added;
-    double *residual = sums + 1, *absolute = residual + cols, *mean = absolute + cols, *total = mean + cols;
-    double centre[kAtOnce] = {};
-    double squares[kAtOnce] = {};
+    double *residual = sums + 1 + first, *absolute = residual + cols, *mean = absolute + cols;
+    double* total = mean + cols;
+    double squares[kAtOnce], gaps[kAtOnce], centre[kAtOnce];
+    for (Index j = 0; j < count; ++j) {
+        squares[j] = residual[j];
+        gaps[j] = absolute[j];
+        centre[j] = 0.0;
+    }
     for (Index i = 0; i < rows; ++i) {
         const double w = weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
+        const T *truths = target + i * cols + first, *found = pred + i * cols + first;
         for (Index j = 0; j < count; ++j) {
-            const auto truth = static_cast<double>(target[i * cols + first + j]);
-            const double gap = static_cast<double>(pred[i * cols + first + j]) - truth;
-            residual[first + j] += w * (gap * gap);
-            absolute[first + j] += w * (gap < 0.0 ? -gap : gap);
+            const auto truth = static_cast<double>(truths[j]);
+            const double gap = static_cast<double>(found[j]) - truth;
+            squares[j] += w * (gap * gap);
+            gaps[j] += w * __builtin_fabs(gap);
             centre[j] += w * truth;
         }
     }
-    for (Index j = 0; j < count; ++j) centre[j] /= added;
+    for (Index j = 0; j < count; ++j) {
+        residual[j] = squares[j];
+        absolute[j] = gaps[j];
+        centre[j] /= added;
+        squares[j] = 0.0;
+    }
     for (Index i = 0; i < rows; ++i) {
         const double w = weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
+        const T* truths = target + i * cols + first;
         for (Index j = 0; j < count; ++j) {
-            const double off = static_cast<double>(target[i * cols + first + j]) - centre[j];
+            const double off = static_cast<double>(truths[j]) - centre[j];
             squares[j] += w * (off * off);
         }
     }
     for (Index j = 0; j < count; ++j) {
-        const double apart = centre[j] - mean[first + j];
-        total[first + j] += squares[j] + apart * apart * (sums[0] * added / whole);
-        mean[first + j] += apart * (added / whole);
+        const double apart = centre[j] - mean[j];
+        total[j] += squares[j] + apart * apart * (sums[0] * added / whole);
+        mean[j] += apart * (added / whole);
     }
 }
 
 #if !defined(__CUDACC__)  // there csrc/cuda/step.cu puts the rows together
+
+// What rows of scores are compared with: class ids (kIgnoredLabel: not counted) or, without them, the largest
+// of a row of probabilities.
+struct Hits {
+    const float* pred = nullptr;
+    Index pred_row = 0;
+    const std::int64_t* labels = nullptr;
+    const float* target = nullptr;
+    Index target_row = 0;
+    const float* weight = nullptr;
+    Index rows = 0, cols = 0;
+};
+
+// sums: the weight of the hits, the weight.
+inline void add_hits(const Hits& of, double* sums) {
+    for (Index i = 0; i < of.rows; ++i) {
+        const Index truth =
+            of.labels != nullptr ? of.labels[i] : first_largest(of.target + i * of.target_row, of.cols);
+        if (truth == kIgnoredLabel) continue;
+        const double w = of.weight != nullptr ? static_cast<double>(of.weight[i]) : 1.0;
+        if (is_first_largest(of.pred + i * of.pred_row, of.cols, truth)) sums[0] += w;
+        sums[1] += w;
+    }
+}
 
 // sums: the weighted shares, the weight.
 inline void add_sides(const float* pred, const float* target, const float* weight, Index rows, Index cols,
@@ -81,16 +119,21 @@ inline void add_sides(const float* pred, const float* target, const float* weigh
     }
 }
 
-inline void add_squares(const float* pred, const float* target, const float* weight, Index rows, Index cols,
-                        double* sums) {
+template <class T>
+void add_squares(const T* pred, const T* target, const T* weight, Index rows, Index cols, double* sums) {
     double added = 0.0;
     for (Index i = 0; i < rows; ++i) added += weight != nullptr ? static_cast<double>(weight[i]) : 1.0;
     if (added == 0.0) return;
-    constexpr Index kAtOnce = 64;  // outputs
-    for (Index first = 0; first < cols; first += kAtOnce) {
-        const Index count = cols - first < kAtOnce ? cols - first : kAtOnce;
-        add_column_squares<kAtOnce>(pred, target, weight, rows, cols, first, count, added, sums);
-    }
+    Index first =
+        0;  // of the outputs that are left; their sums of a batch stay in registers where they are few
+    const auto each = [&](auto at_once) {
+        constexpr Index count = at_once;
+        for (; first + count <= cols; first += count)
+            add_column_squares<count>(pred, target, weight, rows, cols, first, count, added, sums);
+    };
+    each(std::integral_constant<Index, 16>{});
+    each(std::integral_constant<Index, 4>{});
+    each(std::integral_constant<Index, 1>{});
     sums[0] += added;
 }
 

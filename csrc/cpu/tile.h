@@ -56,7 +56,12 @@ static_assert((kSlabFloats + kRowsFloats) * Index{sizeof(float)} <= kScratchByte
 // Work of one chunk: enough to hide a claim (0.1 us), enough chunks to keep several threads evenly busy.
 static constexpr double kChunkFlops = 1e6;
 static constexpr Index kMaxChunks = 24;
-static constexpr double kLongestChunkFlops = 5e9;  // a signal waits for the end of a chunk
+// A signal waits for the end of a chunk: about 0.1 s. Without an FMA instruction each is a function call.
+#if defined(FASTNN_ISA_SCALAR) && !defined(__aarch64__)
+static constexpr double kLongestChunkFlops = 1e8;
+#else
+static constexpr double kLongestChunkFlops = 5e9;
+#endif
 static constexpr Index kMinSlab = 64;
 static constexpr Index kMinSharedSlab = 256;  // where a is packed again for each slab
 static constexpr Index kMinRows = 24;

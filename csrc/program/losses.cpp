@@ -135,13 +135,15 @@ void SoftmaxLoss::ready() {
 double SoftmaxLoss::value() const { return weighted_sum(row_loss_, weight_, rows_) / total_weight_; }
 
 void SoftmaxLoss::score(const float* pred_rows, double* sums) const {
-    for (Index i = 0; i < rows_; ++i) {
-        const Index truth = target == kNone ? labels_[i] : first_largest(target_values_ + i * cols, cols);
-        if (truth == kIgnoredLabel) continue;
-        const double w = weight_ != nullptr ? static_cast<double>(weight_[i]) : 1.0;
-        if (is_first_largest(pred_rows + i * cols, cols, truth)) sums[0] += w;
-        sums[1] += w;
-    }
+    add_hits({.pred = pred_rows,
+              .pred_row = cols,
+              .labels = target == kNone ? labels_ : nullptr,
+              .target = target_values_,
+              .target_row = cols,
+              .weight = weight_,
+              .rows = rows_,
+              .cols = cols},
+             sums);
 }
 
 const char* ElementwiseLoss::name() const {

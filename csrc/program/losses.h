@@ -29,6 +29,7 @@ class Loss : public Op {
     // On a device: what its kernels do in place of `take`, `value` and `score`; begin.rows and begin.weight
     // are set, and `prepare` was called.
     virtual void describe(StepBeginArgs& begin, StepEndArgs& end) const = 0;
+    void move(Ref, Index) final {}  // no part of a forward alone
 
  protected:
     virtual bool take_labels(const Targets&, Index) { return true; }

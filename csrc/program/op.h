@@ -99,12 +99,17 @@ class Op {
     virtual Index scratch(Index) const { return 0; }  // floats for a batch of so many rows
     virtual Index least_rows() const { return 1; }    // of a batch
     virtual Index weights() const { return 0; }       // floats that every block of rows reads
-    // Serial work around each run; the second only if the run was not cancelled.
+    // Serial work around each run; one of the last two, by whether the run was cancelled: then what changed
+    // beside the arena and the gradients is put back.
     virtual void before_run() {}
     virtual void after_run() {}
+    virtual void cancelled() {}
     // Fills arguments, which stay where they are until `forget`, and adds the kernel calls.
     virtual void prepare(Place& place) = 0;
     virtual void forget() = 0;
+    // What was prepared finds the buffer so many floats further on: one that is the caller's array, of which
+    // each batch is another part.
+    virtual void move(Ref buffer, Index floats) = 0;
 };
 
 // An operation whose kernels take one kind of arguments.
@@ -112,8 +117,17 @@ template <class Args>
 class OpOf : public Op {
  public:
     void forget() override { args_.clear(); }
+    void move(Ref buffer, Index floats) override {
+        for (Args& args : args_) move(args, buffer, floats);
+    }
 
  protected:
+    // For those that a forward is made of.
+    virtual void move(Args&, Ref, Index) {}
+    template <class Pointer>
+    static void move_if(bool moves, Pointer& pointer, Index floats) {
+        if (moves) pointer += floats;
+    }
     Args& fresh() { return args_.emplace_back(); }
     std::deque<Args> args_;  // one for each block of rows
 };

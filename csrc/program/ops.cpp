@@ -152,7 +152,9 @@ void BatchNorm::prepare(Place& place) {
     args.rows = place.rows * rows;
     args.gamma = gamma;
     args.beta = beta;
-    args.mean = place.whole(statistics);
+    args.mean = training || place.device != nullptr
+                    ? place.whole(statistics)
+                    : running_.emplace_back(static_cast<std::size_t>(2 * padded(cols))).data();
     args.rstd = args.mean + padded(cols);
     args.running_mean = running_mean;
     args.running_var = running_var;
@@ -166,6 +168,11 @@ void BatchNorm::prepare(Place& place) {
     place.moves(3.0 * elements(args.rows, cols));
 }
 
+void BatchNorm::forget() {
+    OpOf::forget();
+    running_.clear();
+}
+
 // The formulas of nn.BatchNorm1d, in float64 as there.
 void BatchNorm::before_run() {
     if (!training) return;
@@ -175,7 +182,8 @@ void BatchNorm::before_run() {
         weight_ = std::min(1.0, momentum / (1.0 - std::pow(1.0 - momentum, batches)));
     }
     for (BatchNormArgs& args : args_) args.momentum = static_cast<float>(weight_);
-    if (!unbiased) old_var_.assign(running_var, running_var + cols);
+    old_.assign(running_mean, running_mean + cols);
+    old_.insert(old_.end(), running_var, running_var + cols);
 }
 
 void BatchNorm::after_run() {
@@ -184,11 +192,17 @@ void BatchNorm::after_run() {
         const auto n = static_cast<double>(args_.front().rows);
         for (Index i = 0; i < cols; ++i) {
             const auto moved_var = static_cast<double>(running_var[i]);
-            const double old = old_var_[static_cast<std::size_t>(i)];
+            const auto old = static_cast<double>(old_[static_cast<std::size_t>(cols + i)]);
             running_var[i] = static_cast<float>(moved_var + ((1.0 - weight_) * old - moved_var) / n);
         }
     }
     if (updates != nullptr) *updates += 1.0f;
+}
+
+void BatchNorm::cancelled() {
+    if (!training) return;
+    std::copy_n(old_.begin(), cols, running_mean);
+    std::copy_n(old_.begin() + cols, cols, running_var);
 }
 
 void BatchNormBackward::prepare(Place& place) {

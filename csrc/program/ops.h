@@ -17,6 +17,9 @@ class Gather final : public OpOf<GatherArgs> {
     Kind kind() const override { return Kind::by_rows; }
     std::vector<Ref> touches() const override { return {y}; }
     void prepare(Place& place) override;
+
+ private:
+    void move(GatherArgs& args, Ref buffer, Index floats) override { move_if(buffer == y, args.y, floats); }
 };
 
 // y = the weight, rounded to bfloat16
@@ -42,6 +45,9 @@ class Round final : public OpOf<RoundArgs> {
     Kind kind() const override { return Kind::by_rows; }
     std::vector<Ref> touches() const override { return {x, y}; }
     void prepare(Place& place) override;
+
+ private:
+    void move(RoundArgs& args, Ref buffer, Index floats) override { move_if(buffer == x, args.x, floats); }
 };
 
 // y = activation(x @ weight + bias). Here and in the two gradients below: where `rounded` is a buffer it
@@ -60,6 +66,12 @@ class Linear final : public OpOf<GemmBf16Args> {
     std::vector<Ref> touches() const override { return {x, y, rounded}; }
     Index weights() const override { return in * out; }
     void prepare(Place& place) override;
+
+ private:
+    void move(GemmBf16Args& args, Ref buffer, Index floats) override {
+        move_if(buffer == x, args.g.a, floats);
+        move_if(buffer == y, args.g.c, floats);
+    }
 };
 
 // dweight = x' dy
@@ -117,6 +129,12 @@ class Activate final : public OpOf<ActivationArgs> {
     Kind kind() const override { return Kind::by_rows; }
     std::vector<Ref> touches() const override { return {x, y}; }
     void prepare(Place& place) override;
+
+ private:
+    void move(ActivationArgs& args, Ref buffer, Index floats) override {
+        move_if(buffer == x, args.x, floats);
+        move_if(buffer == y, args.y, floats);
+    }
 };
 
 // dx = dy * f'(x); y = f(x) where it was kept; dx may be dy
@@ -149,17 +167,25 @@ class BatchNorm final : public OpOf<BatchNormArgs> {
 
     static Index padded(Index cols) { return (cols + 15) / 16 * 16; }
     const char* name() const override { return "batch_norm"; }
-    Kind kind() const override { return Kind::whole; }
+    Kind kind() const override { return training ? Kind::whole : Kind::by_rows; }
     std::vector<Ref> touches() const override { return {x, y, statistics}; }
-    Index scratch(Index n) const override { return 3 * column_partials(n * rows, cols); }
+    Index scratch(Index n) const override { return training ? 3 * column_partials(n * rows, cols) : 0; }
     Index least_rows() const override { return training && rows == 1 ? 2 : 1; }  // one has no variance
     void prepare(Place& place) override;
+    void forget() override;
     void before_run() override;
     void after_run() override;
+    void cancelled() override;
 
  private:
-    double weight_ = 0;            // of this batch in the running statistics
-    std::vector<double> old_var_;  // biased only: what the kernel's unbiased step is corrected with
+    void move(BatchNormArgs& args, Ref buffer, Index floats) override {
+        move_if(buffer == x, args.x, floats);
+        move_if(buffer == y, args.y, floats);
+    }
+    // In evaluation mode each block of rows makes its own of the running ones.
+    std::deque<std::vector<float>> running_;
+    double weight_ = 0;       // of this batch in the running statistics
+    std::vector<float> old_;  // running mean and variance before this batch
 };
 
 class BatchNormBackward final : public OpOf<BatchNormBackwardArgs> {
@@ -210,6 +236,10 @@ class ScaleColumns final : public OpOf<ScaleColumnsArgs> {
     Index scratch(Index) const override { return shift != nullptr ? 2 * cols : 0; }  // on a device alone
 
  private:
+    void move(ScaleColumnsArgs& args, Ref buffer, Index floats) override {
+        if (buffer == x) args.x = static_cast<const float*>(args.x) + floats;
+        move_if(buffer == y, args.y, floats);
+    }
     void prepare_on_device(Place& place);
     std::vector<double> shift_;
     std::vector<float> offset_;
@@ -225,6 +255,13 @@ class Add final : public OpOf<AddArgs> {
     Kind kind() const override { return Kind::by_rows; }
     std::vector<Ref> touches() const override { return {a, b, y}; }
     void prepare(Place& place) override;
+
+ private:
+    void move(AddArgs& args, Ref buffer, Index floats) override {
+        move_if(buffer == a, args.a, floats);
+        move_if(buffer == b, args.b, floats);
+        move_if(buffer == y, args.y, floats);
+    }
 };
 
 }  // namespace fastnn::program

@@ -38,6 +38,8 @@ class Program {
     // is not `Kind::first` gathers the batch, and the one before the loss its values, where it takes any.
     Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
             std::unique_ptr<Update> update);
+    // A forward alone, whose result is the buffer `pred`.
+    Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, Ref pred);
     virtual ~Program() = default;
     Program(const Program&) = delete;
     Program& operator=(const Program&) = delete;
@@ -45,12 +47,18 @@ class Program {
     // Ready for batches of n rows with the active ISA; plans where something is new. Throws std::bad_alloc,
     // and then the next call plans again.
     void prepare(Index n, bool weighted);
-    // One step. bad_batch, refused (see update) and cancelled: no parameter has changed.
+    // One step. bad_batch, refused (see update) and cancelled: no parameter has changed; cancelled: no
+    // running statistics either.
     Outcome step(const Batch& batch, std::int64_t number, const GroupNumbers* numbers, Poll poll);
+
+    // n rows through a forward alone into `out`, from where they lie if they need no conversion. False:
+    // `poll` cancelled. Throws std::bad_alloc.
+    bool forward(const RowSource& x, Index n, float* out, Poll poll);
 
     Loss& loss() { return *loss_; }
     Update& update() { return *update_; }
-    const float* prediction() const { return memory_[static_cast<std::size_t>(loss_->pred)]; }
+    const float* prediction() const { return memory_[static_cast<std::size_t>(pred_)]; }
+    Index outputs() const { return buffers_[static_cast<std::size_t>(pred_)].per_row; }
     double cost_ns() const { return cost_ns_ + update_->cost_ns(); }
     virtual Index arena_bytes(Index n) const;
     // Of the batch size that is prepared: the operations, and the seconds that each region and then the
@@ -79,14 +87,17 @@ class Program {
     std::vector<Buffer> buffers_;
     std::vector<std::unique_ptr<Op>> ops_;
     Gather* x_;
-    Gather* values_;
-    Loss* loss_;
+    Gather* values_ = nullptr;
+    Loss* loss_ = nullptr;  // null in a forward alone
+    Ref pred_;
     std::unique_ptr<Update> update_;
     std::vector<float*> memory_;  // of each buffer
     Index least_rows_ = 1;
 
  private:
     bool has_chains() const;
+    bool is_callers(Ref buffer) const;
+    void reserve(Index floats);
     void lay_out(Plan& plan, Index n) const;
     void build(const Plan& plan, Index n, bool weighted);
     bool run(const std::vector<Task>& tasks, double cost_ns, Poll poll);
@@ -97,6 +108,7 @@ class Program {
 
     Index n_ = 0;
     bool weighted_ = false;
+    bool direct_ = false;  // the batch is not gathered but read where it lies
     const Kernels* kernels_ = nullptr;
     std::unique_ptr<float, Free> arena_;
     Index arena_floats_ = 0;

@@ -179,6 +179,7 @@ def update_step(
 ) -> int: ...
 
 class Program:
+    @overload
     def __init__(
         self,
         buffers: list[tuple[int, int]],
@@ -187,6 +188,8 @@ class Program:
         update: tuple[Any, ...],
         kernels: object = None,
     ) -> None: ...
+    @overload
+    def __init__(self, buffers: list[tuple[int, int]], ops: list[tuple[Any, ...]], pred: int) -> None: ...
     def least_rows(self) -> int: ...
     def arena_bytes(self, n: int) -> int: ...
     def graphs_made(self) -> int: ...
@@ -244,6 +247,32 @@ def run_step(
     forwards: list[int],
     result: npt.NDArray[np.float64],
 ) -> float | None: ...
+def score_hits(
+    pred: npt.NDArray[np.float32],
+    target: npt.NDArray[Any],
+    sums: npt.NDArray[np.float64],
+    *,
+    sample_weight: npt.NDArray[np.float32] | None = None,
+    ignore_index: int | None = None,
+) -> None: ...
+def score_sides(
+    pred: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    sums: npt.NDArray[np.float64],
+    *,
+    sample_weight: npt.NDArray[np.float32] | None = None,
+) -> None: ...
+def score_squares(
+    pred: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    sums: npt.NDArray[np.float64],
+    *,
+    sample_weight: npt.NDArray[np.float32] | None = None,
+) -> None: ...
+def stop_steps(stop: bool) -> None: ...
+def run_forward(
+    program: Program, x: npt.NDArray[Any], pred: npt.NDArray[np.float32], batch_size: int
+) -> None: ...
 def isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def get_isa() -> str: ...

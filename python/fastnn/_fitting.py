@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import _core
 from fastnn._arrays import Array, FloatArray, as_array, as_float32
 from fastnn.callbacks import Callback
 
@@ -101,7 +102,8 @@ on_thread = _OnThread()
 
 @contextmanager
 def whole_steps() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only makes the yielded function true; it is raised where the block ends.
+    """Inside, Ctrl-C only makes the yielded function true and ends native runs of steps, the running step
+    before it has changed anything; it is raised where the block ends.
 
     Only in the main thread and over Python's own handler: elsewhere it would not raise inside a step anyway.
     """
@@ -110,6 +112,7 @@ def whole_steps() -> Iterator[Callable[[], bool]]:
     def note(_signal: int, _frame: object) -> None:
         nonlocal pressed
         pressed = True
+        _core.stop_steps(True)
 
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -120,5 +123,6 @@ def whole_steps() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _core.stop_steps(False)
         if pressed:
             raise KeyboardInterrupt

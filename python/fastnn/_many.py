@@ -77,7 +77,10 @@ def fit_many(
             wait(fits)
         except BaseException:
             stop.set()
+            _core.stop_steps(True)
             for one in fits:
                 one.cancel()
+            wait(fits)
+            _core.stop_steps(False)
             raise
     return [one.result() for one in fits]

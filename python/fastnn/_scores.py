@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -11,8 +12,8 @@ import numpy.typing as npt
 
 from fastnn._arrays import Array
 
-# (what each row scored, its weight)
-Hits = Callable[[Array, Array, Array | None], tuple[Array, Array]]
+# Adds a batch of (pred, target, sample_weight) to sums as csrc/core/scores.h has them.
+AddTo = Callable[[Array, Array, Array | None, npt.NDArray[np.float64]], None]
 
 
 class Scores(ABC):
@@ -20,9 +21,14 @@ class Scores(ABC):
 
     names: ClassVar[tuple[str, ...]]  # of the metrics in `result`
 
-    @abstractmethod
+    def __init__(self, add_to: AddTo) -> None:
+        self._add_to = add_to
+
     def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
         """Count the rows of another batch."""
+        sums = self.sums(math.prod(pred.shape[1:]))
+        self._add_to(pred, target, sample_weight, sums)
+        self.take(sums)
 
     @abstractmethod
     def result(self) -> dict[str, float]:
@@ -50,14 +56,9 @@ class Accuracy(Scores):
 
     names = ("accuracy",)
 
-    def __init__(self, hits: Hits) -> None:
-        self._hits = hits
+    def __init__(self, add_to: AddTo) -> None:
+        super().__init__(add_to)
         self._sum = self._weight = 0.0
-
-    def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
-        hits, weight = self._hits(pred, target, sample_weight)
-        self._sum += float(np.dot(np.asarray(hits, np.float64), weight))
-        self._weight += float(np.sum(weight, dtype=np.float64))
 
     def result(self) -> dict[str, float]:
         return {"accuracy": self._sum / self._weight}
@@ -77,29 +78,13 @@ class RegressionScores(Scores):
 
     names = ("rmse", "mae", "r2")
 
-    def __init__(self) -> None:
+    def __init__(self, add_to: AddTo) -> None:
+        super().__init__(add_to)
         self._weight = 0.0
         self._residual: Array | float = 0.0  # by output, as the other three
         self._absolute: Array | float = 0.0
         self._mean: Array | float = 0.0
         self._total: Array | float = 0.0  # squares of targets about their mean
-
-    def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
-        rows = len(pred)
-        truth = target.reshape(rows, -1).astype(np.float64)
-        gap = pred.reshape(rows, -1) - truth
-        weight = np.ones(rows) if sample_weight is None else sample_weight.astype(np.float64)
-        added = float(weight.sum())
-        if added == 0.0:
-            return
-        self._residual = self._residual + weight @ gap**2
-        self._absolute = self._absolute + weight @ np.abs(gap)
-        mean = weight @ truth / added
-        apart = mean - self._mean
-        whole = self._weight + added
-        self._total = self._total + weight @ (truth - mean) ** 2 + apart**2 * (self._weight * added / whole)
-        self._mean = self._mean + apart * (added / whole)
-        self._weight = whole
 
     def result(self) -> dict[str, float]:
         residual, total = np.asarray(self._residual), np.asarray(self._total)

@@ -15,6 +15,7 @@ from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, che
 from fastnn._epoch import Epoch
 from fastnn._fitting import as_rows as checked_array
 from fastnn._fitting import total_weight
+from fastnn._forward import Forward, can_lower
 from fastnn._precision import products_in
 from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
 from fastnn._scores import Scores
@@ -41,9 +42,11 @@ class Steps:
 
     def __init__(self) -> None:
         self._program: Program | None = None
-        self._evaluation: Program | None = None
+        self._evaluation: Program | None = None  # on the device
+        self._forward: Forward | None = None
         self._resident: dict[int, tuple[Array, Any]] = {}  # arrays of a fit and their copies on the device
         self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
+        self._place: tuple[Module | None, int, bool] = None, 0, False  # of a model after so many moves
 
     def of(self, model: Module, loss: Loss, optimizer: Optimizer, precision: str) -> Steps:
         """Itself, for these: the attributes of a trainer may be assigned."""
@@ -62,7 +65,7 @@ class Steps:
 
     def __getstate__(self) -> dict[str, object]:
         # A copy has arrays of its own.
-        return {"_program": None, "_evaluation": None, "_resident": {}, "_layout": None}
+        return vars(Steps())
 
     @property
     def is_native(self) -> bool:
@@ -181,8 +184,11 @@ class Steps:
     @property
     def on_device(self) -> bool:
         """Whether the parameters are there."""
-        parameters = self._model.parameters()
-        return bool(parameters) and _device.is_on_device(parameters[0].data)
+        if self._place[:2] != (self._model, _device.moves):
+            parameters = self._model.parameters()
+            there = bool(parameters) and _device.is_on_device(parameters[0].data)
+            self._place = self._model, _device.moves, there
+        return self._place[2]
 
     def _moved(self, given: Any, array: Any) -> Any:
         """An array made of one of a fit's, on the device until `release`; it does not change meanwhile."""
@@ -258,10 +264,22 @@ class Steps:
         """The raw outputs in evaluation mode, `batch_size` rows at a time."""
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
         X = checked_array(where, "X", X)
+        forward, self._forward = self._forward, None  # another thread that predicts makes one of its own
+        if forward is None or not forward.fits(self._model, self.precision, X.shape[1:]):
+            with evaluating(self._model):
+                if self.on_device:
+                    return self._forward_on_device(X, None, None, batch_size, None)[1]
+                if not can_lower(self._model):
+                    return self._predict_by_layers(where, X, batch_size)
+                forward = Forward(self._model, self.precision, X.shape)
+        pred = forward.predict(X, f"{where}: X", batch_size)
+        self._forward = forward
+        return pred
+
+    def _predict_by_layers(self, where: str, X: Array, batch_size: int) -> FloatArray:
+        """For a model with layers of the user's own."""
         parts = []
-        with evaluating(self._model), products_in(self.precision):
-            if self.on_device:
-                return self._forward_on_device(X, None, None, batch_size, None)[1]
+        with products_in(self.precision):
             # One empty batch where there are no rows: it has the right number of columns.
             for i in range(0, max(len(X), 1), batch_size):
                 parts.append(self._model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))

@@ -19,10 +19,12 @@ all 0. Arrays of other real dtypes are converted to float32, never rescaled, and
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn import ops
 from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int, check_number
@@ -157,18 +159,19 @@ class CrossEntropyLoss(_Loss):
 
     def scores(self) -> Scores:
         """`accuracy`: the share of rows (of weight, when given) whose largest logit is the target's class."""
-        return Accuracy(self._hits)
+        return Accuracy(self._add_hits)
 
     def total_weight(self, target: Array, sample_weight: Array | None = None) -> float:
-        return float(np.sum(self._row_weights(target, sample_weight), dtype=np.float64))
-
-    def _row_weights(self, target: Array, sample_weight: Array | None) -> Array:
         weight = np.ones(len(target)) if sample_weight is None else sample_weight
-        return weight if self.ignore_index is None else weight * (target != self.ignore_index)
+        if self.ignore_index is not None:
+            weight = weight * (target != self.ignore_index)
+        return float(np.sum(weight, dtype=np.float64))
 
-    def _hits(self, pred: Array, target: Array, sample_weight: Array | None) -> tuple[Array, Array]:
-        true = target if target.ndim == 1 else np.argmax(target, axis=-1)
-        return np.argmax(pred, axis=-1) == true, self._row_weights(target, sample_weight)
+    def _add_hits(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
+        logits = as_float32(pred, "CrossEntropyLoss: pred")
+        labels = _labels(target, logits.shape)
+        weight = self._weight(sample_weight)
+        ops._score_hits(logits, labels, sums, sample_weight=weight, ignore_index=self.ignore_index)
 
 
 class _ElementwiseLoss(_Loss):
@@ -182,11 +185,15 @@ class _ElementwiseLoss(_Loss):
     def __call__(
         self, pred: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[float, FloatArray]:
+        return self._value(*self._pair(pred, target), self._weight(sample_weight))
+
+    def _pair(self, pred: Array, target: Array) -> tuple[FloatArray, FloatArray]:
+        """Both in float32 and of one shape."""
         name = type(self).__name__
         pred, target = as_float32(pred, f"{name}: pred"), as_float32(target, f"{name}: target")
         if pred.ndim == 0:
             raise ValueError(f"{name}: pred must have rows, got a single value")
-        return self._value(pred, _like(pred.shape, target, name), self._weight(sample_weight))
+        return pred, _like(pred.shape, target, name)
 
     # Of the native program: the kind of loss, its factor, whether the mean is over outputs too.
     _native: ClassVar[tuple[str, float, bool]]
@@ -203,7 +210,15 @@ class _ElementwiseLoss(_Loss):
 class _RegressionLoss(_ElementwiseLoss):
     def scores(self) -> Scores:
         """`rmse` and `mae` over rows and outputs; `r2`, the mean over outputs, as scikit-learn's."""
-        return RegressionScores()
+        return RegressionScores(self._add_squares)
+
+    def _add_squares(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
+        # In float64 unless all is float32, or small integers beside it.
+        given = [pred, target] if sample_weight is None else [pred, target, sample_weight]
+        dtype = np.float32 if np.result_type(*given) == np.float32 else np.float64
+        pair = _columns(pred, dtype), _columns(_like(pred.shape, target, type(self).__name__), dtype)
+        weight = None if sample_weight is None else np.require(sample_weight, dtype, ("C", "A"))
+        ops._score_squares(*pair, sums, sample_weight=weight)
 
 
 class MSELoss(_RegressionLoss):
@@ -336,12 +351,11 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
 
     def scores(self) -> Scores:
         """`accuracy`: the share of outputs (by the weight of their rows) on the target's side of 1/2."""
-        return Accuracy(self._hits)
+        return Accuracy(self._add_sides)
 
-    def _hits(self, pred: Array, target: Array, sample_weight: Array | None) -> tuple[Array, Array]:
-        hits = (pred > 0) == (_like(pred.shape, target, type(self).__name__) > 0.5)
-        weight = np.ones(len(pred)) if sample_weight is None else sample_weight
-        return hits.reshape(len(pred), -1).mean(1), weight
+    def _add_sides(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
+        logits, truth = (_columns(array, np.float32) for array in self._pair(pred, target))
+        ops._score_sides(logits, truth, sums, sample_weight=self._weight(sample_weight))
 
 
 def _like(shape: tuple[int, ...], target: FloatArray, name: str) -> FloatArray:
@@ -355,6 +369,11 @@ def _like(shape: tuple[int, ...], target: FloatArray, name: str) -> FloatArray:
     raise ValueError(
         f"{name}: target must have the shape of pred, {shape}{also}, got {target.shape}; nothing broadcasts"
     )
+
+
+def _columns(array: Array, dtype: npt.DTypeLike) -> Array:
+    """(rows, outputs), contiguous."""
+    return np.require(array, dtype, ("C", "A")).reshape(len(array), math.prod(array.shape[1:]))
 
 
 def _labels(target: Array, shape: tuple[int, ...]) -> Array:

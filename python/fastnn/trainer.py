@@ -157,10 +157,11 @@ class Trainer:
         With weight decay or l1 the history has `penalty` beside `loss`, the data's. `callbacks`: those of
         `fastnn.callbacks`.
 
-        Ctrl-C ends the fit after the running step, with the parameters and statistics of whole steps. An
-        epoch that it cut short, or a callback or an error, is left begun: the next `fit` first finishes it,
-        in this process or after `save` and `load`, and that counts as one of its `epochs`. With other rows,
-        batch_size, shuffle or drop_last it cannot: it then warns and begins the epoch again.
+        Ctrl-C ends the fit with the parameters and statistics of whole steps: the running step is finished,
+        or, where it takes longer, left before it has changed any. An epoch that it cut short, or a callback
+        or an error, is left begun: the next `fit` first finishes it, in this process or after `save` and
+        `load`, and that counts as one of its `epochs`. With other rows, batch_size, shuffle or drop_last it
+        cannot: it then warns and begins the epoch again.
 
         Raises ValueError when the rows do not match, there is no batch, or the history will not have what a
         callback monitors; then nothing has been trained.
@@ -269,6 +270,8 @@ class Trainer:
             while epoch.steps < len(bounds) - 1 and not (stop or interrupted()):
                 first, total = epoch.steps, epoch.total
                 done = self._steps.run(epoch, X, Y, weight, order, bounds, one=one, keep_refused=bool(guards))
+                if epoch.steps == first:
+                    continue  # its step was cut short
                 for guard in guards:
                     guard.refused = str(done.refused or "")
                 if self.metrics and done.pred is not None:

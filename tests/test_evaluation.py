@@ -1,0 +1,258 @@
+"""predict and evaluate by the native program: the layers one by one in evaluation mode, bit for bit."""
+
+import copy
+import itertools
+import signal
+import threading
+
+import fastnn
+import guard
+import numpy as np
+import pytest
+from bounds import assert_bits
+from conftest import ISAS
+from custom import Scale, Square
+from fastnn import losses, nn, optim
+from fastnn.nn.module import evaluating
+from layouts import SAME_VALUES
+from networks import seeded
+from runs import assert_equal_tree
+from test_signals import check_soon
+
+SEEDS = range(80)
+pytestmark = [
+    pytest.mark.usefixtures("restore_runtime"),
+    pytest.mark.filterwarnings("ignore:Rprop follows"),
+]
+
+
+def by_layers(model, X):
+    """The reference: all rows through a copy of the layers."""
+    return copy.deepcopy(model).eval()(np.asarray(X, np.float32))
+
+
+def on(isa, threads):
+    fastnn.set_isa(isa)
+    fastnn.set_num_threads(threads)
+
+
+def small(seed=0, **given):
+    model = nn.Sequential(
+        *(nn.Linear(6, 20), nn.BatchNorm1d(20), nn.GELU(), nn.Dropout(0.5)),
+        *(nn.Residual(nn.Sequential(nn.Linear(20, 20), nn.Tanh())), nn.Linear(20, 3)),
+        seed=seed,
+    )
+    trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()), **given)
+    rng = np.random.default_rng(seed)
+    X, Y = rng.standard_normal((300, 6)).astype(np.float32), rng.integers(0, 3, 300)
+    for _ in range(2):
+        trainer.step(X, Y)
+    return trainer, X, Y
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_predictions_are_those_of_the_layers(seed):
+    problem, isa, threads = seeded(seed), ISAS[seed % len(ISAS)], 1 + seed % 3
+    trainer, n = problem.trainer(), len(problem.X)
+    on(isa, threads)
+    for batch in problem.batches(0)[:2]:
+        trainer.step(*batch)
+    kept = copy.deepcopy(trainer.model)
+    on(ISAS[0], 1)
+    want = by_layers(trainer.model, problem.X)
+    on(isa, threads)
+    for batch_size in (n, 1024, max(1, n // 2), max(1, n // 3), 1, n):
+        assert_bits(trainer.predict(problem.X, batch_size=batch_size), want, f"batches of {batch_size}")
+    assert_equal_tree(trainer.model.state_dict(), kept.state_dict())
+    assert [m.training for m in trainer.model.modules()] == [m.training for m in kept.modules()]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_scores_are_those_of_the_predictions(seed):
+    problem, isa, threads = seeded(seed), ISAS[seed % len(ISAS)], 1 + seed % 3
+    trainer, Y = problem.trainer(), problem.Y
+    weight = None if problem.weight is None else problem.weight.astype(np.float32)
+    on(ISAS[0], 1)
+    pred = by_layers(trainer.model, problem.X)
+    loss, _ = problem.loss(pred, Y, weight)
+    metrics = problem.loss.metrics(pred, Y, weight)
+    on(isa, threads)
+    for batch_size in (7, 1024):
+        got = trainer.evaluate(problem.X, Y, sample_weight=problem.weight, batch_size=batch_size)
+        assert got == pytest.approx({"loss": loss, **metrics}, abs=0, rel=0, nan_ok=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("sizes", [(5, 8, 3), (300, 400, 300, 2)], ids=["one region", "a region a layer"])
+def test_every_batch_size(isa, sizes):
+    model = nn.Sequential(
+        *(
+            layer
+            for pair in itertools.pairwise(sizes)
+            for layer in (nn.Linear(*pair), nn.BatchNorm1d(pair[1]))
+        ),
+        seed=0,
+    )
+    trainer = fastnn.Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), 0.1))
+    X = np.random.default_rng(0).standard_normal((500, sizes[0])).astype(np.float32)
+    on(ISAS[0], 1)
+    want = by_layers(model, X)
+    for threads in (1, 2, 3, 8):
+        on(isa, threads)
+        for batch_size in (500, 383, 384, 97, 96, 33, 17):
+            assert_bits(trainer.predict(X, batch_size=batch_size), want, (threads, batch_size))
+
+
+@pytest.mark.parametrize("layout", SAME_VALUES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ">f4", "uint8", "int64", ">i2", "bool"])
+def test_rows_of_every_dtype_and_layout(layout, dtype):
+    trainer, _, _ = small()
+    X = np.random.default_rng(1).integers(0, 2 if dtype == "bool" else 9, (50, 6)).astype(dtype)
+    want = by_layers(trainer.model, X)
+    given = SAME_VALUES[layout](X)
+    for batch_size in (50, 16, 1):
+        assert_bits(trainer.predict(given, batch_size=batch_size), want, batch_size)
+    assert np.array_equal(given, X)
+
+
+def test_other_rows_and_numbers_of_rows_in_turn():
+    """What was prepared for one array must not be read or written for another."""
+    trainer, X, _ = small()
+    want = by_layers(trainer.model, X)
+    kept = []
+    for rows in (slice(0, 100), slice(100, 200), slice(0, 7), slice(100, 200), slice(0, 0), slice(3, 103)):
+        for dtype in (np.float32, np.float64):
+            kept.append((trainer.predict(X[rows].astype(dtype), batch_size=50), want[rows]))
+    for got, expected in kept:
+        assert_bits(got, expected)
+
+
+def test_changes_between_calls_are_seen():
+    trainer, X, _ = small()
+    model = trainer.model
+
+    def check():
+        assert_bits(trainer.predict(X), by_layers(model, X))
+
+    check()
+    model[0].weight.data *= 2
+    check()
+    model[1].running_mean[...] += 1
+    check()
+    model[1].eps = 0.5
+    check()
+    model.eval()
+    check()
+    trainer.model = model = nn.Sequential(nn.Linear(6, 2), nn.Sigmoid(), seed=3)
+    check()
+    trainer.model = model = nn.Sequential(nn.Dropout(0.5), nn.Flatten())  # nothing but the rows
+    pred = trainer.predict(X)
+    assert_bits(pred, X)
+    assert not np.may_share_memory(pred, X)
+
+
+def test_an_evaluation_forgets_the_batch_of_a_forward():
+    """As a forward of the layers in evaluation mode does."""
+    trainer, X, _ = small()
+    for _ in range(2):
+        trainer.model.train()(X)
+        trainer.predict(X)
+        with pytest.raises(RuntimeError, match="no training-mode forward"):
+            trainer.model.backward(np.zeros((300, 3), np.float32))
+
+
+def test_layers_of_ones_own_are_called_one_by_one():
+    model = nn.Sequential(nn.Linear(6, 4, rng=0), Scale(4), Square(), nn.Linear(4, 2, rng=1))
+    trainer = fastnn.Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), 0.1))
+    X = np.random.default_rng(0).standard_normal((40, 6))
+    want = by_layers(model, X)
+    for batch_size in (40, 7):
+        assert_bits(trainer.predict(X, batch_size=batch_size), want)
+    assert trainer.evaluate(X, want)["loss"] == 0.0
+    assert trainer.predict(X[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_bfloat16(isa):
+    on(isa, 2)
+    trainer, X, _ = small(precision="bfloat16")
+    with evaluating(trainer.model):
+        want = trainer._steps._predict_by_layers("", X, 300)
+    for batch_size in (300, 64):
+        assert_bits(trainer.predict(X, batch_size=batch_size), want)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_nothing_beside_the_rows_is_touched(at_end):
+    guard.run_isolated("test_evaluation", "guarded_case", at_end)
+
+
+def guarded_case(at_end):
+    trainer, X, _ = small()
+    want = by_layers(trainer.model, X)
+    for dtype in (np.float32, np.float64):
+        rows = guard.guarded(X[:101].astype(dtype), at_end=at_end)
+        for batch_size in (101, 100, 13):
+            assert_bits(trainer.predict(rows, batch_size=batch_size), want[:101])
+
+
+def test_bad_targets_leave_all_as_it_was():
+    trainer, X, Y = small()
+    before = copy.deepcopy(trainer.model.state_dict())
+    good = trainer.evaluate(X, Y)
+    for wrong, error in ((Y + 1, ValueError), (Y.astype(float), TypeError), (Y[:, None], ValueError)):
+        with pytest.raises(error):
+            trainer.evaluate(X, wrong)
+    with pytest.raises(ValueError, match="Linear: x must have shape"):
+        trainer.evaluate(X[:, :5], Y)
+    assert trainer.model.training
+    assert_equal_tree(trainer.model.state_dict(), before)
+    assert trainer.evaluate(X, Y) == good
+
+
+def test_threads_of_python_predict_at_the_same_time():
+    trainer, X, _ = small()
+    X = np.tile(X, (100, 1))
+    want, found = trainer.predict(X), []
+    threads = [threading.Thread(target=lambda: found.append(trainer.predict(X))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    for got in found:
+        assert_bits(got, want)
+
+
+def test_a_signal_handler_may_predict():
+    guard.run_isolated("test_evaluation", "handler_case")
+
+
+def handler_case():
+    trainer, X, _ = small()
+    want = trainer.predict(X)
+    large = np.tile(X, (4000, 1))
+    inner = []
+    signal.signal(signal.SIGALRM, lambda *_: inner.append(trainer.predict(X)))
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    whole = trainer.predict(large, batch_size=300)
+    assert_bits(whole[-300:], want)
+    assert len(inner) == 1
+    assert_bits(inner[0], want)
+
+
+@pytest.mark.parametrize("batch_size", [256, 1 << 30])
+def test_interrupt(batch_size):
+    guard.run_isolated("test_evaluation", "interrupt_case", batch_size)
+
+
+def interrupt_case(batch_size):
+    on("scalar", 2)
+    model = nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 512), seed=0)
+    trainer = fastnn.Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), 0.1))
+    X = np.random.default_rng(0).standard_normal((1000, 512)).astype(np.float32)
+    many = np.tile(X, (10, 1))
+    before = copy.deepcopy(model.state_dict())
+    check_soon(lambda: [trainer.predict(many, batch_size=batch_size) for _ in range(50)])
+    assert_equal_tree(model.state_dict(), before)
+    assert_bits(trainer.predict(X), by_layers(model, X))
