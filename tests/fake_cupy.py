@@ -1,7 +1,8 @@
-"""The few names of CuPy that fastnn uses, over memory of the host, for programs that the shim runs.
+"""The few names of CuPy that fastnn uses, over memory of the host, for what the shim runs.
 
-It covers how fastnn calls CuPy, not CuPy: no device, no pool, no stream but the default one. Like CuPy's, its
-arrays refuse to become NumPy's without `get`, and take no NumPy array in an assignment.
+It covers how fastnn calls CuPy, not CuPy: no device, no pool, no stream of its own. Like CuPy's, its arrays
+refuse to become NumPy's without `get`, and take no NumPy array in an assignment. Unlike CuPy's they do not
+speak DLPack, so that arrays with nothing but `__cuda_array_interface__` are tested.
 """
 
 import types
@@ -28,9 +29,10 @@ class ndarray:
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
-            "data": (self._memory.ctypes.data, False),
+            "data": (self._memory.ctypes.data if self.size else 0, not self._memory.flags.writeable),
             "strides": None if self._memory.flags.c_contiguous else self._memory.strides,
             "version": 3,
+            "stream": cuda.get_current_stream().ptr or 1,
         }
 
     def __array__(self, *_args, **_options):
@@ -44,6 +46,9 @@ class ndarray:
 
     def fill(self, value):
         self._memory.fill(value)
+
+    def __getitem__(self, key):
+        return ndarray(self._memory[key])
 
     def __setitem__(self, key, value):
         if isinstance(value, np.ndarray):
@@ -65,4 +70,12 @@ def asarray(array):
     return array if isinstance(array, ndarray) else ndarray(np.array(array, order="C"))
 
 
-cuda = types.SimpleNamespace(get_current_stream=lambda: types.SimpleNamespace(ptr=0))
+def empty(shape, dtype):
+    return ndarray(np.full(shape, np.nan, dtype))
+
+
+stream = types.SimpleNamespace(ptr=0)  # the current one
+device = types.SimpleNamespace(id=0)
+cuda = types.SimpleNamespace(
+    get_current_stream=lambda: stream, runtime=types.SimpleNamespace(getDevice=lambda: device.id)
+)

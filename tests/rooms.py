@@ -48,6 +48,7 @@ PYTHON_ROOMS = {
     "data": {"_arrays", "ops"},
     "datasets": set(),
     "_device": {"_arrays", "cuda"},
+    "_libraries": {"cuda"},
     "_parameter": {"_arrays", "_device"},
     "_describe": set(),
     "nn": {
