@@ -20,7 +20,7 @@ whatever it holds, NaN included.
 
 Shapes: ``op(a)`` (m, k), ``op(b)`` (k, n), ``bias`` (n,), ``out`` (m, n). With ``k == 0`` the product is zero.
 ``a`` and ``b`` may have any strides; ``out`` needs contiguous columns and may share no memory with the inputs.
-``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``tf32`` exists on CUDA only.
+``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``tf32`` is for CUDA and has no kernel yet.
 
 ``a`` and ``b`` are both float32, or both bfloat16 (the dtype of the package ml_dtypes). bfloat16 is summed in
 float32, ``bias`` stays float32, and the result is bfloat16, or float32 where ``out`` is or ``out_dtype=np.float32``

@@ -122,7 +122,9 @@ PyObject* point_loss(Call& call, PointLossArgs args, int sample_weight, double f
     const int chunks = kernel.chunks(args);
     if (call.device() != nullptr) [[unlikely]] {
         LossEnds ends(call, args.rows, weight_value, weight);
-        return results(point_loss_on_device(call, args, ends, factor, divisor, chunks), dpred).release().ptr();
+        return results(point_loss_on_device(call, args, ends, factor, divisor, chunks), dpred)
+            .release()
+            .ptr();
     }
     const double total = weight.data != nullptr ? total_weight(call, weight_value, weight, nullptr)
                                                 : static_cast<double>(args.rows);
