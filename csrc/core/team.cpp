@@ -31,7 +31,8 @@ constexpr double kBreakEvenNs = 6000;
 constexpr double kWakeNs = 15000;  // parked workers are woken only for more work than this
 constexpr Index kSpinNs = 40000, kStaySpinNs = 1'000'000;  // until a worker parks: outside, inside a region
 constexpr Index kLateNs = 60000;  // waiting this much longer than a chunk takes: its owner lost the core
-constexpr Index kSerialNs = 100'000'000;  // how long the team stays serial after two late regions in a row
+// Serial after two late regions in a row: for a moment, or, where that did not help, for longer each time.
+constexpr Index kSerialNs = 2'000'000, kMaxSerialNs = 128'000'000;
 constexpr Index kPollNs = 50'000'000;
 constexpr double kPollableNs = 1e6;  // estimated for a fast ISA: the scalar path takes 100 times longer
 
@@ -169,8 +170,7 @@ class Team {
         if (woken) wake();
 
         Index mark = now_ns();  // start of the chunk that runs, or of the wait
-        Index longest_chunk = 0;
-        Index longest_wait = 0;
+        Index longest_chunk = 0, longest_wait = 0;
         bool waiting = false;
         for (int spins = 1; !finished_.load(std::memory_order_acquire); ++spins) {
             if (claim(0, scratch)) {
@@ -192,7 +192,7 @@ class Team {
         return !cancelled_.load(std::memory_order_relaxed);
     }
 
-    bool serial_now() const { return serial_until_ != 0 && now_ns() < serial_until_; }
+    bool serial_now() const { return now_ns() < serial_until_; }
 
  private:
     // Workers may run on every CPU of the caller but the one it runs on. Left to itself the kernel wakes a
@@ -275,13 +275,13 @@ class Team {
     }
 
     void note_late(bool late) {
-        if (!late) {
-            late_in_a_row_ = 0;
-            serial_until_ = 0;
-        } else if (++late_in_a_row_ >= 2) {
-            late_in_a_row_ = 0;
-            serial_until_ = now_ns() + kSerialNs;
-        }
+        late_in_a_row_ = late ? late_in_a_row_ + 1 : 0;
+        if (late_in_a_row_ < 2) return;
+        late_in_a_row_ = 0;
+        const Index now = now_ns();
+        const bool again = now - serial_until_ < 4 * serial_ns_;
+        serial_ns_ = again ? std::min(2 * serial_ns_, kMaxSerialNs) : kSerialNs;
+        serial_until_ = now + serial_ns_;
     }
 
     alignas(64) std::atomic<Word> state_{0};
@@ -296,7 +296,7 @@ class Team {
     int caller_cpu_ = -1;
     Word epoch_ = 0;
     int late_in_a_row_ = 0;
-    Index serial_until_ = 0;
+    Index serial_ns_ = kSerialNs, serial_until_ = 0;
     std::vector<std::thread> threads_;
 };
 

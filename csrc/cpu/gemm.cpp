@@ -2,8 +2,8 @@
 //
 // One chunk is a rectangle of c: a slab of columns times a block of rows. It walks K in blocks of kBlockK
 // (pc), packs its part of b if that pays, and fills the rectangle with register tiles (ir, jr:
-// gemm_block.cpp). a is never copied: its elements are broadcast from where they lie, six to fourteen rows of
-// it stay in L1 while the panels of b stream from L2. Edges are the same tile with fewer rows, fewer
+// gemm_block.cpp). Elements of a are broadcast from where they lie, unless a is transposed; six to fourteen
+// rows of it stay in L1 while the panels of b stream from L2. Edges are the same tile with fewer rows, fewer
 // registers, and a mask.
 #include "cpu/entries.h"
 #include "cpu/gemm_block.h"
@@ -12,11 +12,18 @@
 namespace fastnn::FASTNN_NS {
 namespace {
 
+bool transposed_a(const GemmArgs& g) { return g.a_row == 1 && g.a_col != 1; }
+
+bool in_place(const GemmArgs& g) {
+    if (g.b_col != 1) return false;
+    if (g.m < kPackRows || g.n < kPanel) return true;
+    return reinterpret_cast<std::uintptr_t>(g.b) % (kInPlaceAlign * sizeof(float)) == 0 &&
+           g.b_row % kInPlaceAlign == 0 && g.b_row % kInPlaceStride != 0 &&
+           g.n * g.k <= (g.m <= kFewRows ? kInPlaceFewFloats : kInPlaceFloats);
+}
+
 Grid grid_of(const GemmArgs& g) {
-    const bool aligned = reinterpret_cast<std::uintptr_t>(g.b) % (kInPlaceAlign * sizeof(float)) == 0 &&
-                         g.b_row % kInPlaceAlign == 0 && most(g.n, g.k) <= kInPlaceMax;
-    const bool pack = g.b_col != 1 || (!aligned && g.m >= kPackRows && g.n >= kPanel);
-    return cut(g.m, g.n, g.k, pack, kLongestChunkFlops);
+    return cut(g.m, g.n, g.k, !in_place(g), transposed_a(g) ? kMinSharedSlab : kMinSlab, kLongestChunkFlops);
 }
 
 }  // namespace
@@ -34,6 +41,8 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
     const Index rows = least(grid.rows, g.m - r0);
     const Index cols = least(grid.cols, g.n - c0);
     float* const packed = reinterpret_cast<float*>(scratch.data);
+    float* const rows_of_a =
+        transposed_a(g) && cols >= kSharingPanels * kPanel ? packed + kSlabFloats : nullptr;
 
     Tile t = tile_of(g);
     for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {
@@ -47,7 +56,7 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
         t.b_row = grid.pack ? kPanel : g.b_row;
         t.c = g.c + r0 * g.c_row + c0;
         t.bias = g.bias == nullptr ? nullptr : g.bias + c0;
-        multiply_block(t, rows, cols, grid.pack ? t.k * kPanel : kPanel);
+        multiply_block(t, rows, cols, grid.pack ? t.k * kPanel : kPanel, rows_of_a);
     }
 }
 

@@ -84,7 +84,9 @@ bool in_place(const GemmArgs& g, const BFloat16* a, Index terms) {
            reinterpret_cast<std::uintptr_t>(a) % sizeof(float) == 0;
 }
 
-Grid grid_of(const GemmArgs& g) { return cut(g.m, g.n, ceil_div(g.k, kTerms), true, kLongestFlops); }
+Grid grid_of(const GemmArgs& g) {
+    return cut(g.m, g.n, ceil_div(g.k, kTerms), true, kMinSlab, kLongestFlops);
+}
 
 }  // namespace
 
@@ -149,7 +151,7 @@ void gemm_bf16(const GemmBf16Args& args, int chunk, Scratch& scratch) {
                 t.b_row = kPanel;
                 t.c = c + (row - top) * t.c_row;
                 t.bias = g.bias == nullptr ? nullptr : g.bias + c0;
-                multiply_block(t, rows, cols, t.k * kPanel);
+                multiply_block(t, rows, cols, t.k * kPanel, nullptr);
             }
         }
         if (args.c != nullptr) {

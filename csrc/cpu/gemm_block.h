@@ -39,7 +39,8 @@ static inline Tile tile_of(const GemmArgs& g) {
 }
 
 // Fills rows x cols of c, whose upper left tile is `t` (cols and tail are set here). Panels of b are kPanel
-// columns wide and lie b_panel floats apart, which is kPanel where b is not packed.
-void multiply_block(Tile& t, Index rows, Index cols, Index b_panel);
+// columns wide and lie b_panel floats apart, which is kPanel where b is not packed. With memory of
+// kRowsFloats in `packed`, the rows of a, which is transposed then, are packed as well.
+void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packed);
 
 }  // namespace fastnn::FASTNN_NS

@@ -12,12 +12,12 @@ struct Grid {
     bool pack;
 };
 
-// k counts steps of the tile; pack: b is packed by every chunk.
-static inline Grid cut(Index m, Index n, Index k, bool pack, double longest_flops) {
+// k counts steps of the tile; pack: b is packed by every chunk; min_slab: its fewest columns.
+static inline Grid cut(Index m, Index n, Index k, bool pack, Index min_slab, double longest_flops) {
     Grid grid{};
     grid.pack = pack;
     const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-    if (flops < kChunkFlops && n <= kMinSlab) {
+    if (flops < kChunkFlops && n <= min_slab) {
         // One chunk. The divisions below were a fifth of an 8x8 call.
         grid.rows = m;
         grid.cols = round_up(n, kPanel);
@@ -31,7 +31,7 @@ static inline Grid cut(Index m, Index n, Index k, bool pack, double longest_flop
     const Index want = static_cast<Index>(many > few ? (many < 1e5 ? many : 1e5) : few);
     const Index widest = most(kPanel, kSlabFloats / most(least(k, kBlockK), 1) / kPanel * kPanel);
     // Columns first: slabs share no part of b, so nothing is packed twice.
-    grid.cols = least(most(round_up(ceil_div(n, want), kPanel), kMinSlab), widest);
+    grid.cols = least(most(round_up(ceil_div(n, want), kPanel), min_slab), widest);
     grid.col_slabs = ceil_div(n, grid.cols);
     grid.cols = round_up(ceil_div(n, grid.col_slabs), kPanel);
     grid.col_slabs = ceil_div(n, grid.cols);

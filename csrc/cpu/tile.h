@@ -32,19 +32,37 @@ static constexpr int kPanel = kMaxWidth * Reg::kWidth;  // columns of a packed p
 // The part of b that one chunk works on (kBlockK rows at most) stays in half of a 512 KB second-level cache.
 static constexpr Index kSlabFloats = 64 * 1024;
 
-// b is read where it lies only in memory of this alignment, up to this size; beyond it misses the TLB.
-static constexpr Index kInPlaceAlign = 16;  // floats
-static constexpr Index kInPlaceMax = 1024;
+// b is read where it lies only in memory of this alignment, where rows do not fall in a few sets of the
+// caches, and where it is small or meets few rows. Aligned, in place and packed, shares of the FMA peak of
+// one thread: 64x256 by 32 rows 0.93 and 0.85, 256x256 by 128 rows 0.85 and 0.93, 512x512 by 128 rows 0.69
+// and 0.87, 1024x512 by 512 rows 0.59 and 0.90.
+static constexpr Index kInPlaceAlign = 16;    // floats
+static constexpr Index kInPlaceStride = 512;  // not rows of a multiple of this
+static constexpr Index kInPlaceFloats = 16 * 1024;
+static constexpr Index kFewRows = 48, kInPlaceFewFloats = 128 * 1024;
+
+// Rows of a transposed a are packed by three cache lines of each of its steps, where this many panels share
+// that.
+static constexpr Index kRowsAtOnce = 48;
+static constexpr Index kStepFloats = kRows[kMaxWidth];
+static constexpr Index kTileFloats =
+    kBlockK * kStepFloats + 16;  // of the rows of one tile; not all in one set
+static constexpr int kTilesAtOnce = kRowsAtOnce / kStepFloats;
+static constexpr Index kRowsFloats = kTilesAtOnce * kTileFloats;
+static constexpr Index kSharingPanels = 4;
+static_assert(kRowsAtOnce % kStepFloats == 0 && kStepFloats <= Reg::kWidth);
+static_assert((kSlabFloats + kRowsFloats) * Index{sizeof(float)} <= kScratchBytes);
 
 // Work of one chunk: enough to hide a claim (0.1 us), enough chunks to keep several threads evenly busy.
 static constexpr double kChunkFlops = 1e6;
 static constexpr Index kMaxChunks = 24;
 static constexpr double kLongestChunkFlops = 5e9;  // a signal waits for the end of a chunk
 static constexpr Index kMinSlab = 64;
+static constexpr Index kMinSharedSlab = 256;  // where a is packed again for each slab
 static constexpr Index kMinRows = 24;
 static constexpr Index kMinPackedRows = 128;
 
-// Fewer rows than this do not pay for packing b: in place and packed, 4x512x512 takes 43 and 65 us,
+// Fewer rows than this never pay for packing b: in place and packed, 4x512x512 takes 43 and 65 us,
 // 8x1024x1024 494 and 331.
 static constexpr Index kPackRows = 8;
 
