@@ -18,6 +18,7 @@ class ndarray:
     dtype = property(lambda self: self._memory.dtype)
     ndim = property(lambda self: self._memory.ndim)
     size = property(lambda self: self._memory.size)
+    flags = property(lambda self: self._memory.flags)
     nbytes = property(lambda self: self._memory.nbytes)
     T = property(lambda self: ndarray(self._memory.T))
 
@@ -44,6 +45,12 @@ class ndarray:
     def copy(self):
         return ndarray(self._memory.copy())
 
+    def astype(self, dtype, copy=True):
+        return ndarray(self._memory.astype(dtype, copy=copy))
+
+    def reshape(self, shape):
+        return ndarray(self._memory.reshape(shape))
+
     def fill(self, value):
         self._memory.fill(value)
 
@@ -67,7 +74,11 @@ class ndarray:
 
 
 def asarray(array):
-    return array if isinstance(array, ndarray) else ndarray(np.array(array, order="C"))
+    if isinstance(array, ndarray):
+        return array
+    if hasattr(array, "__cuda_array_interface__"):  # the same memory
+        return ndarray(array.array)
+    return ndarray(np.array(array, order="C"))
 
 
 def empty(shape, dtype):

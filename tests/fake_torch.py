@@ -16,6 +16,16 @@ class Tensor(Producer):
     def __getitem__(self, key):
         return Tensor(self.array[key])
 
+    @property
+    def __cuda_array_interface__(self):
+        return {
+            "shape": self.array.shape,
+            "typestr": self.array.dtype.str,
+            "data": (self.array.ctypes.data, False),
+            "strides": self.array.strides,
+            "version": 2,
+        }
+
     def is_neg(self):
         return False
 
