@@ -1,5 +1,6 @@
 """Fixtures every test file shares: the instruction set, the number of threads, random numbers."""
 
+import fcntl
 import os
 import platform
 import signal
@@ -100,7 +101,12 @@ def cuda_kernels(tmp_path_factory):
 
     if shim.compiler() is None:
         pytest.skip("no C++ compiler")
-    return shim.Kernels(tmp_path_factory.mktemp("cuda_kernels"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # one build for all workers
+    with open(folder / "cuda_kernels.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return shim.Kernels(folder / "cuda_kernels")
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 No kernel may spill registers, and none may take more than its budget. Without nvcc: exit 77.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,12 +37,18 @@ def main(architectures):
     if nvcc is None:
         print("skipped: no nvcc")
         return 77
-    wrong = []
-    for source in sorted((ROOT / "csrc" / "cuda").glob("*.cu")):
-        codes = [f"-gencode=arch=compute_{a[3:]},code={a}" for a in architectures]
+    codes = [f"-gencode=arch=compute_{a[3:]},code={a}" for a in architectures]
+
+    def compiled(source):
         with tempfile.NamedTemporaryFile(suffix=".o") as out:
             command = [nvcc, *FLAGS, *codes, "-c", str(source), "-o", out.name]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    wrong = []
+    sources = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = list(pool.map(compiled, sources))
+    for source, done in zip(sources, runs):
         if done.returncode:
             print(done.stdout)
             return 1

@@ -184,13 +184,17 @@ def survivors(mutants, work, native):
             yield f"{mutant.what} ({mutant.file}): {wrong}"
 
 
-def main(arguments):
+def prepare():
+    """Import what costs time, so that children need not."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    import hypothesis  # noqa: F401  children need not import what costs time
+    import hypothesis  # noqa: F401
     import numpy as np  # noqa: F401
     import pytest  # noqa: F401
 
+
+def main(arguments):
+    prepare()
     os.chdir(ROOT)
     kinds = [kind for kind in ("python", "native") if kind in arguments] or ["python", "native"]
     traps = [int(a) for a in arguments if a.isdecimal()]

@@ -22,7 +22,7 @@ def build(path):
 def isolated(library, module, case, *arguments):
     """`guard.run_isolated` with the library at hand; objects of Python count too."""
     env = {"LD_PRELOAD": library, LIBRARY: library, "PYTHONMALLOC": "malloc"}
-    return guard.run_isolated(module, case, *arguments, env=env)
+    return guard.run_isolated(module, case, *arguments, env=env, timeout=600.0)
 
 
 @functools.cache

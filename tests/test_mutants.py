@@ -66,7 +66,7 @@ def test_a_mutant_that_is_not_caught_is_reported(case, tmp_path):
     old, new, test, message = NOT_CAUGHT[case]
     mutant = Mutant(0, case, STEPS, old, new, (test,))
     code = (
-        "import pathlib, mutants; from mutant_table import Mutant; "
+        "import pathlib, mutants; from mutant_table import Mutant; mutants.prepare(); "
         f"print(list(mutants.survivors([{mutant!r}], pathlib.Path({str(tmp_path)!r}), False)))"
     )
     done = subprocess.run(

@@ -15,13 +15,13 @@ program::Batch batch_of(Call& call, BoundProgram& bound, const Value& x_value, c
         call.value_error(target_value, "must have a row for each of x, of as many values as the loss takes");
     }
     program::Batch batch{};
-    batch.x = {x.data, x.row, x.number, nullptr};
+    batch.x = {x.data, x.row, x.number, {}};
     if (labels) {
         batch.targets.labels = target.data;
         batch.targets.label_kind = target.number;
         batch.targets.label_stride = target.row;
     } else {
-        batch.values = {target.data, target.row, target.number, nullptr};
+        batch.values = {target.data, target.row, target.number, {}};
     }
     return batch;
 }

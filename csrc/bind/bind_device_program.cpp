@@ -134,7 +134,8 @@ PyObject* run_steps_on_device(Call& call) {
     for (Index i = 0; i < steps; ++i) {
         const Index begin = bound_of[first + i];
         batch.rows = bound_of[first + i + 1] - begin;
-        batch.x.order = batch.values.order = batch.targets.order = order != nullptr ? order + begin : nullptr;
+        batch.x.order = batch.values.order =
+            batch.targets.order = {order != nullptr ? order + begin : nullptr, nullptr, 0};
         bound.set_masks(forwards, static_cast<std::uint64_t>(i));
         program.add(batch, number + i, numbers.of(i));
     }

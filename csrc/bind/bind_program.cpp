@@ -114,14 +114,22 @@ PyObject* run_steps(Call& call) {
     }
     const bool keep_refused = flag(call, call[kKeepRefused]);
 
+    const auto rows_exist = [&](Index i) {
+        return !ordered || i >= last ||
+               std::all_of(rows + bound_of[i], rows + bound_of[i + 1],
+                           [&](Index row) { return row >= 0 && row < x.rows; });
+    };
+    bool allowed = rows_exist(first);  // of the batch that comes next
     Index done = 0;
     const auto step = [&](Index i) {
         const Index n = bound_of[i + 1] - bound_of[i];
         const std::int64_t* own = ordered ? rows + bound_of[i] : nullptr;
         batch.rows = n;
-        batch.x.order = batch.values.order = batch.targets.order = own;
-        if (ordered && std::any_of(own, own + n, [&](Index row) { return row < 0 || row >= x.rows; }))
-            return Outcome::bad_batch;
+        if (!allowed) return Outcome::bad_batch;
+        allowed = rows_exist(i + 1);
+        const bool more = ordered && allowed && i + 1 < last;
+        batch.x.order = batch.values.order = batch.targets.order = {
+            own, more ? own + n : nullptr, more ? bound_of[i + 2] - bound_of[i + 1] : 0};
         program.prepare(n, weighted);
         bound.set_masks(forwards, static_cast<std::uint64_t>(done));
         return program.step(batch, number, numbers.of(done), signal_raised);

@@ -92,13 +92,20 @@ struct RoundArgs {
 // What the numbers of a data set may be before they become a batch.
 enum class Number : int { float32, float64, uint8, int8, int16, uint16, int32, uint32, int64, uint64 };
 
-// A data set: rows of contiguous columns, `row` numbers apart, of which a batch takes the rows `order[0]`,
-// `order[1]` ... (in their own order where that is null).
+// What a batch takes of a data set: the rows `rows[0]`, `rows[1]` ..., or the first ones where that is null.
+// The CPU fetches those of the batch after it, `next`, while this one is worked on.
+struct RowOrder {
+    const std::int64_t* rows;
+    const std::int64_t* next;
+    Index next_rows;
+};
+
+// A data set: rows of contiguous columns, `row` numbers apart.
 struct RowSource {
     const void* data;
     Index row;
     Number number;
-    const std::int64_t* order;
+    RowOrder order;
 };
 
 // What a loss takes from a data set.
@@ -106,8 +113,8 @@ struct Targets {
     const void* labels;  // class ids of this kind, one a row and `label_stride` apart; null: values, which
     Number label_kind;   // are a RowSource of their own
     Index label_stride;
-    const float* weight;        // one a row
-    const std::int64_t* order;  // as in RowSource
+    const float* weight;  // one a row
+    RowOrder order;
 };
 
 // y[i] = row order[first + i] of the source as float32; y is (rows, cols), contiguous.

@@ -15,7 +15,9 @@ struct Found {
     bool halted;
 };
 
-FASTNN_RULE Index source_row(const Targets& t, Index i) { return t.order != nullptr ? t.order[i] : i; }
+FASTNN_RULE Index source_row(const Targets& t, Index i) {
+    return t.order.rows != nullptr ? t.order.rows[i] : i;
+}
 
 // Takes the class ids and weights of this thread's rows; wrong: one of them is not allowed.
 FASTNN_RULE bool take_rows(const StepBeginArgs& a, Index& ignored) {

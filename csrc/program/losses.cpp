@@ -13,8 +13,10 @@ template <class T>
 Index take_ids(const Targets& from, Index n, const SoftmaxLoss& loss, std::int64_t* out) {
     const auto* labels = static_cast<const T*>(from.labels);
     Index ignored = 0;
+    for (Index i = 0; i < from.order.next_rows; ++i)
+        __builtin_prefetch(labels + from.order.next[i] * from.label_stride, 0, 2);
     for (Index i = 0; i < n; ++i) {
-        const Index row = from.order != nullptr ? from.order[i] : i;
+        const Index row = from.order.rows != nullptr ? from.order.rows[i] : i;
         const T given = labels[row * from.label_stride];
         out[i] = class_id(static_cast<std::int64_t>(given), loss.cols, loss.ignores, loss.ignored);
         if (out[i] == kNoClass) return -1;
@@ -33,7 +35,7 @@ bool Loss::take(const Targets& targets, Index rows) {
     if (targets.weight != nullptr) {
         weight_memory_.resize(static_cast<std::size_t>(rows));
         for (Index i = 0; i < rows; ++i) {
-            const float w = targets.weight[targets.order != nullptr ? targets.order[i] : i];
+            const float w = targets.weight[targets.order.rows != nullptr ? targets.order.rows[i] : i];
             if (!is_weight(w)) return false;
             weight_memory_[static_cast<std::size_t>(i)] = w;
         }

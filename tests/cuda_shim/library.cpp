@@ -49,6 +49,9 @@ int shim_run(int operation, const void* args, int schedule, char* failure, std::
     return status;
 }
 
+// Of what follows: programs, which call the table.
+void shim_schedule(int schedule) { shim::set_schedule(static_cast<shim::Schedule>(schedule)); }
+
 const void* shim_table() { return &cuda_kernels(); }
 std::uint64_t shim_to_device() { return cuda_transfers().to_device; }
 int shim_borrowed() { return shim::borrowed; }

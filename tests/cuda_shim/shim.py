@@ -92,8 +92,8 @@ STEP_END = struct(
     "run,verdict,terms:p term_count:i term_weight:p mean_of_terms:b scale:d score:e scores,pred,target,"
     "labels,weight:p rows,cols:i",
 )
-SOURCE = struct("Source", "data:p row:i number:e order:p")
-TARGETS = struct("Targets", "labels:p label_kind:e label_stride:i weight,order:p")
+SOURCE = struct("Source", "data:p row:i number:e order,next:p next_rows:i")
+TARGETS = struct("Targets", "labels:p label_kind:e label_stride:i weight,order,next:p next_rows:i")
 RUN = struct(
     "Run",
     "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d",
@@ -111,7 +111,10 @@ def compiler():
 
 
 def build(folder, sources, *, name="shim", ready=()):
-    """The shared library of these files, of the objects that are `ready`, and of the shim."""
+    """The library of these files, of the objects that are `ready`, and of the shim; once in a folder."""
+    library = folder / f"lib{name}.so"
+    if library.exists():
+        return ctypes.CDLL(str(library))
     folder.mkdir(parents=True, exist_ok=True)
     common = [
         compiler(),
@@ -139,7 +142,6 @@ def build(folder, sources, *, name="shim", ready=()):
         if running.pop(0).returncode:
             failed.append(output)
     assert not failed, "\n".join(failed)
-    library = folder / f"lib{name}.so"
     subprocess.run([*common, "-shared", "-pthread", *objects, "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 

@@ -1,0 +1,3 @@
+"""A plugin of pytest (PYTHONPATH=tests, -p torch_first): PyTorch is loaded before fastnn."""
+
+import torch  # noqa: F401
