@@ -1,7 +1,8 @@
-"""The few names of CuPy that fastnn uses, over memory of the host, for programs that the shim runs.
+"""The few names of CuPy that fastnn uses, over memory of the host, for what the shim runs.
 
-It covers how fastnn calls CuPy, not CuPy: no device, no pool, no stream but the default one. Like CuPy's, its
-arrays refuse to become NumPy's without `get`, and take no NumPy array in an assignment.
+It covers how fastnn calls CuPy, not CuPy: no device, no pool, no stream of its own. Like CuPy's, its arrays
+refuse to become NumPy's without `get`, and take no NumPy array in an assignment. Unlike CuPy's they do not
+speak DLPack, so that arrays with nothing but `__cuda_array_interface__` are tested.
 """
 
 import types
@@ -17,6 +18,7 @@ class ndarray:
     dtype = property(lambda self: self._memory.dtype)
     ndim = property(lambda self: self._memory.ndim)
     size = property(lambda self: self._memory.size)
+    flags = property(lambda self: self._memory.flags)
     nbytes = property(lambda self: self._memory.nbytes)
     T = property(lambda self: ndarray(self._memory.T))
 
@@ -28,9 +30,10 @@ class ndarray:
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
-            "data": (self._memory.ctypes.data, False),
+            "data": (self._memory.ctypes.data if self.size else 0, not self._memory.flags.writeable),
             "strides": None if self._memory.flags.c_contiguous else self._memory.strides,
             "version": 3,
+            "stream": cuda.get_current_stream().ptr or 1,
         }
 
     def __array__(self, *_args, **_options):
@@ -42,8 +45,17 @@ class ndarray:
     def copy(self):
         return ndarray(self._memory.copy())
 
+    def astype(self, dtype, copy=True):
+        return ndarray(self._memory.astype(dtype, copy=copy))
+
+    def reshape(self, shape):
+        return ndarray(self._memory.reshape(shape))
+
     def fill(self, value):
         self._memory.fill(value)
+
+    def __getitem__(self, key):
+        return ndarray(self._memory[key])
 
     def __setitem__(self, key, value):
         if isinstance(value, np.ndarray):
@@ -62,7 +74,19 @@ class ndarray:
 
 
 def asarray(array):
-    return array if isinstance(array, ndarray) else ndarray(np.array(array, order="C"))
+    if isinstance(array, ndarray):
+        return array
+    if hasattr(array, "__cuda_array_interface__"):  # the same memory
+        return ndarray(array.array)
+    return ndarray(np.array(array, order="C"))
 
 
-cuda = types.SimpleNamespace(get_current_stream=lambda: types.SimpleNamespace(ptr=0))
+def empty(shape, dtype):
+    return ndarray(np.full(shape, np.nan, dtype))
+
+
+stream = types.SimpleNamespace(ptr=0)  # the current one
+device = types.SimpleNamespace(id=0)
+cuda = types.SimpleNamespace(
+    get_current_stream=lambda: stream, runtime=types.SimpleNamespace(getDevice=lambda: device.id)
+)

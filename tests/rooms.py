@@ -47,7 +47,8 @@ PYTHON_ROOMS = {
     "schedulers": {"_arrays", "ops"},
     "data": {"_arrays", "ops"},
     "datasets": set(),
-    "_device": {"_arrays", "cuda"},
+    "_device": {"_arrays", "_libraries", "cuda"},
+    "_libraries": {"cuda"},
     "_parameter": {"_arrays", "_device"},
     "_describe": set(),
     "nn": {

@@ -5,6 +5,7 @@ import sys
 import types
 
 import fake_cupy
+import fake_torch
 from cuda_shim import shim
 from fastnn import cuda
 
@@ -28,3 +29,8 @@ def install(monkeypatch, library):
     )
     monkeypatch.setattr(cuda, "_native", lambda: native)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy)
+
+
+def install_torch(monkeypatch):
+    """PyTorch's tensors on that GPU."""
+    monkeypatch.setitem(sys.modules, "torch", fake_torch)

@@ -4,7 +4,9 @@
 #include <tuple>
 #include <utility>
 
+#include "bind/device_arrays.h"
 #include "bind/dlpack.h"
+#include "bind/on_device.h"
 #include "bind/scalars.h"
 
 namespace fastnn::bind {
@@ -59,6 +61,7 @@ const ArrayStruct* array_of(Call& call, const Value& value, Access access, Dtype
             refuse_mask(call, value);
         } else {
             array = array_of_dlpack(call, value, access == Access::write, dtypes);
+            if (array == nullptr) array = array_of_interface(call, value);
         }
     }
     return reinterpret_cast<const ArrayStruct*>(array);
@@ -67,7 +70,7 @@ const ArrayStruct* array_of(Call& call, const Value& value, Access access, Dtype
 const ArrayStruct* check_kind(Call& call, const Value& value, Access access, Dtypes dtypes) {
     const ArrayStruct* a = array_of(call, value, access, dtypes);
     const std::string name = value.label();
-    const bool any = dtypes == Dtypes::bfloat16_too;
+    const bool any = dtypes == Dtypes::bfloat16_too && call.device() == nullptr;
     const std::string wanted = any ? "float32 or bfloat16" : "float32";
     if (a == nullptr) {
         std::string cure = "np.asarray(" + name + ", dtype=np.float32)";
@@ -199,8 +202,9 @@ py::object new_array(const Call& call, const Shape& shape, PyObject* descr) {
     return py::reinterpret_steal<py::object>(array);
 }
 
-// A C-contiguous copy that lives until the call ends.
-const ArrayStruct* copied(Call& call, const ArrayStruct* a) {
+// A C-contiguous copy that lives until the call ends; on a device nothing is copied.
+const ArrayStruct* copied(Call& call, const Value& value, const ArrayStruct* a) {
+    if (call.device() != nullptr) call.device()->refuse_copy(call, value, layout_text(a));
     py::object copy = new_array(call, Shape(a), a->descr);
     auto* source = reinterpret_cast<PyObject*>(const_cast<ArrayStruct*>(a));
     if (g_numpy.api->PyArray_CopyInto_(copy.ptr(), source) != 0) throw py::error_already_set();
@@ -226,12 +230,15 @@ void check_writable(const Call& call, const Value& value, const ArrayStruct* a) 
 }
 
 // Fill what does not depend on the layout, and return the ndarray whose layout it is.
-const ArrayStruct* new_output(const Call& call, const Value& value, const Shape& shape, Output& out,
-                              Dtype dtype) {
-    out.object =
-        new_array(call, shape, dtype == Dtype::float32 ? g_numpy.float32 : bfloat16_descr(call, value));
+const ArrayStruct* new_output(Call& call, const Value& value, const Shape& shape, Output& out, Dtype dtype) {
+    if (call.device() != nullptr) [[unlikely]]
+        out.object = call.device()->empty(call, value, shape);
+    else
+        out.object =
+            new_array(call, shape, dtype == Dtype::float32 ? g_numpy.float32 : bfloat16_descr(call, value));
+    const Value made{out.object.ptr(), value.name, value.index};
+    const ArrayStruct* a = array_of(call, made, Access::write, Dtypes::float32);
     out.region = Region{value};
-    const auto* a = reinterpret_cast<const ArrayStruct*>(out.object.ptr());
     set_data(out, a);
     return a;
 }
@@ -263,7 +270,7 @@ void set_flat(const Call& call, const Value& value, const ArrayStruct* a, Output
 Input flat_input(Call& call, const Value& value, const ArrayStruct* a) {
     Input in;
     find_region(in.region, value, a);
-    if (!dense(a) || !aligned(a)) a = copied(call, a);
+    if (!dense(a) || !aligned(a)) a = copied(call, value, a);
     in.shape = Shape(a);
     set_data(in, a);
     in.rows = 1;
@@ -314,7 +321,7 @@ Input read_matrix(Call& call, const Value& value, Layout layout, Dtypes dtypes) 
     auto [row, col] = strides(a);
     const bool in_place = aligned(a) && row % item == 0 && col % item == 0;
     if (!in_place || (layout == Layout::rows && col != item)) {
-        a = copied(call, a);
+        a = copied(call, value, a);
         std::tie(row, col) = strides(a);
     }
     set_data(in, a);
@@ -334,7 +341,7 @@ Input read_rows(Call& call, const Value& value) {
     find_region(in.region, value, a);
     Rows r = collapse(a);
     if (!r.regular) {
-        a = copied(call, a);
+        a = copied(call, value, a);
         r = collapse(a);
     }
     in.shape = Shape(a);

@@ -4,7 +4,7 @@
 // Inputs may have any layout: what a kernel cannot read where it lies is copied once for the call. Outputs
 // are written where they lie or refused, never copied. The usual case (a plain ndarray, float32, native) is
 // decided by two pointer comparisons; an array of another library is seen through an ndarray over its memory
-// (dlpack.h).
+// (dlpack.h), on a CUDA device too (on_device.h): every check is the same there.
 #pragma once
 
 #include <pybind11/numpy.h>

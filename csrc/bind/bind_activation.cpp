@@ -97,7 +97,7 @@ PyObject* activation(Call& call) {
     check_elementwise(call, out, x);
     const ActivationArgs args{.x = x.data, .y = out.data, .n = out.cols, .kind = kind, .alpha = alpha};
     if (args.n > 0) {
-        Tasks tasks;
+        Tasks tasks(call);
         tasks.add(kernels().activation, args);
         tasks.run(cost_ns(kind, args.n, 2.0));
     }
@@ -122,7 +122,7 @@ PyObject* activation_backward(Call& call) {
     const ActivationBackwardArgs args{
         .dy = dy.data, .x = x.data, .y = y.data, .dx = out.data, .n = out.cols, .kind = kind, .alpha = alpha};
     if (args.n > 0) {
-        Tasks tasks;
+        Tasks tasks(call);
         tasks.add(kernels().activation_backward, args);
         tasks.run(cost_ns(kind, args.n, 3.0));
     }
@@ -132,8 +132,8 @@ PyObject* activation_backward(Call& call) {
 }  // namespace
 
 void bind_activation(py::module_& m) {
-    add_function<activation>(m, kActivationDoc);
-    add_function<activation_backward>(m, kActivationBackwardDoc);
+    add_function<activation>(m, kActivationDoc, Places::device_too);
+    add_function<activation_backward>(m, kActivationBackwardDoc, Places::device_too);
 }
 
 }  // namespace fastnn::bind

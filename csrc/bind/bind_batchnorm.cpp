@@ -134,8 +134,8 @@ PyObject* batch_norm(Call& call) {
     args.running_mean = running.mean;
     args.running_var = running.var;
     if (x.cols > 0) {
-        if (training) args.partials = workspace(3 * column_partials(x.rows, x.cols));
-        Tasks tasks;
+        if (training) args.partials = workspace_of(call, 3 * column_partials(x.rows, x.cols));
+        Tasks tasks(call);
         tasks.add(kernels().batch_norm, args);
         tasks.run(
             stream_ns((training ? 3.0 : 2.0) * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
@@ -201,9 +201,9 @@ PyObject* batch_norm_backward(Call& call) {
     args.dbeta = dbeta.data;
     if (x.cols > 0) {
         const Index sums = (2 * x.cols + 15) / 16 * 16;  // the partial sums after them keep their alignment
-        args.sums = workspace(sums + 2 * column_partials(x.rows, x.cols));
+        args.sums = workspace_of(call, sums + 2 * column_partials(x.rows, x.cols));
         args.partials = args.sums + sums;
-        Tasks tasks;
+        Tasks tasks(call);
         tasks.add(kernels().batch_norm_backward, args);
         tasks.run(stream_ns(5.0 * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
@@ -213,8 +213,8 @@ PyObject* batch_norm_backward(Call& call) {
 }  // namespace
 
 void bind_batchnorm(py::module_& m) {
-    add_function<batch_norm>(m, kBatchNormDoc);
-    add_function<batch_norm_backward>(m, kBatchNormBackwardDoc);
+    add_function<batch_norm>(m, kBatchNormDoc, Places::device_too);
+    add_function<batch_norm_backward>(m, kBatchNormBackwardDoc, Places::device_too);
 }
 
 }  // namespace fastnn::bind

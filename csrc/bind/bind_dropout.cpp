@@ -47,9 +47,9 @@ PyObject* dropout(Call& call) {
     args.x = x.data;
     args.y = out.data;
     args.n = out.cols;
-    args.step = &step;
+    args.step = call.device() != nullptr ? call.device()->upload(&step, 1) : &step;
     if (args.n > 0) {
-        Tasks tasks;
+        Tasks tasks(call);
         tasks.add(kernels().dropout, args);
         tasks.run(stream_ns(3.0 * static_cast<double>(args.n)));
     }
@@ -58,6 +58,6 @@ PyObject* dropout(Call& call) {
 
 }  // namespace
 
-void bind_dropout(py::module_& m) { add_function<dropout>(m, kDropoutDoc); }
+void bind_dropout(py::module_& m) { add_function<dropout>(m, kDropoutDoc, Places::device_too); }
 
 }  // namespace fastnn::bind

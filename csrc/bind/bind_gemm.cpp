@@ -20,7 +20,7 @@ whatever it holds, NaN included.
 
 Shapes: ``op(a)`` (m, k), ``op(b)`` (k, n), ``bias`` (n,), ``out`` (m, n). With ``k == 0`` the product is zero.
 ``a`` and ``b`` may have any strides; ``out`` needs contiguous columns and may share no memory with the inputs.
-``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``tf32`` exists on CUDA only.
+``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``tf32`` is for CUDA and has no kernel yet.
 
 ``a`` and ``b`` are both float32, or both bfloat16 (the dtype of the package ml_dtypes). bfloat16 is summed in
 float32, ``bias`` stays float32, and the result is bfloat16, or float32 where ``out`` is or ``out_dtype=np.float32``
@@ -136,7 +136,9 @@ PyObject* gemm(Call& call) {
     const bool trans_b = flag(call, call[kTransB]);
     const auto alpha = static_cast<float>(number(call, call[kAlpha]));
     const auto beta = static_cast<float>(number(call, call[kBeta]));
-    if (flag(call, call[kTf32])) call.value_error(call[kTf32], "works on CUDA arrays only; leave it False");
+    if (flag(call, call[kTf32]))
+        call.value_error(call[kTf32],
+                         "has no kernel yet (there will be one for CUDA arrays); leave it False");
     if (beta != 0 && !call[kOut].given()) {
         call.value_error(call[kBeta], "is not 0, which needs 'out' to read from; pass out=");
     }
@@ -163,7 +165,7 @@ PyObject* gemm(Call& call) {
     args.activation = activation;
     if (out.rows > 0 && out.cols > 0) {
         const GemmBf16Args args16{.g = args, .a = a.data16, .b = b.data16, .c = out.data16};
-        Tasks tasks;
+        Tasks tasks(call);
         if (a.dtype == Dtype::float32)
             tasks.add(kernels().gemm, args);
         else
@@ -219,7 +221,7 @@ PyObject* linear_bf16(Call& call) {
     Output y = write_rows(call, Value{Py_None, "out"}, Shape{x.rows, w.cols});
     if (y.rows > 0 && y.cols > 0) {
         Operands operands(workspace(Operands::floats(x) + Operands::floats(w)));
-        Tasks tasks;
+        Tasks tasks(call);
         operands.round(tasks, x);
         operands.round(tasks, w);
         GemmBf16Args args{.g = gemm_args(x, w, y, 0), .a = nullptr, .b = nullptr, .c = nullptr};
@@ -262,11 +264,11 @@ PyObject* linear_backward(Call& call) {
     check_apart_from(call, db, dy, x, w);
     py::object result = results({&dx, &dw, &db});
 
-    Tasks tasks;
+    Tasks tasks(call);
     const Index partials = need_db ? column_partials(dy.rows, dy.cols) : 0;
     Index floats = partials;
     if (rounded) floats += Operands::floats(dy) + Operands::floats(x) + Operands::floats(w);
-    float* const memory = floats > 0 ? workspace(floats) : nullptr;
+    float* const memory = floats > 0 ? workspace_of(call, floats) : nullptr;
     Operands operands(memory + partials);
     Input factor = dy;
     if (rounded) {
@@ -310,8 +312,8 @@ PyObject* linear_backward(Call& call) {
 }  // namespace
 
 void bind_gemm(py::module_& m) {
-    add_function<gemm>(m, kGemmDoc);
-    add_function<linear_backward<false>>(m, kLinearBackwardDoc);
+    add_function<gemm>(m, kGemmDoc, Places::device_too);
+    add_function<linear_backward<false>>(m, kLinearBackwardDoc, Places::device_too);
     add_function<linear_bf16>(m, kLinearBf16Doc);
     add_function<linear_backward<true>>(m, kLinearBackwardBf16Doc);
 }

@@ -5,6 +5,7 @@
 #include "bind/bind.h"
 #include "bind/labels.h"
 #include "bind/loss_docs.h"
+#include "bind/loss_ends.h"
 #include "bind/run.h"
 #include "bind/scalars.h"
 #include "core/dispatch.h"
@@ -14,6 +15,13 @@ namespace fastnn::bind {
 namespace {
 
 static_assert(sizeof(double) == 2 * sizeof(float) && sizeof(std::int64_t) == 2 * sizeof(float));
+
+double softmax_on_device(Call& call, SoftmaxArgs args, LossEnds& ends) {
+    args.weight = ends.begin(1.0, 1.0);
+    args.row_loss = call.device()->take<double>(args.rows);
+    call.device()->launch(args);
+    return ends.end(args.row_loss, args.rows, true, 0.0);
+}
 
 PyObject* softmax_cross_entropy(Call& call) {
     enum { kLogits, kLabels, kSampleWeight, kLabelSmoothing, kIgnoreIndex };
@@ -38,39 +46,55 @@ PyObject* softmax_cross_entropy(Call& call) {
     if (call[kSampleWeight].given()) weight = read_vector(call, call[kSampleWeight], n);
     Output dlogits = write_rows(call, Value{Py_None, "dlogits"}, logits.shape);
 
+    SoftmaxArgs args{.logits = logits.data,
+                     .logits_row = logits.row,
+                     .labels = nullptr,
+                     .probabilities = probabilities.data,
+                     .probabilities_row = probabilities.row,
+                     .weight = nullptr,
+                     .dlogits = dlogits.data,
+                     .row_loss = nullptr,
+                     .rows = n,
+                     .cols = classes,
+                     .scale = 0.0f,
+                     .keep = static_cast<float>(1.0 - smoothing),
+                     .share = static_cast<float>(smoothing / static_cast<double>(classes))};
+    if (call.device() != nullptr) [[unlikely]] {
+        LossEnds ends(call, n, call[kSampleWeight], weight);
+        if (ids) args.labels = ends.take_labels(call[kLabels], classes, ignored_label);
+        return results(softmax_on_device(call, args, ends), dlogits).release().ptr();
+    }
     float* memory = workspace((ids ? 5 : 3) * n);
-    auto* row_loss = reinterpret_cast<double*>(memory);
+    args.row_loss = reinterpret_cast<double*>(memory);
     auto* labels = ids ? reinterpret_cast<std::int64_t*>(memory + 2 * n) : nullptr;
     float* scaled_weight = memory + (ids ? 4 : 2) * n;
     Index counted = n;
     if (ids) counted -= read_class_ids(call, call[kLabels], n, classes, ignored_label, labels);
-    if (counted == 0) {
-        call.value_error(call[kLabels],
-                         "are all " + std::to_string(*ignored_label) +
-                             ", which is ignored, and no row is left to average; skip the batch");
-    }
+    check_any_counted(call, call[kLabels], counted, ignored_label);
     double total = static_cast<double>(counted);
     if (weight.data != nullptr) {
         total = total_weight(call, call[kSampleWeight], weight, labels);
         scale_weights(weight.data, n, 1.0 / total, scaled_weight);
+        args.weight = scaled_weight;
     }
-    const SoftmaxArgs args{.logits = logits.data,
-                           .logits_row = logits.row,
-                           .labels = labels,
-                           .probabilities = probabilities.data,
-                           .probabilities_row = probabilities.row,
-                           .weight = weight.data != nullptr ? scaled_weight : nullptr,
-                           .dlogits = dlogits.data,
-                           .row_loss = row_loss,
-                           .rows = n,
-                           .cols = classes,
-                           .scale = static_cast<float>(1.0 / total),
-                           .keep = static_cast<float>(1.0 - smoothing),
-                           .share = static_cast<float>(smoothing / static_cast<double>(classes))};
+    args.labels = labels;
+    args.scale = static_cast<float>(1.0 / total);
     Tasks tasks;
     tasks.add(kernels().softmax_cross_entropy, args);
     tasks.run(softmax_ns(n, classes));
-    return results(weighted_sum(row_loss, weight.data, n) / total, dlogits).release().ptr();
+    return results(weighted_sum(args.row_loss, weight.data, n) / total, dlogits).release().ptr();
+}
+
+double point_loss_on_device(Call& call, PointLossArgs args, LossEnds& ends, double factor, double divisor,
+                            int chunks) {
+    const bool weighted = args.weight != nullptr;
+    const float* const scaled = ends.begin(factor, divisor);
+    if (weighted) args.weight = scaled;
+    const double scale = factor / (static_cast<double>(args.rows) * divisor);
+    args.scale = static_cast<float>(scale);
+    args.sums = call.device()->take<double>(chunks);
+    call.device()->launch(args);
+    return ends.end(args.sums, chunks, false, weighted ? 1.0 : scale);
 }
 
 // An elementwise loss of arguments 0 (pred) and 1 (target): factor / sum(w) * sum of w l over all outputs,
@@ -88,19 +112,24 @@ PyObject* point_loss(Call& call, PointLossArgs args, int sample_weight, double f
     args.rows = pred.shape.dims[0];
     args.cols = pred.cols / args.rows;
     Input weight;
-    double total = static_cast<double>(args.rows);
-    if (call[sample_weight].given()) {
-        weight = read_vector(call, call[sample_weight], args.rows);
-        total = total_weight(call, call[sample_weight], weight, nullptr);
-        args.weight = weight.data;  // decides about the chunks
-    }
-    const double scale = factor / (mean ? total * static_cast<double>(args.cols) : total);
-    args.scale = static_cast<float>(scale);
+    const Value& weight_value = call[sample_weight];
+    if (weight_value.given()) weight = read_vector(call, weight_value, args.rows);
+    args.weight = weight.data;  // decides about the chunks
     Output dpred = write_flat(call, Value{Py_None, "dpred"}, pred.shape);
     args.dpred = dpred.data;
-
+    const double divisor = mean ? static_cast<double>(args.cols) : 1.0;
     const Kernel<PointLossArgs>& kernel = kernels().point_loss;
     const int chunks = kernel.chunks(args);
+    if (call.device() != nullptr) [[unlikely]] {
+        LossEnds ends(call, args.rows, weight_value, weight);
+        return results(point_loss_on_device(call, args, ends, factor, divisor, chunks), dpred)
+            .release()
+            .ptr();
+    }
+    const double total = weight.data != nullptr ? total_weight(call, weight_value, weight, nullptr)
+                                                : static_cast<double>(args.rows);
+    const double scale = factor / (total * divisor);
+    args.scale = static_cast<float>(scale);
     float* memory = workspace(2 * Index{chunks} + args.rows);
     args.sums = reinterpret_cast<double*>(memory);
     if (weight.data != nullptr) {
@@ -147,11 +176,11 @@ PyObject* sigmoid_cross_entropy(Call& call) {
 }  // namespace
 
 void bind_loss(py::module_& m) {
-    add_function<softmax_cross_entropy>(m, kSoftmaxDoc);
-    add_function<sigmoid_cross_entropy>(m, kSigmoidDoc);
-    add_function<mse>(m, kMseDoc);
-    add_function<quadratic_cost>(m, kQuadraticDoc);
-    add_function<huber>(m, kHuberDoc);
+    add_function<softmax_cross_entropy>(m, kSoftmaxDoc, Places::device_too);
+    add_function<sigmoid_cross_entropy>(m, kSigmoidDoc, Places::device_too);
+    add_function<mse>(m, kMseDoc, Places::device_too);
+    add_function<quadratic_cost>(m, kQuadraticDoc, Places::device_too);
+    add_function<huber>(m, kHuberDoc, Places::device_too);
 }
 
 }  // namespace fastnn::bind

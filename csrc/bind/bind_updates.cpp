@@ -170,11 +170,11 @@ PyObject* adam_(Call& call) {
 }  // namespace
 
 void bind_updates(py::module_& m) {
-    add_function<sgd_>(m, kSgdDoc);
-    add_function<momentum_>(m, kMomentumDoc);
-    add_function<rmsprop_>(m, kRmspropDoc);
-    add_function<adagrad_>(m, kAdagradDoc);
-    add_function<adam_>(m, kAdamDoc);
+    add_function<sgd_>(m, kSgdDoc, Places::device_too);
+    add_function<momentum_>(m, kMomentumDoc, Places::device_too);
+    add_function<rmsprop_>(m, kRmspropDoc, Places::device_too);
+    add_function<adagrad_>(m, kAdagradDoc, Places::device_too);
+    add_function<adam_>(m, kAdamDoc, Places::device_too);
 }
 
 }  // namespace fastnn::bind

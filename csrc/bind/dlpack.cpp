@@ -2,8 +2,9 @@
 
 #include <iterator>
 
-#include "bind/arrays.h"
+#include "bind/on_device.h"
 #include "bind/scalars.h"
+#include "bind/views.h"
 
 namespace fastnn::bind {
 namespace {
@@ -27,7 +28,9 @@ struct Names {
     PyObject* dlpack = interned("__dlpack__");
     PyObject* requires_grad = interned("requires_grad");
     PyObject* is_neg = interned("is_neg");
-    PyObject* keywords = py::make_tuple("max_version").release().ptr();
+    PyObject* version = py::make_tuple("max_version").release().ptr();
+    PyObject* version_and_stream = py::make_tuple("max_version", "stream").release().ptr();
+    PyObject* stream = py::make_tuple("stream").release().ptr();
     PyObject* newest = py::make_tuple(kMajor, kMinor).release().ptr();
 };
 
@@ -135,34 +138,52 @@ Export fast_export(const Call& call, const Value& value) {
     return versioned(call, value, managed);
 }
 
-void check_device(const Call& call, const Value& value, long type) {
-    if (type == kCpu || type == kCudaHost || type == kRocmHost) return;  // pinned memory is host memory
-    const std::string device = type == kCuda    ? "a CUDA device"
-                               : type == kRocm  ? "a ROCm device"
-                               : type == kMetal ? "a Metal device"
-                                                : "a device of DLPack type " + std::to_string(type);
-    call.type_error(value, "lies on " + device + ", and fastnn computes on the CPU; copy it to host memory " +
+bool on_host(const Device& at) {  // pinned memory is host memory
+    return at.type == kCpu || at.type == kCudaHost || at.type == kRocmHost;
+}
+
+// The array must lie where those before it do.
+void meet(Call& call, const Value& value, const Device& at) {
+    if (at.type == kCuda || at.type == kCudaManaged) return OnDevice::enter(call, value, at.id);
+    if (on_host(at)) {
+        if (call.device() != nullptr) call.device()->refuse_host(call, value);
+        return call.meet_foreign(value);
+    }
+    const std::string device = at.type == kRocm    ? "a ROCm device"
+                               : at.type == kMetal ? "a Metal device"
+                                                   : "a device of DLPack type " + std::to_string(at.type);
+    call.type_error(value, "lies on " + device + ", where fastnn has no kernels; copy it to host memory " +
                                "first (PyTorch: " + value.label() + ".cpu())");
 }
 
 // From `__dlpack_device__()`, asked first: a device array may copy or wait in `__dlpack__`.
-long device_type(const Call& call, const Value& value, const py::object& method) {
+Device device_of(const Call& call, const Value& value, const py::object& method) {
     const py::object device = owned(PyObject_CallNoArgs(method.ptr()));
     if (!PyTuple_Check(device.ptr()) || PyTuple_GET_SIZE(device.ptr()) != 2) {
         call.type_error(value, "must return a pair from __dlpack_device__, got " + type_name(device.ptr()));
     }
-    const long type = PyLong_AsLong(PyTuple_GET_ITEM(device.ptr(), 0));
-    if (type == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    return type;
+    std::int32_t pair[2];
+    for (int i = 0; i < 2; ++i) {
+        const long number = PyLong_AsLong(PyTuple_GET_ITEM(device.ptr(), i));
+        if (number == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+        pair[i] = static_cast<std::int32_t>(number);
+    }
+    return {pair[0], pair[1]};
 }
 
-py::object capsule_of(const py::object& dlpack) {
-    PyObject* arguments[] = {nullptr, names().newest};
-    PyObject* capsule =
-        PyObject_Vectorcall(dlpack.ptr(), arguments + 1, PY_VECTORCALL_ARGUMENTS_OFFSET, names().keywords);
+// On a device the producer is told the stream that is going to read; 0 is not allowed to be one.
+py::object capsule_of(const Call& call, const py::object& dlpack) {
+    const bool device = call.device() != nullptr;
+    py::object stream;
+    if (device) stream = py::int_(call.device()->stream() == 0 ? 1 : call.device()->stream());
+    PyObject* arguments[] = {nullptr, names().newest, stream.ptr()};
+    PyObject* capsule = PyObject_Vectorcall(dlpack.ptr(), arguments + 1, PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                            device ? names().version_and_stream : names().version);
     if (capsule == nullptr && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Clear();  // a producer from before version 1 takes no such argument
-        capsule = PyObject_CallNoArgs(dlpack.ptr());
+        PyErr_Clear();  // a producer from before version 1 does not know max_version
+        arguments[1] = nullptr;
+        capsule = PyObject_Vectorcall(dlpack.ptr(), arguments + 2, PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                      device ? names().stream : nullptr);
     }
     return owned(capsule);
 }
@@ -176,13 +197,14 @@ M* take(const py::object& capsule, const char* name, const char* used) {
     return managed;
 }
 
-Export python_export(const Call& call, const Value& value) {
+Export python_export(Call& call, const Value& value) {
     const py::object device = attribute_or_null(value.object, names().device);
     const py::object dlpack = attribute_or_null(value.object, names().dlpack);
     if (!device || !dlpack || PyType_Check(value.object)) return {};
-    check_device(call, value, device_type(call, value, device));
+    const Device at = device_of(call, value, device);
+    if (!on_host(at) || call.device() != nullptr) meet(call, value, at);
     refuse_lazy_tensor(call, value);
-    const py::object capsule = capsule_of(dlpack);
+    const py::object capsule = capsule_of(call, dlpack);
     if (auto* m = take<ManagedVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned")) {
         return versioned(call, value, m);
     }
@@ -197,7 +219,7 @@ Export python_export(const Call& call, const Value& value) {
     call.type_error(value, "must return a DLPack capsule from __dlpack__, got " + type_name(capsule.ptr()));
 }
 
-// ---- the ndarray over it -------------------------------------------------------------------------------
+// ---- its dtype -----------------------------------------------------------------------------------------
 
 struct Kind {
     DataTypeCode code;
@@ -234,81 +256,32 @@ py::object numpy_descr(const Call& call, const Value& value, const DataType& d, 
                                "(PyTorch: " + value.label() + ".float())");
 }
 
-struct Geometry {
-    Py_ssize_t dims[kMaxDimensions];
-    Py_ssize_t strides[kMaxDimensions];  // in bytes
-    char* data;
-};
-
-// Nothing of what a producer says is taken on trust: sizes that overflow would pass the overlap check.
-void read_geometry(const Call& call, const Value& value, const Tensor& t, Geometry& g) {
-    if (t.ndim < 0 || t.ndim > kMaxDimensions || (t.ndim > 0 && t.shape == nullptr)) {
-        call.value_error(value, "has a broken DLPack export: ndim " + std::to_string(t.ndim) +
-                                    (t.shape == nullptr ? " and no shape" : ""));
-    }
-    const auto too_large = [&] { call.value_error(value, "has a DLPack shape beyond all memory"); };
-    const Py_ssize_t item = t.dtype.bits / 8;
-    Py_ssize_t compact = item;  // bytes of the axes after this one, those of length 0 left out
-    Py_ssize_t below = 0, above = item;
-    bool empty = false;
-    for (int i = t.ndim - 1; i >= 0; --i) {
-        const Py_ssize_t n = t.shape[i];
-        if (n < 0) {
-            call.value_error(value, "has a broken DLPack export: a dimension of " + std::to_string(n));
-        }
-        g.dims[i] = n;
-        g.strides[i] = compact;
-        if (n == 0) {
-            empty = true;
-        } else if (__builtin_mul_overflow(compact, n, &compact)) {
-            too_large();
-        }
-        if (n <= 1) continue;  // the stride is never used
-        Py_ssize_t reach = 0;
-        if (t.strides != nullptr && __builtin_mul_overflow(t.strides[i], item, &g.strides[i])) too_large();
-        if (__builtin_mul_overflow(g.strides[i], n - 1, &reach)) too_large();
-        Py_ssize_t& side = reach < 0 ? below : above;
-        if (__builtin_add_overflow(side, reach, &side)) too_large();
-    }
-    alignas(64) static char nothing[64];
-    g.data = nothing;
-    if (empty) return;
-    if (t.data == nullptr) call.value_error(value, "has a broken DLPack export: elements and no data");
-    const auto start = reinterpret_cast<std::uintptr_t>(t.data);
-    std::uintptr_t first = 0, end = 0;
-    if (__builtin_add_overflow(start, t.byte_offset, &first) ||
-        __builtin_add_overflow(first, static_cast<std::uintptr_t>(above), &end) ||
-        first < std::uintptr_t{0} - static_cast<std::uintptr_t>(below)) {
-        too_large();
-    }
-    g.data = reinterpret_cast<char*>(first);
-}
-
-PyObject* new_view(const Call& call, const Value& value, const Export& e, Dtypes dtypes) {
-    py::object dtype = numpy_descr(call, value, e.tensor->dtype, dtypes);
-    Geometry g;
-    read_geometry(call, value, *e.tensor, g);
-    const Npy& api = Npy::get();
-    const int flags = (e.flags & kReadOnly) != 0 ? 0 : Npy::NPY_ARRAY_WRITEABLE_;
-    py::object view = owned(api.PyArray_NewFromDescr_(  // takes the reference to dtype
-        api.PyArray_Type_, dtype.release().ptr(), e.tensor->ndim, g.dims, g.strides, g.data, flags, nullptr));
-    if (api.PyArray_SetBaseObject_(view.ptr(), e.owner.inc_ref().ptr()) != 0) throw py::error_already_set();
-    return view.release().ptr();
-}
-
 }  // namespace
 
 PyObject* array_of_dlpack(Call& call, const Value& value, bool written, Dtypes dtypes) {
     Export e = fast_export(call, value);
     if (!e.owner) e = python_export(call, value);
     if (!e.owner) return nullptr;
-    check_device(call, value, e.tensor->device.type);
+    const Tensor& t = *e.tensor;
+    meet(call, value, t.device);
+    if (call.device() != nullptr) dtypes = Dtypes::float32;
     if (written && (e.flags & kIsCopy) != 0) {
         call.value_error(value,
                          "is exported by DLPack as a copy, so what is written would be lost; pass an " +
                              std::string("array that shares its memory"));
     }
-    return call.keep(owned(new_view(call, value, e, dtypes)));
+    if (t.ndim > 0 && t.shape == nullptr) {
+        call.value_error(value,
+                         "has a broken DLPack export: ndim " + std::to_string(t.ndim) + " and no shape");
+    }
+    const Memory memory{.nd = t.ndim,
+                        .shape = t.shape,
+                        .strides = t.strides,
+                        .stride_unit = t.dtype.bits / 8,
+                        .start = reinterpret_cast<std::uintptr_t>(t.data),
+                        .offset = t.byte_offset,
+                        .writable = (e.flags & kReadOnly) == 0};
+    return view_of(call, value, memory, numpy_descr(call, value, t.dtype, dtypes), e.owner);
 }
 
 }  // namespace fastnn::bind

@@ -1,7 +1,8 @@
 // Arrays of other libraries through DLPack: read where they lie, updated in place, never copied here.
 //
 // The structs are DLPack's public ABI, versions 1.0 to 1.3 (dmlc/dlpack, include/dlpack/dlpack.h), the
-// protocol is that of https://dmlc.github.io/dlpack/latest/python_spec.html. Only host memory is accepted.
+// protocol is that of https://dmlc.github.io/dlpack/latest/python_spec.html. Memory of the host is accepted,
+// and that of a CUDA device, where the call enters it.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,15 @@ struct Version {
     std::uint32_t major, minor;
 };
 
-enum DeviceType : std::int32_t { kCpu = 1, kCuda = 2, kCudaHost = 3, kMetal = 8, kRocm = 10, kRocmHost = 11 };
+enum DeviceType : std::int32_t {
+    kCpu = 1,
+    kCuda = 2,
+    kCudaHost = 3,
+    kMetal = 8,
+    kRocm = 10,
+    kRocmHost = 11,
+    kCudaManaged = 13
+};
 
 struct Device {
     std::int32_t type;  // a DeviceType, or one of those that are not host memory

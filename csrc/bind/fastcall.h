@@ -18,8 +18,12 @@ namespace py = pybind11;
 
 inline constexpr int kMaxParameters = 17;
 
+// Where the arrays of a function may lie.
+enum class Places { host, device_too };
+
 struct Signature {
     std::string name;
+    Places places = Places::host;
     int count = 0;
     int positional = 0;                  // the first of them; the others are keyword-only
     PyObject* names[kMaxParameters];     // interned
@@ -58,6 +62,8 @@ class ArgumentError : public std::exception {
     std::string text_;
 };
 
+class OnDevice;
+
 // One call in progress: its parsed arguments and what must live until it ends.
 class Call {
  public:
@@ -65,12 +71,25 @@ class Call {
         : signature_(signature) {
         parse(args, positional, keywords);
     }
+    ~Call() {
+        if (device_ != nullptr) [[unlikely]]
+            leave_device();
+    }
     Call(const Call&) = delete;
     Call& operator=(const Call&) = delete;
 
     Value operator[](int parameter) const { return {values_[parameter], signature_.texts[parameter]}; }
     const std::string& function() const { return signature_.name; }
+    Places places() const { return signature_.places; }
+    int count() const { return signature_.count; }
     PyObject* keep(py::object object) { return kept_.emplace_back(std::move(object)).ptr(); }
+
+    // Null while every array lies on the host (on_device.h).
+    OnDevice* device() const { return device_; }
+    void enter_device(OnDevice* device) { device_ = device; }  // which is deleted at the end
+    // An array of another library that lies on the host, if one was met.
+    const Value& foreign() const { return foreign_; }
+    void meet_foreign(const Value& value) { foreign_ = value; }
 
     // "gemm(): 'bias' <problem>"
     [[noreturn]] void type_error(const Value& value, const std::string& problem) const;
@@ -83,8 +102,11 @@ class Call {
     int keyword_index(PyObject* keyword) const;
     [[noreturn]] void too_many(Py_ssize_t given) const;
     [[noreturn]] void missing() const;
+    void leave_device();
 
     const Signature& signature_;
+    OnDevice* device_ = nullptr;
+    Value foreign_{nullptr, nullptr};
     PyObject* values_[kMaxParameters];  // borrowed from the caller, or a default
     std::vector<py::object> kept_;
 };
@@ -100,8 +122,9 @@ PyObject* invoke(const Signature& signature, Body body, PyObject* const* args, P
 void add_to_module(py::module_& module, const char* doc, Entry entry, Signature& signature, PyMethodDef& def);
 
 template <Body body>
-void add_function(py::module_& module, const char* doc) {
+void add_function(py::module_& module, const char* doc, Places places = Places::host) {
     static Signature signature;
+    signature.places = places;
     static PyMethodDef def;
     constexpr auto entry = [](PyObject*, PyObject* const* args, Py_ssize_t positional, PyObject* keywords) {
         return invoke(signature, body, args, positional, keywords);

@@ -26,7 +26,7 @@ void stop_steps(bool stop) { g_stop.store(stop, std::memory_order_relaxed); }
 
 bool inside_poll() { return t_inside_poll; }
 
-void Tasks::add(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
+void Tasks::add_pieces(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
     constexpr double kPieceFlops = 1e8;  // of one chunk: a tenth of a second on the scalar path
     constexpr Index kMostPieces = 100;
     const Task whole = task(kernel, args);

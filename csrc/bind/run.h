@@ -4,28 +4,31 @@
 #include <memory>
 #include <vector>
 
-#include "bind/fastcall.h"
+#include "bind/on_device.h"
 #include "core/cost.h"
 #include "core/team.h"
 
 namespace fastnn::bind {
 
-// Tasks in order, each phase of a kernel one task. The argument structs must outlive `run`.
+// Tasks in order, each phase of a kernel one task. The argument structs must outlive `run`. Where the arrays
+// of the call lie on a device, the device's kernel of the same arguments is launched at once instead.
 class Tasks {
  public:
+    Tasks() = default;
+    explicit Tasks(const Call& call) : device_(call.device()) {}
+
     template <class Args>
     void add(const Kernel<Args>& kernel, const Args& args) {
-        const Task next = task(kernel, args);
-        if (next.chunks > 0) tasks_[count_++] = next;
+        if (!launched(args)) add_task(kernel, args);
     }
     template <class Args, std::size_t phases>
     void add(const Kernel<Args> (&kernel)[phases], const Args& args) {
-        for (const Kernel<Args>& phase : kernel) add(phase, args);
+        if (launched(args)) return;
+        for (const Kernel<Args>& phase : kernel) add_task(phase, args);
     }
-
-    // A long sum becomes several tasks of whole blocks of K, because a signal waits for a chunk to end. The
-    // blocks are added in the same order, so the bits are the same.
-    void add(const Kernel<GemmArgs>& kernel, const GemmArgs& args);
+    void add(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
+        if (!launched(args)) add_pieces(kernel, args);
+    }
 
     // cost_ns: estimated work of one thread. Throws py::error_already_set if a signal handler raised.
     void run(double cost_ns) const;
@@ -33,8 +36,27 @@ class Tasks {
     void run_to_the_end(double cost_ns) const;
 
  private:
+    template <class Args>
+    bool launched(const Args& args) {
+        if constexpr (CudaKernels::has<Args>()) {
+            if (device_ != nullptr) [[unlikely]] {
+                device_->launch(args);
+                return true;
+            }
+        }
+        return false;
+    }
+    template <class Args>
+    void add_task(const Kernel<Args>& kernel, const Args& args) {
+        const Task next = task(kernel, args);
+        if (next.chunks > 0) tasks_[count_++] = next;
+    }
+    // A long sum becomes several tasks of whole blocks of K, because a signal waits for a chunk to end. The
+    // blocks are added in the same order, so the bits are the same.
+    void add_pieces(const Kernel<GemmArgs>& kernel, const GemmArgs& args);
     bool execute(double cost_ns, Poll poll) const;
 
+    OnDevice* device_ = nullptr;
     Task tasks_[kMaxTasks];
     int count_ = 0;
     std::vector<std::unique_ptr<GemmArgs[]>> pieces_;

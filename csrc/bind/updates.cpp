@@ -103,6 +103,12 @@ void UpdateArrays::check_all_apart() {
 
 void UpdateArrays::run() {
     plan.lay_out();
+    if (OnDevice* const device = call_.device()) {
+        UpdateArgs args = plan.args;
+        args.tensors = device->upload(plan.tensors.data(), args.count);
+        args.options = device->upload(plan.options.data(), static_cast<Index>(plan.options.size()));
+        return device->launch(args);
+    }
     Tasks tasks;
     tasks.add(kernels().update, plan.args);
     tasks.run_to_the_end(stream_ns(plan.floats()));

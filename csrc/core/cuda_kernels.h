@@ -103,6 +103,9 @@ struct CudaKernels {
 
     int (*allocate)(void** memory, Index bytes);
     int (*release)(void* memory);
+    // The same in the order of the stream, without waiting.
+    int (*borrow)(void** memory, Index bytes, void* stream);
+    int (*give_back)(void* memory, void* stream);
     // Copies are ordered on the stream; `rows` of row_bytes each lie row_stride bytes apart on the host.
     int (*to_device)(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
     int (*to_host)(void* to, const void* from, Index bytes, void* stream);

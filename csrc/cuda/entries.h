@@ -29,6 +29,8 @@ int cuda_step_end(const StepEndArgs& a, void* stream);
 // memory.cu
 int cuda_allocate(void** memory, Index bytes);
 int cuda_release(void* memory);
+int cuda_borrow(void** memory, Index bytes, void* stream);
+int cuda_give_back(void* memory, void* stream);
 int cuda_to_device(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
 int cuda_to_host(void* to, const void* from, Index bytes, void* stream);
 int cuda_wait(void* stream);

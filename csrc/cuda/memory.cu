@@ -25,6 +25,12 @@ int cuda_allocate(void** memory, Index bytes) {
 
 int cuda_release(void* memory) { return static_cast<int>(cudaFree(memory)); }
 
+int cuda_borrow(void** memory, Index bytes, void* stream) {
+    return static_cast<int>(cudaMallocAsync(memory, count(bytes > 0 ? bytes : 1), on(stream)));
+}
+
+int cuda_give_back(void* memory, void* stream) { return static_cast<int>(cudaFreeAsync(memory, on(stream))); }
+
 int cuda_to_device(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream) {
     const Index bytes = rows * row_bytes;
     if (bytes == 0) return 0;

@@ -11,6 +11,8 @@ const CudaKernels& cuda_kernels() {
                     cuda_step_end},
         .allocate = cuda_allocate,
         .release = cuda_release,
+        .borrow = cuda_borrow,
+        .give_back = cuda_give_back,
         .to_device = cuda_to_device,
         .to_host = cuda_to_host,
         .wait = cuda_wait,

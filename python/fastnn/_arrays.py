@@ -21,14 +21,20 @@ def aligned_zeros(shape: tuple[int, ...]) -> FloatArray:
     return raw[start : start + 4 * count].view(np.float32).reshape(shape)
 
 
-def as_array(x: Any, what: str) -> Array:
+def is_on_device(array: object) -> bool:
+    """Whether an array lies in the memory of a CUDA device."""
+    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+
+
+def as_array(x: Any, what: str, *, on_device: bool = False) -> Array:
     """Return `x` itself when it is an ndarray, else one made of a tensor or a data frame, over its memory.
 
     What is no ndarray must have `__array__` or speak DLPack (PyTorch, JAX, pandas); a library that cannot
     share its memory copies. Lists and numbers are refused: what they would become is the caller's to say.
+    `on_device`: an array on a device is returned as it is.
     """
-    if isinstance(x, np.ndarray):
-        return x
+    if isinstance(x, np.ndarray) or (on_device and is_on_device(x)):
+        return cast(Array, x)
     try:
         if hasattr(x, "__array__") and not isinstance(x, (np.generic, type)):
             return np.asarray(x)
@@ -60,8 +66,11 @@ def as_rows(x: Any, what: str) -> Array:
     """Return `as_array(x)` if the native program can read its rows, else a float32 copy.
 
     It reads integers, bool, float32 and float64, native and aligned, where each row is contiguous.
+    On a device nothing is converted.
     """
-    x = as_array(x, what)
+    x = as_array(x, what, on_device=True)
+    if is_on_device(x):
+        return _rows_on_device(x, what)
     _refuse_mask(x, what)
     if type(x) is not np.ndarray:
         x = x.view(np.ndarray)
@@ -70,6 +79,25 @@ def as_rows(x: Any, what: str) -> Array:
         x = as_float32(x, what)
     rows = x.ndim == 0 or (len(x) > 0 and x[0].flags.c_contiguous and x.strides[0] % x.itemsize == 0)
     return cast(Array, x if rows and x.flags.aligned else np.require(x, requirements=("C", "A")))
+
+
+def _rows_on_device(x: Any, what: str) -> Array:
+    if x.dtype.kind not in "biuf" or x.dtype == np.float16:
+        raise TypeError(
+            f"{what} must hold integers, float32 or float64 on a device, got {x.dtype}; convert it to float32"
+        )
+    if x.ndim > 0 and len(x) > 0 and not x[0].flags.c_contiguous:
+        raise ValueError(f"{what} must have contiguous rows on a device; pass cupy.ascontiguousarray(...)")
+    return cast(Array, x)
+
+
+def as_floats(x: Any, what: str) -> FloatArray:
+    """`as_float32`, or on a device the array itself."""
+    if not is_on_device(x):
+        return as_float32(x, what)
+    if x.dtype != np.float32 or not x.flags.c_contiguous:
+        raise TypeError(f"{what} must be contiguous float32 on a device, got {x.dtype}; pass such a copy")
+    return cast(FloatArray, x)
 
 
 def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:

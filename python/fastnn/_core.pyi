@@ -12,7 +12,7 @@ class _DLPack(Protocol):
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __dlpack_device__(self) -> Any: ...
 
-_New: TypeAlias = npt.NDArray[np.float32]  # what comes back without `out`
+_New: TypeAlias = npt.NDArray[np.float32]  # what comes back without `out`, of arrays of the host
 _F32: TypeAlias = _New | _DLPack
 _BF16: TypeAlias = npt.NDArray[Any] | _DLPack  # ml_dtypes, whose bfloat16 this is, need not be installed
 _Arrays: TypeAlias = _F32 | Sequence[_F32]

@@ -13,6 +13,8 @@ import numpy as np
 
 from fastnn import cuda
 from fastnn._arrays import Array, FloatArray, aligned_zeros
+from fastnn._arrays import is_on_device as is_on_device
+from fastnn._libraries import stream_of
 
 moves = 0  # of arrays so far: whoever keeps arrays looks whether it still has the right ones
 
@@ -37,13 +39,8 @@ def check(where: str, device: object) -> None:
         cupy(where)
 
 
-def is_on_device(array: object) -> bool:
-    """Whether an array lies in the device's memory."""
-    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
-
-
 def copied(array: Array) -> Any:
-    """A copy on the device."""
+    """A copy on the device, of what is there already a view."""
     return cupy("fastnn").asarray(array)
 
 
@@ -75,6 +72,20 @@ def check_plain(optimizer: object, array: object) -> None:
             f"{type(optimizer).__name__}.step: its parameters are on the device, where Trainer trains them; "
             'call model.to("cpu") for a loop of your own'
         )
+
+
+def rows(what: str, array: Any, on_device: bool) -> Any:
+    """What a trainer is given, on the device as CuPy's array over the same memory, else as it is.
+
+    `on_device`: the model is there. Its steps run on CuPy's stream.
+    """
+    if not is_on_device(array):
+        return array
+    if not on_device:
+        raise TypeError(f'{what} lies on a CUDA device and the model on the CPU; call model.to("cuda")')
+    if stream_of(array) != stream():
+        raise ValueError(f"{what} is ordered on another stream than CuPy's current one; make them one")
+    return copied(array)
 
 
 def on_host(array: Any) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
-from fastnn._arrays import Array, FloatArray, as_array, as_float32
+from fastnn._arrays import Array, FloatArray, as_array, as_floats
 from fastnn.callbacks import Callback
 
 Metric = Callable[[FloatArray, Array], float]
@@ -49,7 +49,7 @@ def checked_rows(
                 f"{where}: {name} must have one row for each of the {len(arrays[0])} of X, "
                 f"got {len(arrays[-1])}"
             )
-    weights = None if weight is None else as_float32(arrays[2], f"{where}: sample_weight")
+    weights = None if weight is None else as_floats(arrays[2], f"{where}: sample_weight")
     return arrays[0], arrays[1], weights
 
 
@@ -85,7 +85,7 @@ def total_weight(target: Array, weight: Array | None) -> float:
 
 
 def as_rows(where: str, name: str, array: Array) -> Array:
-    rows = as_array(array, f"{where}: {name}")
+    rows = as_array(array, f"{where}: {name}", on_device=True)
     if rows.ndim == 0:
         raise ValueError(f"{where}: {name} must have rows, got a single value")
     return rows

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _device, cuda, data, losses
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_floats, as_rows, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import as_rows as checked_array
 from fastnn._fitting import total_weight
@@ -118,12 +118,13 @@ class Steps:
         self, x: Array, y: Array, weight: Array | None, layout: tuple[object, ...] | None
     ) -> float:
         """A step on arrays that must be looked at; later ones of the same layout need not be."""
+        x, y, weight = self.taken("Trainer.step", x=x, y=y, sample_weight=weight)
         if not self.is_native:
             self._refuse_on_device()
             value, _ = self._by_layers(as_float32(x, "Trainer.step: x"), y, weight)
             self._optimizer.step()
             return value
-        rows, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y")
+        rows, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y", on_device=True)
         if rows.ndim == 0:
             raise ValueError("Trainer.step: x must have rows, got a single value")
         program = self.program(rows, y)
@@ -155,7 +156,7 @@ class Steps:
         """Targets and weights as the program reads them."""
         target = self._loss._target(y, (len(x), *program.pred_shape))  # type: ignore[attr-defined]
         if weight is not None:
-            weight = as_float32(weight, "Trainer: sample_weight")
+            weight = as_floats(weight, "Trainer: sample_weight")
             if weight.shape != (len(x),):
                 raise ValueError(
                     f"Trainer: sample_weight must have shape ({len(x)},), one for each row, "
@@ -168,6 +169,7 @@ class Steps:
         if run.outcome == REFUSED:
             self._optimizer._refuse(program.parameter(run.refused))
         elif run.outcome == BAD_BATCH:
+            target, weight = _device.on_host(target), None if weight is None else _device.on_host(weight)
             pred = np.zeros((len(target), *program.pred_shape), np.float32)
             self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
             raise RuntimeError("Trainer: the batch cannot be trained on")
@@ -190,6 +192,10 @@ class Steps:
             self._place = self._model, _device.moves, there
         return self._place[2]
 
+    def taken(self, where: str, **given: Any) -> tuple[Any, ...]:
+        """What the user gave: arrays of a device as CuPy's over the same memory, all else as it is."""
+        return tuple(_device.rows(f"{where}: {name}", array, self.on_device) for name, array in given.items())
+
     def _moved(self, given: Any, array: Any) -> Any:
         """An array made of one of a fit's, on the device until `release`; it does not change meanwhile."""
         if given is None:
@@ -209,7 +215,7 @@ class Steps:
         self._refuse_on_device()
         x = as_rows(X, "Trainer: X")
         takes_labels: bool = getattr(self._loss, "takes_labels", False)
-        y = None if Y is None else as_array(Y, "Trainer: Y")
+        y = None if Y is None else as_array(Y, "Trainer: Y", on_device=True)
         labels = takes_labels if y is None else takes_labels and y.ndim == 1
         parts = *self.parts, self.precision
         program = self._evaluation
@@ -263,7 +269,7 @@ class Steps:
     def predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         """The raw outputs in evaluation mode, `batch_size` rows at a time."""
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
-        X = checked_array(where, "X", X)
+        X = checked_array(where, "X", *self.taken(where, X=X))
         forward, self._forward = self._forward, None  # another thread that predicts makes one of its own
         if forward is None or not forward.fits(self._model, self.precision, X.shape[1:]):
             with evaluating(self._model):
@@ -289,6 +295,7 @@ class Steps:
 
     def rows(self, X: Array) -> Array:
         """X as `run` takes it: as it is where the program can convert its rows batch by batch."""
+        self._refuse_on_device()
         return as_rows(X, "Trainer.fit: X") if self.is_native else as_float32(X, "Trainer.fit: X")
 
     def run(
@@ -339,7 +346,8 @@ class Steps:
             if run.outcome == BAD_BATCH:
                 begin, end = bounds[first + run.steps :][:2]
                 rows = order[begin:end]
-                target, weight = target[rows], None if weight is None else weight[rows]
+                target = _device.on_host(target)[rows]
+                weight = None if weight is None else _device.on_host(weight)[rows]
             self._check(program, run, target, weight)
         except NonFiniteGradientError as error:
             if not keep_refused:

@@ -91,6 +91,21 @@ def refuse(where: str) -> None:
         raise CudaError(f'{where}: device "cuda" cannot be used: {reason}; stay on "cpu"')
 
 
+_usable: Any = None  # the extension that was found usable
+
+
+def usable() -> Any:
+    """The extension with the kernels, or the reason why they cannot run; the device is looked at once."""
+    global _usable
+    native = _native()
+    if native is None or native is not _usable:
+        reason = why_not()
+        if reason is not None:
+            return reason
+        _usable = native
+    return native
+
+
 def kernels() -> Any:
     """The capsule with the kernels, for a program; CudaError where no GPU can be used."""
     refuse("Trainer")

@@ -27,7 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int, check_number
+from fastnn._arrays import (
+    Array,
+    FloatArray,
+    as_array,
+    as_float32,
+    as_floats,
+    as_rows,
+    check_int,
+    check_number,
+)
 from fastnn._scores import Accuracy, RegressionScores, Scores
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "MSELoss", "QuadraticCost"]
@@ -379,12 +388,12 @@ def _columns(array: Array, dtype: npt.DTypeLike) -> Array:
 def _labels(target: Array, shape: tuple[int, ...]) -> Array:
     """`target` as the kernel takes it: class ids in native byte order, or float32 probabilities."""
     where = "CrossEntropyLoss: target"
-    target = as_array(target, where)
+    target = as_array(target, where, on_device=True)
     n, kind = shape[0], target.dtype.kind
     if kind in "iu" and target.shape == (n,):
         return target.astype(target.dtype.newbyteorder("="), copy=False)
     if kind == "f" and target.shape == shape:
-        return as_float32(target, where)
+        return as_floats(target, where)
     cure = ""
     error: type[Exception] = TypeError
     if kind == "f" and target.ndim == 1:

@@ -1,13 +1,16 @@
 """Kernels on float32 arrays: a call computes, or updates in place, exactly what its name says.
 
-Arrays are NumPy's, or any in host memory that speak DLPack, such as PyTorch's CPU tensors: they are read and
-written where they lie, and what a function makes itself is an ndarray. Every function takes native float32
-arrays and nothing else (`gemm` bfloat16 too): another dtype raises a `TypeError` that names the cure, a wrong
-shape or value a `ValueError`. Inputs may be strided, misaligned or read-only; results that are given memory
-(`out=`, and everything an update changes) must be writable and must not overlap an input. Names that end in
-`_` change their arguments in place, and take one array or a list of arrays per argument (a list is one native
-call). Results have the same bits for every number of threads and, in float32, every instruction set.
-`batch_norm_steps` alone is plain NumPy, for teaching and checking.
+Arrays are NumPy's, or any in host memory that speak DLPack, such as PyTorch's CPU tensors: they are read
+and written where they lie, and what a function makes itself is an ndarray. Or they are all on an NVIDIA GPU
+(CuPy's, PyTorch's, any with a CUDA export): then the kernels run there, on the caller's stream, and what a
+function makes is an array of the caller's library (docs/cuda.md); `batch_norm_steps` and bfloat16 are the
+host's alone. Every function takes native float32 arrays and nothing else (`gemm` bfloat16 too): another
+dtype raises a `TypeError` that names the cure, a wrong shape or value a `ValueError`. Inputs may be
+strided, misaligned or read-only; results that are given memory (`out=`, and everything an update changes)
+must be writable and must not overlap an input. Names that end in `_` change their arguments in place, and
+take one array or a list of arrays per argument (a list is one native call). Results have the same bits for
+every number of threads and, in float32, every instruction set. `batch_norm_steps` alone is plain NumPy, for
+teaching and checking.
 
 >>> import numpy as np
 >>> from fastnn import ops

@@ -128,7 +128,10 @@ class Trainer:
     # ---- training
 
     def step(self, x: Array, y: Array, sample_weight: Array | None = None) -> float:
-        """Train on one batch; returns the loss before the update. Puts the model into training mode."""
+        """Train on one batch; returns the loss before the update. Puts the model into training mode.
+
+        With device="cuda" arrays here, in `fit`, `evaluate` and `predict` may be on the device already.
+        """
         return self._steps.step(x, y, sample_weight)
 
     def fit(
@@ -166,13 +169,13 @@ class Trainer:
         Raises ValueError when the rows do not match, there is no batch, or the history will not have what a
         callback monitors; then nothing has been trained.
         """
-        X, Y, weight = checked_rows("Trainer.fit", X, Y, sample_weight)
+        X, Y, weight = self._checked("Trainer.fit", X, Y, sample_weight)
         X = self._steps.rows(X)
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError("Trainer.fit: validation must be a pair (X, Y)")
-            validation = checked_rows("Trainer.fit: validation", *validation, None)[:2]
+            validation = self._checked("Trainer.fit: validation", *validation, None)[:2]
         batch_norm = any(isinstance(module, BatchNorm1d) for module in self.model.modules())
 
         def batches_of(epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -266,6 +269,7 @@ class Trainer:
         guards = [c for c in self._callbacks if isinstance(c, DivergenceGuard)]
         one = bool(watching or self.metrics)
         stop = False
+        seen = _device.on_host(Y) if self.metrics else Y  # by metrics
         with whole_steps() as interrupted:
             while epoch.steps < len(bounds) - 1 and not (stop or interrupted()):
                 first, total = epoch.steps, epoch.total
@@ -275,7 +279,7 @@ class Trainer:
                 for guard in guards:
                     guard.refused = str(done.refused or "")
                 if self.metrics and done.pred is not None:
-                    target = data.take(Y, order[bounds[first] : bounds[epoch.steps]])
+                    target = data.take(seen, order[bounds[first] : bounds[epoch.steps]])
                     means = dict.fromkeys(self.metrics, math.nan)  # of the epoch too, if one of them raises
                     try:
                         means = self._own_metrics(done.pred, target)
@@ -349,7 +353,7 @@ class Trainer:
         `loss`; `accuracy` (cross-entropy, BCE) or `rmse`, `mae`, `r2` (MSE, Huber, quadratic cost), weighted
         as the loss is; then the trainer's own `metrics`, which see no weights.
         """
-        X, Y, weight = checked_rows("Trainer.evaluate", X, Y, sample_weight)
+        X, Y, weight = self._checked("Trainer.evaluate", X, Y, sample_weight)
         scores = self._scores()
         value, pred = self._steps.evaluate("Trainer.evaluate", X, Y, weight, batch_size, scores)
         return {"loss": value, **(scores.result() if scores else {}), **self._own_metrics(pred, Y)}
@@ -359,7 +363,12 @@ class Trainer:
         return None if begin is None else begin()
 
     def _own_metrics(self, pred: FloatArray, target: Array) -> dict[str, float]:
-        return {name: float(metric(pred, target)) for name, metric in self.metrics.items()}
+        return {name: float(metric(pred, _device.on_host(target))) for name, metric in self.metrics.items()}
+
+    def _checked(
+        self, where: str, X: Array, Y: Array, weight: Array | None
+    ) -> tuple[Array, Array, FloatArray | None]:
+        return checked_rows(where, *self._steps.taken(where, X=X, Y=Y, sample_weight=weight))
 
     def predict(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
         """The raw outputs (logits, for cross-entropy) in evaluation mode, `batch_size` rows at a time."""

@@ -28,6 +28,9 @@ using Launches = std::vector<std::function<void()>>;
 struct Stream {
     Launches* captured;  // null: launches run at once
 };
+// For the tests: pieces of memory that a stream has not got back, and the stream of the last launch.
+inline int borrowed = 0;
+inline void* last_stream = nullptr;
 }  // namespace shim
 
 using cudaStream_t = shim::Stream*;  // null is the default stream
@@ -52,6 +55,14 @@ inline cudaError_t cudaMalloc(void** p, std::size_t n) {
 inline cudaError_t cudaFree(void* p) {
     std::free(p);
     return cudaSuccess;
+}
+inline cudaError_t cudaMallocAsync(void** p, std::size_t n, cudaStream_t) {
+    ++shim::borrowed;
+    return cudaMalloc(p, n);
+}
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t) {
+    --shim::borrowed;
+    return cudaFree(p);
 }
 // Between host and device, which no graph may hold: its memory would have to stay.
 inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_row, const void* from, std::size_t from_row,
@@ -110,6 +121,7 @@ using Where = std::source_location;
 // Runs the kernel for every thread of every block, one block after another.
 void launch(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
 inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
+    last_stream = stream;
     auto* const on = static_cast<Stream*>(stream);
     if (on == nullptr || on->captured == nullptr) return launch(blocks, threads, kernel);
     on->captured->push_back([=] { launch(blocks, threads, kernel); });

@@ -1,5 +1,7 @@
 // What the tests call: an operation of csrc/cuda by its number, with its argument struct as Python laid it
 // out, and the table for fastnn._core.
+#include <cuda_runtime.h>
+
 #include <array>
 #include <cstdio>
 
@@ -51,4 +53,7 @@ int shim_run(int operation, const void* args, int schedule, char* failure, std::
 void shim_schedule(int schedule) { shim::set_schedule(static_cast<shim::Schedule>(schedule)); }
 
 const void* shim_table() { return &cuda_kernels(); }
+std::uint64_t shim_to_device() { return cuda_transfers().to_device; }
+int shim_borrowed() { return shim::borrowed; }
+const void* shim_last_stream() { return shim::last_stream; }
 }

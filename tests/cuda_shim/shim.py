@@ -162,6 +162,11 @@ class Kernels:
         for number, made in enumerate(STRUCTS):
             assert self.library.shim_size(number) == ctypes.sizeof(made), made.__name__
 
+    def to_device(self):
+        """Bytes copied to the device so far."""
+        self.library.shim_to_device.restype = ctypes.c_uint64
+        return self.library.shim_to_device()
+
     def run(self, made, schedule=FORWARD, **fields):
         args = made(**{k: address(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()})
         failure = ctypes.create_string_buffer(400)

@@ -1,0 +1,66 @@
+"""Arrays on a device for the tests: stand-ins over guarded memory of the host, which the shim's kernels read,
+and CuPy and PyTorch where there is a GPU.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import fake_cupy
+import fake_torch
+import numpy as np
+from guard import guarded
+
+STAND_INS = ["CuPy's stand-in", "PyTorch's stand-in"]
+REAL = ["CuPy", "PyTorch"]
+
+
+class Place(NamedTuple):
+    """A library with arrays on the device."""
+
+    put: Callable[[np.ndarray], Any]  # a copy
+    get: Callable[[Any], np.ndarray]
+    kind: type
+    name: str
+
+    def all(self, values):
+        """`values` with a copy on the device for each array."""
+        if isinstance(values, dict):
+            return {name: self.all(value) for name, value in values.items()}
+        if isinstance(values, (list, tuple)):
+            return type(values)(self.all(value) for value in values)
+        return self.put(values) if isinstance(values, np.ndarray) else values
+
+    def back(self, values):
+        """The same on the host."""
+        if isinstance(values, dict):
+            return {name: self.back(value) for name, value in values.items()}
+        if isinstance(values, (list, tuple)):
+            return type(values)(self.back(value) for value in values)
+        return self.get(values) if isinstance(values, self.kind) else values
+
+
+def place(name):
+    if name == "CuPy's stand-in":
+        return Place(lambda x: fake_cupy.ndarray(guarded(x)), lambda a: a.get(), fake_cupy.ndarray, name)
+    if name == "PyTorch's stand-in":
+        return Place(lambda x: fake_torch.Tensor(guarded(x)), lambda a: a.array, fake_torch.Tensor, name)
+    module = __import__(name.lower().removeprefix("py"))
+    if name == "CuPy":
+        return Place(module.asarray, lambda a: a.get(), module.ndarray, name)
+    return Place(lambda x: module.tensor(x).cuda(), lambda a: a.cpu().numpy(), module.Tensor, name)
+
+
+def missing(name):
+    """Why there are no such arrays here, or None."""
+    from fastnn import cuda
+
+    if not cuda.is_available():
+        return f"no GPU: {cuda.why_not()}"
+    try:
+        __import__(name.lower().removeprefix("py"))
+    except ImportError as error:
+        return str(error)
+    if name == "PyTorch" and not sys.modules["torch"].cuda.is_available():
+        return "this PyTorch has no CUDA"
+    return None
