@@ -5,6 +5,11 @@ import tempfile
 import numpy as np
 
 
+def around(dtype):
+    """What lies between the values of a view: nothing may read it."""
+    return np.nan if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
+
+
 def c_order(x):
     return np.array(x, order="C")
 
@@ -20,7 +25,7 @@ def transposed(x):
 
 def step2(x):
     """Every second element along each axis of a larger array."""
-    big = np.full([2 * n for n in x.shape], np.nan, x.dtype)
+    big = np.full([2 * n for n in x.shape], around(x.dtype), x.dtype)
     view = big[tuple(slice(None, None, 2) for _ in x.shape)]
     view[...] = x
     return view
@@ -81,7 +86,7 @@ def cache_aligned(x):
 
 def padded(x):
     """Contiguous along the last axis, NaN between the rows."""
-    big = np.full((*x.shape[:-1], x.shape[-1] + 5), np.nan, x.dtype)
+    big = np.full((*x.shape[:-1], x.shape[-1] + 5), around(x.dtype), x.dtype)
     view = big[..., : x.shape[-1]]
     view[...] = x
     return view

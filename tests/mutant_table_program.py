@@ -36,7 +36,10 @@ PROGRAMS = [
     ),
     Mutant(
         *(41, "class ids in the order of the data set", LOSSES),
-        *("from.order != nullptr ? from.order[i] : i;\n        const T given", "i;\n        const T given"),
+        *(
+            "from.order.rows != nullptr ? from.order.rows[i] : i;\n        const T given",
+            "i;\n        const T given",
+        ),
         (FIT_IS,),
     ),
     Mutant(

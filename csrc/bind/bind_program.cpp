@@ -29,7 +29,8 @@ update, counted from 1; ``forwards``: for each dropout layer, its training forwa
 ``pred``: (rows, outputs), for the predictions of the last step. It stops after ``seconds``, and before what it
 cannot do, and writes to ``result``, float64 (4,): steps done, outcome, number of the parameter whose gradient was
 refused, loss of the last step; outcomes: 0 done, 1 the next batch has a bad label or weight, 2 refused (the step
-counts as done only with ``keep_refused``), 3 `stop_steps` asked in the middle of the next step. Once a parameter has changed nothing fails any more.
+counts as done only with ``keep_refused``), 3 `stop_steps` asked in the middle of the next step. Once a parameter has
+changed nothing fails any more.
 )";
 
 double now() {

@@ -23,7 +23,8 @@ bool in_place(const GemmArgs& g) {
 }
 
 Grid grid_of(const GemmArgs& g) {
-    return cut(g.m, g.n, g.k, !in_place(g), transposed_a(g) ? kMinSharedSlab : kMinSlab, kLongestChunkFlops);
+    const bool shared = transposed_a(g) && g.m >= kSharedRows;
+    return cut(g.m, g.n, g.k, !in_place(g), shared ? kMinSharedSlab : kMinSlab, kLongestChunkFlops);
 }
 
 }  // namespace

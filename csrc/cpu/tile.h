@@ -63,7 +63,8 @@ static constexpr double kLongestChunkFlops = 1e8;
 static constexpr double kLongestChunkFlops = 5e9;
 #endif
 static constexpr Index kMinSlab = 64;
-static constexpr Index kMinSharedSlab = 256;  // where a is packed again for each slab
+static constexpr Index kMinSharedSlab = 256;  // where a is packed again for each slab, and
+static constexpr Index kSharedRows = 512;     // there are rows enough for several chunks
 static constexpr Index kMinRows = 24;
 static constexpr Index kMinPackedRows = 128;
 

@@ -15,6 +15,7 @@ from fastnn._arrays import Array, FloatArray, as_array, as_floats
 from fastnn.callbacks import Callback
 
 Metric = Callable[[FloatArray, Array], float]
+Rows = tuple[Array, Array, FloatArray | None]  # X, Y and their weights
 
 # Columns of the history that metrics of one's own may not replace.
 _TAKEN = {"epoch", "step", "lr", "loss", "penalty", "seconds", "samples_per_second"}
@@ -36,9 +37,7 @@ def checked_metrics(given: Mapping[str, Metric] | None) -> dict[str, Metric]:
     return dict(given)
 
 
-def checked_rows(
-    where: str, X: Array, Y: Array, weight: Array | None
-) -> tuple[Array, Array, FloatArray | None]:
+def checked_rows(where: str, X: Array, Y: Array, weight: Array | None) -> Rows:
     """X, Y and the weights, checked for kind and for equal numbers of rows."""
     given = {"X": X, "Y": Y} if weight is None else {"X": X, "Y": Y, "sample_weight": weight}
     arrays = []

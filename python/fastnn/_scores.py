@@ -16,6 +16,11 @@ from fastnn._arrays import Array
 AddTo = Callable[[Array, Array, Array | None, npt.NDArray[np.float64]], None]
 
 
+def columns(array: Array, dtype: npt.DTypeLike) -> Array:
+    """(rows, outputs), contiguous."""
+    return np.require(array, dtype, ("C", "A")).reshape(len(array), math.prod(array.shape[1:]))
+
+
 class Scores(ABC):
     """Metrics of all rows added so far."""
 

@@ -19,12 +19,10 @@ all 0. Arrays of other real dtypes are converted to float32, never rescaled, and
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import ops
 from fastnn._arrays import (
@@ -37,7 +35,7 @@ from fastnn._arrays import (
     check_int,
     check_number,
 )
-from fastnn._scores import Accuracy, RegressionScores, Scores
+from fastnn._scores import Accuracy, RegressionScores, Scores, columns
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "MSELoss", "QuadraticCost"]
 
@@ -225,7 +223,7 @@ class _RegressionLoss(_ElementwiseLoss):
         # In float64 unless all is float32, or small integers beside it.
         given = [pred, target] if sample_weight is None else [pred, target, sample_weight]
         dtype = np.float32 if np.result_type(*given) == np.float32 else np.float64
-        pair = _columns(pred, dtype), _columns(_like(pred.shape, target, type(self).__name__), dtype)
+        pair = columns(pred, dtype), columns(_like(pred.shape, target, type(self).__name__), dtype)
         weight = None if sample_weight is None else np.require(sample_weight, dtype, ("C", "A"))
         ops._score_squares(*pair, sums, sample_weight=weight)
 
@@ -363,7 +361,7 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
         return Accuracy(self._add_sides)
 
     def _add_sides(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
-        logits, truth = (_columns(array, np.float32) for array in self._pair(pred, target))
+        logits, truth = (columns(array, np.float32) for array in self._pair(pred, target))
         ops._score_sides(logits, truth, sums, sample_weight=self._weight(sample_weight))
 
 
@@ -378,11 +376,6 @@ def _like(shape: tuple[int, ...], target: FloatArray, name: str) -> FloatArray:
     raise ValueError(
         f"{name}: target must have the shape of pred, {shape}{also}, got {target.shape}; nothing broadcasts"
     )
-
-
-def _columns(array: Array, dtype: npt.DTypeLike) -> Array:
-    """(rows, outputs), contiguous."""
-    return np.require(array, dtype, ("C", "A")).reshape(len(array), math.prod(array.shape[1:]))
 
 
 def _labels(target: Array, shape: tuple[int, ...]) -> Array:

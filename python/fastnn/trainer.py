@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastnn import _device, _fitting, _trainer_state, data
 from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, check_callbacks, checked_metrics, checked_rows, whole_steps
+from fastnn._fitting import Metric, Rows, check_callbacks, checked_metrics, checked_rows, whole_steps
 from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
@@ -160,11 +160,10 @@ class Trainer:
         With weight decay or l1 the history has `penalty` beside `loss`, the data's. `callbacks`: those of
         `fastnn.callbacks`.
 
-        Ctrl-C ends the fit with the parameters and statistics of whole steps: the running step is finished,
-        or, where it takes longer, left before it has changed any. An epoch that it cut short, or a callback
-        or an error, is left begun: the next `fit` first finishes it, in this process or after `save` and
-        `load`, and that counts as one of its `epochs`. With other rows, batch_size, shuffle or drop_last it
-        cannot: it then warns and begins the epoch again.
+        Ctrl-C ends the fit with whole steps done: the running one is finished or, where that takes longer,
+        left before it has changed anything. An epoch that it cut short, or a callback or an error, is left
+        begun: the next `fit` first finishes it, in this process or after `save` and `load`, and that counts
+        as one of its `epochs`. With other rows, batch_size, shuffle or drop_last it warns and begins again.
 
         Raises ValueError when the rows do not match, there is no batch, or the history will not have what a
         callback monitors; then nothing has been trained.
@@ -365,9 +364,7 @@ class Trainer:
     def _own_metrics(self, pred: FloatArray, target: Array) -> dict[str, float]:
         return {name: float(metric(pred, _device.on_host(target))) for name, metric in self.metrics.items()}
 
-    def _checked(
-        self, where: str, X: Array, Y: Array, weight: Array | None
-    ) -> tuple[Array, Array, FloatArray | None]:
+    def _checked(self, where: str, X: Array, Y: Array, weight: Array | None) -> Rows:
         return checked_rows(where, *self._steps.taken(where, X=X, Y=Y, sample_weight=weight))
 
     def predict(self, X: Array, *, batch_size: int = 1024) -> FloatArray:
