@@ -7,7 +7,7 @@ import numpy as np
 
 def around(dtype):
     """What lies between the values of a view: nothing may read it."""
-    return np.nan if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
+    return np.iinfo(dtype).max if dtype.kind in "iu" else True if dtype.kind == "b" else np.nan
 
 
 def c_order(x):
