@@ -1,6 +1,8 @@
 """Ctrl-C in the middle of a step that takes long: it leaves the step before it has changed anything."""
 
+import concurrent.futures
 import copy
+import threading
 
 import fastnn
 import guard
@@ -76,3 +78,26 @@ def many_case():
         assert_equal_tree(state(trainer), then)
     history = trainers[0].fit(X[:600], Y[:600], batch_size=300, epochs=1, progress=False)
     assert history["loss"][0] > 0
+
+
+def test_a_second_interrupt_leaves_nothing_stopped():
+    guard.run_isolated("test_long_steps", "second_case")
+
+
+def second_case():
+    trainer, X, Y = long_steps()
+    rows = X[:300], Y[:300]
+
+    def interrupted(fits):
+        raise KeyboardInterrupt
+
+    concurrent.futures.wait = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fastnn.fit_many([trainer], *rows, batch_size=300, epochs=1)
+    done = []
+    fit = threading.Thread(
+        target=lambda: done.append(trainer.fit(*rows, batch_size=300, epochs=1, progress=False)), daemon=True
+    )
+    fit.start()
+    fit.join(60)
+    assert done

@@ -121,7 +121,9 @@ def whole_steps() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        _core.stop_steps(False)
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        finally:  # from here on Ctrl-C raises
+            _core.stop_steps(False)
         if pressed:
             raise KeyboardInterrupt

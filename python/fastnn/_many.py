@@ -78,9 +78,11 @@ def fit_many(
         except BaseException:
             stop.set()
             _core.stop_steps(True)
-            for one in fits:
-                one.cancel()
-            wait(fits)
-            _core.stop_steps(False)
+            try:
+                for one in fits:
+                    one.cancel()
+                wait(fits)
+            finally:  # a second Ctrl-C too
+                _core.stop_steps(False)
             raise
     return [one.result() for one in fits]
