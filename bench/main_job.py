@@ -45,11 +45,12 @@ def run(fastnn: Worker, others: Sequence[Worker], seeds: Sequence[int] = SEEDS) 
         for seed in seeds:
             for worker in workers:
                 worker.ask("start", folder=folder, seed=seed)
+                worker.wait_until_quiet()
             epochs: dict[str, list[dict[str, float]]] = {worker.peer.name: [] for worker in workers}
             for _ in range(EPOCHS):
                 for worker in workers:
-                    worker.wait_until_quiet()
                     epochs[worker.peer.name].append(worker.ask("epoch"))
+                    worker.wait_until_quiet()  # it would spin into the next one's turn
             runs.append({"seed": seed, "epochs": epochs})
     return {**summary(agreements, runs, [worker.peer.name for worker in workers]), "wrong": wrong}
 
