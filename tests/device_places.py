@@ -15,6 +15,15 @@ STAND_INS = ["CuPy's stand-in", "PyTorch's stand-in"]
 REAL = ["CuPy", "PyTorch"]
 
 
+def each(values, kind, change):
+    """`values` with `change` of each of this kind, in dicts, lists and tuples too."""
+    if isinstance(values, dict):
+        return {name: each(value, kind, change) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)(each(value, kind, change) for value in values)
+    return change(values) if isinstance(values, kind) else values
+
+
 class Place(NamedTuple):
     """A library with arrays on the device."""
 
@@ -25,19 +34,11 @@ class Place(NamedTuple):
 
     def all(self, values):
         """`values` with a copy on the device for each array."""
-        if isinstance(values, dict):
-            return {name: self.all(value) for name, value in values.items()}
-        if isinstance(values, (list, tuple)):
-            return type(values)(self.all(value) for value in values)
-        return self.put(values) if isinstance(values, np.ndarray) else values
+        return each(values, np.ndarray, self.put)
 
     def back(self, values):
         """The same on the host."""
-        if isinstance(values, dict):
-            return {name: self.back(value) for name, value in values.items()}
-        if isinstance(values, (list, tuple)):
-            return type(values)(self.back(value) for value in values)
-        return self.get(values) if isinstance(values, self.kind) else values
+        return each(values, self.kind, self.get)
 
 
 def place(name):

@@ -31,8 +31,8 @@ constexpr const char* kScoreSquaresDoc =
     R"(score_squares(pred, target, sums, *, sample_weight=None)
 --
 
-Adds a batch (float32 or float64 throughout) to what regressions are scored by: ``sums`` holds the weight, then by output the residual squares, the
-absolute residuals, the mean of the targets and their squares about it.
+Adds a batch (float32 or float64 throughout) to what regressions are scored by: ``sums`` holds the weight, then by
+output the residual squares, the absolute residuals, the mean of the targets and their squares about it.
 )";
 
 double* sums_of(Call& call, const Value& value, Index count) {
@@ -43,7 +43,14 @@ const float* weight_of(Call& call, const Value& value, Index rows) {
     return value.given() ? read_vector(call, value, rows).data : nullptr;
 }
 
-double ns_of(Index rows, Index cols) { return static_cast<double>(rows) * static_cast<double>(cols); }
+// `add` asks nobody and cannot fail.
+template <class Add>
+void add_batch(Index rows, Index cols, double ns_each, Add add) {
+    without_gil(ns_each * static_cast<double>(rows) * static_cast<double>(cols), [&] {
+        add();
+        return true;
+    });
+}
 
 PyObject* score_hits(Call& call) {
     enum { kPred, kTarget, kSums, kSampleWeight, kIgnoreIndex };
@@ -65,10 +72,7 @@ PyObject* score_hits(Call& call) {
     }
     hits.weight = weight_of(call, call[kSampleWeight], n);
     double* sums = sums_of(call, call[kSums], 2);
-    without_gil(ns_of(n, pred.cols), [&] {
-        add_hits(hits, sums);
-        return true;
-    });
+    add_batch(n, pred.cols, 1.0, [&] { add_hits(hits, sums); });
     Py_RETURN_NONE;
 }
 
@@ -81,10 +85,7 @@ PyObject* score_sides(Call& call) {
     const Index rows = pred.shape.dims[0], cols = pred.shape.dims[1];
     const float* weight = weight_of(call, call[kSampleWeight], rows);
     double* sums = sums_of(call, call[kSums], 2);
-    without_gil(ns_of(rows, cols), [&] {
-        add_sides(pred.data, target.data, weight, rows, cols, sums);
-        return true;
-    });
+    add_batch(rows, cols, 1.0, [&] { add_sides(pred.data, target.data, weight, rows, cols, sums); });
     Py_RETURN_NONE;
 }
 
@@ -100,10 +101,9 @@ PyObject* score_squares(Call& call) {
     double* sums = sums_of(call, call[kSums], 1 + 4 * pred.cols);
     const auto add = [&](auto* weight) {
         using T = std::remove_pointer_t<decltype(weight)>;
-        without_gil(2.0 * ns_of(pred.rows, pred.cols), [&] {
+        add_batch(pred.rows, pred.cols, 2.0, [&] {
             add_squares(static_cast<T*>(pred.data), static_cast<T*>(target.data), weight, pred.rows,
                         pred.cols, sums);
-            return true;
         });
     };
     const Value& weight = call[kSampleWeight];
