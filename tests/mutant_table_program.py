@@ -3,11 +3,12 @@
 from mutant_table import Mutant
 
 PROGRAM, OPS = "csrc/program/program.cpp", "csrc/program/ops.cpp"
+GEMM = "csrc/cpu/gemm.cpp"
 LOSSES, REGIONS, STEPS = "csrc/program/losses.cpp", "csrc/program/regions.h", "csrc/bind/bind_program.cpp"
 BOUND, BATCHES = "csrc/bind/bound_program.cpp", "csrc/bind/batches.h"
 PARITY, INPUTS = "tests/test_trainer_parity.py", "tests/test_trainer_inputs.py"
 BAD, CHANGES = "tests/test_trainer_bad_batches.py", "tests/test_trainer_changes.py"
-LARGE = "tests/test_program_large.py"
+LARGE, PACKED = "tests/test_program_large.py", "tests/test_packed_weights.py"
 STEPS_ARE, FIT_IS = f"{PARITY}::test_steps_are_the_plain_loop", f"{PARITY}::test_a_fit_is_the_steps"
 
 PROGRAMS = [
@@ -43,8 +44,13 @@ PROGRAMS = [
         (FIT_IS,),
     ),
     Mutant(
+        *(41, "the padding of panels left out of where the next block of K lies", GEMM),
+        *("return b + k0 * round_up(n, kPanel) + c0 * k;", "return b + k0 * n + c0 * k;"),
+        (f"{PACKED}::test_steps_are_the_plain_loop",),
+    ),
+    Mutant(
         *(42, "batch-norm by blocks of rows", PROGRAM),
-        *("kind != Kind::whole && chains;", "chains;"),
+        *("kind != Kind::whole && chains_;", "chains_;"),
         (STEPS_ARE,),
     ),
     Mutant(

@@ -274,7 +274,8 @@ def test_explain_and_memory_plan(capsys):
     float32.explain(32)
     assert "round" not in capsys.readouterr().out
     assert hashed(bfloat16) == before
-    more = diagnostics.memory_plan(bfloat16, 64) - diagnostics.memory_plan(float32, 64)
+    # At 16 rows float32 has no copy of its weights either: packed ones are for blocks of rows.
+    more = diagnostics.memory_plan(bfloat16, 16) - diagnostics.memory_plan(float32, 16)
     weights = sum(p.data.nbytes for p in bfloat16.model.parameters() if p.data.ndim == 2)
     assert more >= weights
     own = one_of_ones_own(losses.CrossEntropyLoss())

@@ -246,12 +246,12 @@ PyObject* run_forward(Call& call) {
 
 void bind_program(py::module_& m) {
     py::class_<BoundProgram>(m, "Program")
-        .def(py::init<const py::list&, const py::list&, std::size_t, const py::tuple&,
+        .def(py::init<const py::list&, const py::list&, bool, std::size_t, const py::tuple&,
                       const std::optional<py::capsule>&>(),
-             py::arg("buffers"), py::arg("ops"), py::arg("loss"), py::arg("update"),
+             py::arg("buffers"), py::arg("ops"), py::arg("chains"), py::arg("loss"), py::arg("update"),
              py::arg("kernels") = py::none())
-        .def(py::init<const py::list&, const py::list&, program::Ref>(), py::arg("buffers"), py::arg("ops"),
-             py::arg("pred"))
+        .def(py::init<const py::list&, const py::list&, bool, program::Ref>(), py::arg("buffers"),
+             py::arg("ops"), py::arg("chains"), py::arg("pred"))
         .def("least_rows", [](BoundProgram& bound) { return bound.program().least_rows(); })
         .def("lines",
              [](BoundProgram& bound) {
@@ -273,6 +273,7 @@ void bind_program(py::module_& m) {
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
     add_function<run_step>(m, kRunStepDoc);
+    m.def("packed_floats", &packed_floats, py::arg("k"), py::arg("n"));
     m.def("stop_steps", &stop_steps, py::arg("stop"));
     add_function<run_forward>(m, kRunForwardDoc);
 }

@@ -76,7 +76,7 @@ InUse::InUse(BoundProgram& bound) : bound_(bound) {
 
 InUse::~InUse() { std::erase(g_running, &bound_); }
 
-BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, std::size_t loss,
+BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool chains, std::size_t loss,
                            const py::tuple& update, const std::optional<py::capsule>& kernels) {
     if (kernels.has_value()) cuda_ = &cuda_kernels_of(*kernels);
     std::vector<program::Buffer> sizes = buffers_of(buffers);
@@ -86,12 +86,12 @@ BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, std::si
         program_ = std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), loss,
                                                             std::move(last), *cuda_);
     else
-        program_ =
-            std::make_unique<program::Program>(std::move(sizes), std::move(made), loss, std::move(last));
+        program_ = std::make_unique<program::Program>(std::move(sizes), std::move(made), chains, loss,
+                                                      std::move(last));
 }
 
-BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, program::Ref pred)
-    : program_(std::make_unique<program::Program>(buffers_of(buffers), ops_of(ops), pred)) {}
+BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool chains, program::Ref pred)
+    : program_(std::make_unique<program::Program>(buffers_of(buffers), ops_of(ops), chains, pred)) {}
 
 std::vector<program::Buffer> BoundProgram::buffers_of(const py::list& given) {
     std::vector<program::Buffer> sizes;
@@ -196,6 +196,14 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         op->weight = array(f.item());
         return op;
     }
+    if (name == "pack_weight") {
+        auto op = std::make_unique<program::PackWeight>();
+        op->y = f.ref();
+        op->in = f.size(), op->out = f.size();
+        op->weight = array(f.item());
+        op->transposed = f.take<bool>();
+        return op;
+    }
     if (name == "round") {
         auto op = std::make_unique<program::Round>();
         op->x = f.ref(), op->y = f.ref(), op->size = f.size();
@@ -205,7 +213,8 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::Linear>();
         op->x = f.ref(), op->y = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item()), op->rounded = f.ref(), op->bias = array(f.item());
+        op->weight = array(f.item()), op->rounded = f.ref(), op->packed = f.ref();
+        op->bias = array(f.item());
         op->activation = f.activation();
         return op;
     }
@@ -227,7 +236,7 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::LinearInput>();
         op->dy = f.ref(), op->dx = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item()), op->rounded = f.ref();
+        op->weight = array(f.item()), op->rounded = f.ref(), op->packed = f.ref();
         return op;
     }
     if (name == "activation") {

@@ -16,12 +16,13 @@ namespace fastnn::bind {
 class BoundProgram {
  public:
     // buffers: (per_row, fixed); ops: ("kind", fields...) in the order in which csrc/program lists them;
+    // chains: see program.h (a device has none);
     // update: (rule, groups, clip, limit, floor, refuse), see `make_update`; kernels: those of `_cuda` where
     // all arrays lie on the device, else none.
-    BoundProgram(const py::list& buffers, const py::list& ops, std::size_t loss, const py::tuple& update,
-                 const std::optional<py::capsule>& kernels);
+    BoundProgram(const py::list& buffers, const py::list& ops, bool chains, std::size_t loss,
+                 const py::tuple& update, const std::optional<py::capsule>& kernels);
     // A forward alone, on the CPU.
-    BoundProgram(const py::list& buffers, const py::list& ops, program::Ref pred);
+    BoundProgram(const py::list& buffers, const py::list& ops, bool chains, program::Ref pred);
 
     program::Program& program() { return *program_; }
     program::DeviceProgram& on_device() { return dynamic_cast<program::DeviceProgram&>(*program_); }

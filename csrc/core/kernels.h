@@ -28,6 +28,7 @@ struct Kernels {
     const char* isa;
     const char* (*macros)();  // what the compiler predefined in this table's own objects, space-separated
     Kernel<GemmArgs> gemm;
+    Kernel<PackArgs> pack_b;
     Kernel<GemmBf16Args> gemm_bf16;
     Kernel<RoundArgs> round_bf16;
     // gemm_bf16 has instructions of its own; without them gemm of the same numbers in float32 is faster.

@@ -64,7 +64,17 @@ struct GemmArgs {
     Index k_begin, k_end;  // the terms of this task: all of them, or whole blocks of a long sum
     float alpha, beta;
     Activation activation;
+    bool b_packed;  // b is what `pack_b` of the same ISA wrote, all of it; its strides mean nothing
 };
+
+// y = b (k,n) as `gemm` goes through it, for products that share it: packed_floats(k, n) of them.
+struct PackArgs {
+    const float* b;
+    Index b_row, b_col;
+    Index k, n;
+    float* y;
+};
+constexpr Index packed_floats(Index k, Index n) { return k * ((n + 63) / 64 * 64); }
 
 // The upper half of a float32.
 struct BFloat16 {
@@ -350,6 +360,7 @@ constexpr bool are_indices(Members...) {
 static_assert(are_indices(&GemmArgs::a_row, &GemmArgs::a_col, &GemmArgs::b_row, &GemmArgs::b_col,
                           &GemmArgs::c_row, &GemmArgs::m, &GemmArgs::n, &GemmArgs::k, &GemmArgs::k_begin,
                           &GemmArgs::k_end));
+static_assert(are_indices(&PackArgs::b_row, &PackArgs::b_col, &PackArgs::k, &PackArgs::n));
 static_assert(are_indices(&ColumnSumArgs::x_row, &ColumnSumArgs::rows, &ColumnSumArgs::cols));
 static_assert(are_indices(&ActivationArgs::n) && are_indices(&ActivationBackwardArgs::n));
 static_assert(are_indices(&DropoutArgs::n, &DropoutArgs::first));

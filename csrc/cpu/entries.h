@@ -11,6 +11,7 @@ namespace fastnn::FASTNN_NS {
     void name(const Args&, int chunk, Scratch&)
 
 FASTNN_ENTRY(gemm, GemmArgs);
+FASTNN_ENTRY(pack_b, PackArgs);
 FASTNN_ENTRY(gemm_bf16, GemmBf16Args);
 FASTNN_ENTRY(round_bf16, RoundArgs);
 FASTNN_ENTRY(gather, GatherArgs);

@@ -23,11 +23,35 @@ bool in_place(const GemmArgs& g) {
 }
 
 Grid grid_of(const GemmArgs& g) {
+    if (g.b_packed) return cut(g.m, g.n, g.k, false, kMinSlab, kLongestChunkFlops);
     const bool shared = transposed_a(g) && g.m >= kSharedRows;
     return cut(g.m, g.n, g.k, !in_place(g), shared ? kMinSharedSlab : kMinSlab, kLongestChunkFlops);
 }
 
+// Where the panels of the columns from c0 on begin, in a block of K of packed b: blocks lie one after
+// another.
+template <class Float>
+Float* packed_part(Float* b, Index n, Index k0, Index k, Index c0) {
+    return b + k0 * round_up(n, kPanel) + c0 * k;
+}
+
+// Columns of a packing chunk: whole panels.
+Index packed_columns(const PackArgs& p) {
+    return most(round_up(stream_chunk(0) / most(p.k, 1), kPanel), kPanel);
+}
+
 }  // namespace
+
+int pack_b_chunks(const PackArgs& p) { return static_cast<int>(ceil_div(p.n, packed_columns(p))); }
+
+void pack_b(const PackArgs& p, int chunk, Scratch&) {
+    const Index c0 = chunk * packed_columns(p);
+    const Index cols = least(packed_columns(p), p.n - c0);
+    for (Index k0 = 0; k0 < p.k; k0 += kBlockK) {
+        const Index k = least(kBlockK, p.k - k0);
+        pack(p.b + k0 * p.b_row + c0 * p.b_col, p.b_row, p.b_col, k, cols, packed_part(p.y, p.n, k0, k, c0));
+    }
+}
 
 int gemm_chunks(const GemmArgs& g) {
     if (g.m == 0 || g.n == 0) return 0;
@@ -47,17 +71,19 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
 
     Tile t = tile_of(g);
     for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {
-        const float* const b = g.b + k0 * g.b_row + c0 * g.b_col;
         t.k = least(kBlockK, g.k - k0);
+        const float* const b =
+            g.b_packed ? packed_part(g.b, g.n, k0, t.k, c0) : g.b + k0 * g.b_row + c0 * g.b_col;
         t.first = k0 == 0;
         t.last = k0 + kBlockK >= g.k;
         if (grid.pack) pack(b, g.b_row, g.b_col, t.k, cols, packed);
         t.a = g.a + r0 * g.a_row + k0 * g.a_col;
         t.b = grid.pack ? packed : b;
-        t.b_row = grid.pack ? kPanel : g.b_row;
+        const bool panels = grid.pack || g.b_packed;
+        t.b_row = panels ? kPanel : g.b_row;
         t.c = g.c + r0 * g.c_row + c0;
         t.bias = g.bias == nullptr ? nullptr : g.bias + c0;
-        multiply_block(t, rows, cols, grid.pack ? t.k * kPanel : kPanel, rows_of_a);
+        multiply_block(t, rows, cols, panels ? t.k * kPanel : kPanel, rows_of_a);
     }
 }
 

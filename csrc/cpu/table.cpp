@@ -15,6 +15,7 @@ constinit const Kernels kTable = {
     .isa = FASTNN_TEXT(FASTNN_NS),
     .macros = macros,
     .gemm = FASTNN_KERNEL(gemm),
+    .pack_b = FASTNN_KERNEL(pack_b),
     .gemm_bf16 = FASTNN_KERNEL(gemm_bf16),
     .round_bf16 = FASTNN_KERNEL(round_bf16),
     .multiplies_bf16 = false,

@@ -67,7 +67,7 @@ void DeviceProgram::check(int status) const {
 
 DeviceProgram::DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
                              std::size_t loss, std::unique_ptr<Update> update, const CudaKernels& cuda)
-    : Program(std::move(buffers), std::move(ops), loss, std::move(update)),
+    : Program(std::move(buffers), std::move(ops), false, loss, std::move(update)),
       cuda_(cuda),
       fixed_(cuda),
       arena_(cuda),
@@ -111,12 +111,12 @@ void DeviceProgram::make_fixed() {
     update_args_.verdict = verdict_;
 }
 
-Index DeviceProgram::arena_bytes(Index n) const { return (plan(n, false).floats + n) * Index{sizeof(float)}; }
+Index DeviceProgram::arena_bytes(Index n) const { return (plan(n).floats + n) * Index{sizeof(float)}; }
 
 // The operations in their order, between the two ends of a step. A batch's weights stand behind the arena's
 // floats.
 Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
-    const Plan found = plan(n, false);
+    const Plan found = plan(n);
     Recording recording(cuda_, run_, current_);
     auto* floats = static_cast<float*>(arena_.data);
     memory_.assign(buffers_.size(), nullptr);

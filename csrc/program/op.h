@@ -43,6 +43,7 @@ struct Place {
     const std::vector<float*>& memory;  // of each buffer
     float* scratch;                     // Op::scratch floats
     bool weighted;                      // the batch has sample weights
+    bool in_blocks = false;             // of rows, so that each weight is read several times
     Recording* device = nullptr;        // what is added is launched there; null: tasks of the CPU
     std::vector<Task> tasks{};
     Work work{};
@@ -96,9 +97,9 @@ class Op {
     virtual Kind kind() const = 0;
     // The buffers it touches: each is kept from the first operation that does to the last.
     virtual std::vector<Ref> touches() const = 0;
+    virtual Ref panels() const { return kNone; }      // one more, where the batch is in blocks of rows
     virtual Index scratch(Index) const { return 0; }  // floats for a batch of so many rows
     virtual Index least_rows() const { return 1; }    // of a batch
-    virtual Index weights() const { return 0; }       // floats that every block of rows reads
     // Serial work around each run; one of the last two, by whether the run was cancelled: then what changed
     // beside the arena and the gradients is put back.
     virtual void before_run() {}

@@ -13,7 +13,7 @@ double moved(Activation kind, double plain) {
     return kind == Activation::relu || kind == Activation::leaky_relu ? plain : plain + 2.0;
 }
 
-// c = op(a) op(b), contiguous, where a' or b' is read across its rows; a and b may be rounded.
+// c = op(a) op(b), contiguous, where a' or b' is read across its rows; a and b may be rounded, b packed.
 struct Product {
     const void* a;
     bool across_a;
@@ -21,6 +21,7 @@ struct Product {
     bool across_b;
     float* c;
     Index m, n, k;
+    bool b_packed = false;
 };
 
 void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounded,
@@ -41,7 +42,8 @@ void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounde
                   .k_end = p.k,
                   .alpha = 1,
                   .beta = 0,
-                  .activation = activation},
+                  .activation = activation,
+                  .b_packed = p.b_packed},
             .a = nullptr,
             .b = nullptr,
             .c = nullptr};
@@ -57,8 +59,8 @@ void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounde
 const void* operand(const Place& place, Ref ref, bool rounded) {
     return rounded ? place.rounded_at(ref) : place.at(ref);
 }
-const void* weight_of(const Place& place, const float* weight, Ref rounded) {
-    return rounded != kNone ? place.whole(rounded) : weight;
+const void* weight_of(const Place& place, const float* weight, Ref rounded, bool packed, Ref panels) {
+    return rounded != kNone ? place.whole(rounded) : packed ? place.whole(panels) : weight;
 }
 
 }  // namespace
@@ -81,6 +83,19 @@ void RoundWeight::prepare(Place& place) {
     place.moves(2.0 * elements(in, out));
 }
 
+void PackWeight::prepare(Place& place) {
+    if (!place.in_blocks) return;
+    PackArgs& args = fresh();
+    args = {.b = weight,
+            .b_row = transposed ? 1 : out,
+            .b_col = transposed ? out : 1,
+            .k = transposed ? out : in,
+            .n = transposed ? in : out,
+            .y = place.whole(y)};
+    place.add(place.kernels.pack_b, args);
+    place.moves(2.0 * elements(in, out));
+}
+
 void Round::prepare(Place& place) {
     RoundArgs& args = fresh();
     args = {.x = place.at(x), .x_row = size, .rows = place.rows, .cols = size, .y = place.rounded_at(y)};
@@ -89,10 +104,10 @@ void Round::prepare(Place& place) {
 }
 
 void Linear::prepare(Place& place) {
-    const bool round = rounded != kNone;
+    const bool round = rounded != kNone, panels = packed != kNone && place.in_blocks;
     add_product(place, fresh(),
-                {operand(place, x, round), false, weight_of(place, weight, rounded), false, place.at(y),
-                 place.rows * rows, out, in},
+                {operand(place, x, round), false, weight_of(place, weight, rounded, panels, packed), false,
+                 place.at(y), place.rows * rows, out, in, panels},
                 round, bias, activation);
 }
 
@@ -104,10 +119,10 @@ void LinearWeight::prepare(Place& place) {
 }
 
 void LinearInput::prepare(Place& place) {
-    const bool round = rounded != kNone;
+    const bool round = rounded != kNone, panels = packed != kNone && place.in_blocks;
     add_product(place, fresh(),
-                {operand(place, dy, round), false, weight_of(place, weight, rounded), true, place.at(dx),
-                 place.rows * rows, in, out},
+                {operand(place, dy, round), false, weight_of(place, weight, rounded, panels, packed), true,
+                 place.at(dx), place.rows * rows, in, out, panels},
                 round);
 }
 

@@ -35,6 +35,21 @@ class RoundWeight final : public OpOf<RoundArgs> {
     void prepare(Place& place) override;
 };
 
+// y = the weight, or its transpose, as products of blocks of rows go through it
+class PackWeight final : public OpOf<PackArgs> {
+ public:
+    Ref y;
+    Index in, out;
+    const float* weight;
+    bool transposed;
+
+    const char* name() const override { return "pack_weight"; }
+    Kind kind() const override { return Kind::first; }
+    std::vector<Ref> touches() const override { return {}; }
+    Ref panels() const override { return y; }
+    void prepare(Place& place) override;
+};
+
 // y = x, `size` floats a row of the batch, rounded to bfloat16
 class Round final : public OpOf<RoundArgs> {
  public:
@@ -51,20 +66,21 @@ class Round final : public OpOf<RoundArgs> {
 };
 
 // y = activation(x @ weight + bias). Here and in the two gradients below: where `rounded` is a buffer it
-// holds the rounded weight, and the batch is rounded too.
+// holds the rounded weight, and the batch is rounded too. Where `packed` is one it holds the packed weight,
+// for blocks of rows.
 class Linear final : public OpOf<GemmBf16Args> {
  public:
     Ref x, y;
     Index rows, in, out;
     const float* weight;
-    Ref rounded;
+    Ref rounded, packed;
     const float* bias;
     Activation activation;
 
     const char* name() const override { return "linear"; }
     Kind kind() const override { return Kind::by_rows; }
     std::vector<Ref> touches() const override { return {x, y, rounded}; }
-    Index weights() const override { return in * out; }
+    Ref panels() const override { return packed; }
     void prepare(Place& place) override;
 
  private:
@@ -108,12 +124,12 @@ class LinearInput final : public OpOf<GemmBf16Args> {
     Ref dy, dx;
     Index rows, in, out;
     const float* weight;
-    Ref rounded;
+    Ref rounded, packed;
 
     const char* name() const override { return "linear_input"; }
     Kind kind() const override { return Kind::by_rows; }
     std::vector<Ref> touches() const override { return {dy, dx, rounded}; }
-    Index weights() const override { return in * out; }
+    Ref panels() const override { return packed; }
     void prepare(Place& place) override;
 };
 

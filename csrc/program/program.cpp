@@ -17,10 +17,6 @@ namespace {
 constexpr Index kAlign = 16;  // floats: one cache line
 constexpr Index kHugePage = Index{1} << 21;
 
-// Where all weights together fit in a core's second-level cache, a thread takes a block of rows through all
-// layers.
-constexpr Index kCachedWeights = 128 * 1024;
-
 Index aligned(Index floats) { return (floats + kAlign - 1) / kAlign * kAlign; }
 
 // Rows of a block: whole tiles of six, enough blocks for a few threads, not so few rows that weights are read
@@ -37,9 +33,9 @@ Index rows_of_block(Index n, bool forward) {
 
 void Program::Free::operator()(float* p) const { std::free(p); }
 
-Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
-                 std::unique_ptr<Update> update)
-    : Program(std::move(buffers), std::move(ops), kNone) {
+Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, bool chains,
+                 std::size_t loss, std::unique_ptr<Update> update)
+    : Program(std::move(buffers), std::move(ops), chains, kNone) {
     loss_ = dynamic_cast<Loss*>(ops_.at(loss).get());
     pred_ = loss_->pred;
     update_ = std::move(update);
@@ -49,8 +45,12 @@ Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> o
     buffers_.push_back({loss_->work_floats(), Loss::kWorkFloats});
 }
 
-Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, Ref pred)
-    : buffers_(std::move(buffers)), ops_(std::move(ops)), pred_(pred), update_(std::make_unique<Update>()) {
+Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, bool chains, Ref pred)
+    : buffers_(std::move(buffers)),
+      ops_(std::move(ops)),
+      chains_(chains),
+      pred_(pred),
+      update_(std::make_unique<Update>()) {
     const auto begin =
         std::find_if(ops_.begin(), ops_.end(), [](const auto& op) { return op->kind() != Kind::first; });
     x_ = dynamic_cast<Gather*>(begin->get());
@@ -61,16 +61,10 @@ bool Program::is_callers(Ref buffer) const {
     return (direct_ && buffer == kInput) || (loss_ == nullptr && buffer == pred_);
 }
 
-bool Program::has_chains() const {
-    Index weights = 0;
-    for (const auto& op : ops_) weights += op->weights();
-    return weights <= kCachedWeights;
-}
-
-// Operations by rows that follow each other are one region where the weights are small. Else each is one, but
+// Operations by rows that follow each other are one region where there are chains. Else each is one, but
 // what is `last` goes with the operation after it, which only reads the same.
-Program::Plan Program::plan(Index n, bool chains) const {
-    Plan found{{}, chains ? rows_of_block(n, loss_ == nullptr) : n, {}, {}, 0};
+Program::Plan Program::plan(Index n) const {
+    Plan found{{}, chains_ ? rows_of_block(n, loss_ == nullptr) : n, {}, {}, 0};
     for (std::size_t i = 0; i < ops_.size();) {
         std::size_t end = i + 1;
         if (direct_ && ops_[i].get() == x_) {
@@ -84,7 +78,7 @@ Program::Plan Program::plan(Index n, bool chains) const {
             i = end;
             continue;
         }
-        const bool by_rows = kind != Kind::whole && chains;
+        const bool by_rows = kind != Kind::whole && chains_;
         if (by_rows) {
             while (end < ops_.size() && ops_[end]->kind() != Kind::whole) ++end;
         } else if (kind == Kind::last) {
@@ -115,7 +109,9 @@ void Program::lay_out(Plan& found, Index n) const {
         const Region& region = found.regions[r];
         for (std::size_t i = region.begin; i < region.end; ++i) {
             const bool late = ops_[i]->kind() == Kind::last;
-            for (const Ref ref : ops_[i]->touches()) {
+            std::vector<Ref> touched = ops_[i]->touches();
+            if (found.block < n) touched.push_back(ops_[i]->panels());
+            for (const Ref ref : touched) {
                 if (ref == kNone || is_callers(ref)) continue;
                 const auto at = static_cast<std::size_t>(ref);
                 Life& life = lives[at];
@@ -155,13 +151,13 @@ void Program::lay_out(Plan& found, Index n) const {
     }
 }
 
-Index Program::arena_bytes(Index n) const { return plan(n, has_chains()).floats * Index{sizeof(float)}; }
+Index Program::arena_bytes(Index n) const { return plan(n).floats * Index{sizeof(float)}; }
 
 void Program::prepare(Index n, bool weighted) {
     const Kernels& kernels = fastnn::kernels();
     if (n == n_ && weighted == weighted_ && &kernels == kernels_) return;
     n_ = 0;
-    const Plan found = plan(n, has_chains());
+    const Plan found = plan(n);
     reserve(found.floats);
     kernels_ = &kernels;
     build(found, n, weighted);
@@ -202,7 +198,8 @@ void Program::build(const Plan& found, Index n, bool weighted) {
                      .buffers = buffers_,
                      .memory = memory_,
                      .scratch = arena_.get() + found.scratch[i],
-                     .weighted = weighted};
+                     .weighted = weighted,
+                     .in_blocks = found.block < n};
     };
     const auto prepared = [&](std::size_t i, Index begin, Index rows, Work& work) {
         Place place = place_of(i, begin, rows);
@@ -250,6 +247,7 @@ void Program::build(const Plan& found, Index n, bool weighted) {
         for (std::size_t i = region.begin; i < region.end; ++i) {
             Work work;
             const std::vector<Task> own = prepared(i, 0, n, work);
+            if (own.empty()) continue;
             note(i, number, 0, work);
             if (side_by_side != nullptr) {
                 later(*side_by_side, own);
@@ -327,7 +325,7 @@ bool Program::forward(const RowSource& x, Index n, float* out, Poll poll) {
     lies_at(pred_, out);
     if (!ready) {
         direct_ = direct;
-        const Plan found = plan(n, has_chains());
+        const Plan found = plan(n);
         reserve(found.floats);
         kernels_ = &kernels;
         build(found, n, false);

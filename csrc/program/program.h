@@ -36,10 +36,11 @@ class Program {
  public:
     // The loss is the operation of this number; its `work` buffer is added here. The first operation that
     // is not `Kind::first` gathers the batch, and the one before the loss its values, where it takes any.
-    Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
+    // chains: what is by rows runs block by block.
+    Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, bool chains, std::size_t loss,
             std::unique_ptr<Update> update);
     // A forward alone, whose result is the buffer `pred`.
-    Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, Ref pred);
+    Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, bool chains, Ref pred);
     virtual ~Program() = default;
     Program(const Program&) = delete;
     Program& operator=(const Program&) = delete;
@@ -81,11 +82,11 @@ class Program {
         std::vector<Index> scratch;  // for each operation
         Index floats;
     };
-    // chains: what is by rows runs block by block.
-    Plan plan(Index n, bool chains) const;
+    Plan plan(Index n) const;
 
     std::vector<Buffer> buffers_;
     std::vector<std::unique_ptr<Op>> ops_;
+    bool chains_;
     Gather* x_;
     Gather* values_ = nullptr;
     Loss* loss_ = nullptr;  // null in a forward alone
@@ -95,7 +96,6 @@ class Program {
     Index least_rows_ = 1;
 
  private:
-    bool has_chains() const;
     bool is_callers(Ref buffer) const;
     void reserve(Index floats);
     void lay_out(Plan& plan, Index n) const;

@@ -23,6 +23,7 @@ _SIZES = {
     "linear_bias": (3, 1),
     "linear_input": (4, 2),
     "round_weight": (2, 2),
+    "pack_weight": (2, 2),
     "round": (3, 1),
     "batch_norm": (5, 1),
     "batch_norm_backward": (7, 1),

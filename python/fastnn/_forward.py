@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn import _core, _device
 from fastnn._arrays import Array, FloatArray, as_rows
-from fastnn._program import Lowering
+from fastnn._lowering import Lowering, has_chains
 from fastnn.nn import Module
 
 
@@ -19,7 +19,8 @@ class Forward:
     """A model in evaluation mode as one native program, for rows of one shape."""
 
     def __init__(self, model: Module, precision: str, batch_shape: tuple[int, ...]) -> None:
-        lowering = Lowering(batch_shape, True, precision)
+        chains = has_chains(model, False)
+        lowering = Lowering(batch_shape, True, precision, chains)
         pred, _ = lowering.layer(model, lowering.input)
         self._modules = list(model.modules())
         self._made_for = model, precision, batch_shape[1:], _device.moves
@@ -27,7 +28,7 @@ class Forward:
         # Lists of dicts, compared in one go.
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
-        self._native = _core.Program(lowering.buffers, lowering.all_ops(), pred.ref)
+        self._native = _core.Program(lowering.buffers, lowering.all_ops(), chains, pred.ref)
 
     def fits(self, model: Module, precision: str, row_shape: tuple[int, ...]) -> bool:
         """Whether this is still the program of these, whatever mode they are in now."""

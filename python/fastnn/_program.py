@@ -1,16 +1,12 @@
-"""Lowering: a model, a loss and an optimizer become one native program, which runs whole steps in one call.
+"""A model, a loss and an optimizer as one native program, which runs whole steps in one call.
 
-Each layer says in `_lower` which operations its forward is, and returns a function that emits those of its
-backward; `Lowering` numbers the buffers between them. Which memory they get, and which of them run side by
-side, is planned natively for each batch size (csrc/program). The kernels are those of `ops` with the same
-arguments, so a step of a program and a plain loop give the same bits.
+The kernels are those of `ops` with the same arguments, so a step of a program and a plain loop give the same
+bits.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -19,128 +15,15 @@ import numpy.typing as npt
 
 from fastnn import _core, _device, cuda
 from fastnn._arrays import Array, FloatArray
+from fastnn._lowering import Lowering, has_chains
 from fastnn._optimizer import Part
-from fastnn.nn import BatchNorm1d, Dropout, Module, Sequential
+from fastnn.nn import BatchNorm1d, Module
 from fastnn.optim import Optimizer
-
-Backward = Callable[["Value", bool], "Value | None"]
 
 _NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
 _STEPS_AHEAD = 256  # for which schedules are asked at once
 _FLAGS = attrgetter("trainable", "decay")
 BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
-
-
-@dataclass(frozen=True)
-class Value:
-    """An array of a program: the number of its buffer and its shape without the axis of the batch."""
-
-    ref: int
-    shape: tuple[int, ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows for each row of the batch."""
-        return math.prod(self.shape[:-1])
-
-    @property
-    def size(self) -> int:
-        """Numbers for each row of the batch."""
-        return math.prod(self.shape)
-
-
-class Lowering:
-    """Collects the buffers and operations of a program; layers and losses call it from their `_lower`."""
-
-    NONE = -1  # the number of a buffer that is not there
-
-    def __init__(self, batch_shape: tuple[int, ...], labels: bool, precision: str) -> None:
-        self._rows = batch_shape[0]
-        self._labels = labels
-        self._bfloat16 = precision == "bfloat16"
-        self._rounded: dict[int, Value] = {}
-        self._first: list[tuple[Any, ...]] = []  # operations that read parameters alone
-        self.buffers: list[tuple[int, int]] = []
-        self.ops: list[tuple[Any, ...]] = []
-        self.dropouts: list[Dropout] = []
-        # What the program is made from: the attributes of the loss and of each layer but dropout, whose
-        # change from step to step.
-        self.seen: list[dict[str, Any]] = []
-        self.input = self.value(batch_shape[1:])
-        self.emit("gather", self.input, self.input.size)
-
-    def value(self, shape: tuple[int, ...]) -> Value:
-        """A new array of this shape for each row of the batch."""
-        self.buffers.append((math.prod(shape), 0))
-        return Value(len(self.buffers) - 1, shape)
-
-    def fixed(self, floats: int) -> int:
-        """The number of a buffer that does not grow with the batch."""
-        self.buffers.append((0, floats))
-        return len(self.buffers) - 1
-
-    def target(self, pred: Value) -> Value | int:
-        """What a loss compares `pred` with: values of its shape, or none where the targets are class ids."""
-        if self._labels:
-            return self.NONE
-        target = self.value(pred.shape)
-        self.emit("gather", target, target.size)
-        return target
-
-    def full(self, value: Value) -> tuple[int, ...]:
-        """The shape of a value in the first batch, for messages."""
-        return self._rows, *value.shape
-
-    def emit(self, kind: str, *fields: Any) -> None:
-        """Add an operation; the fields are those of csrc/program/ops.h in their order."""
-        self.ops.append((kind, *(field.ref if isinstance(field, Value) else field for field in fields)))
-
-    def rounded(self, value: Value) -> Value:
-        """`value` as a product takes it: itself, or rounded to bfloat16, once for all who read it."""
-        if not self._bfloat16:
-            return value
-        if value.ref not in self._rounded:
-            self._rounded[value.ref] = self.value(value.shape)
-            self.emit("round", value, self._rounded[value.ref], value.size)
-        return self._rounded[value.ref]
-
-    def rounded_weight(self, weight: FloatArray) -> int:
-        """The number of the buffer with the weight rounded to bfloat16, none where products are float32."""
-        if not self._bfloat16:
-            return self.NONE
-        ref = self.fixed(weight.size)
-        self._first.append(("round_weight", ref, *weight.shape, weight))
-        return ref
-
-    def all_ops(self) -> list[tuple[Any, ...]]:
-        """All operations in the order in which they run."""
-        return self._first + self.ops
-
-    def layer(self, layer: Any, x: Value, activation: str | None = None) -> tuple[Value, Backward]:
-        """Lower a layer, with the activation that its kernel applies."""
-        if not type(layer).__module__.startswith("fastnn."):
-            Module._lower(layer, self, x)  # refuses it, also where it inherits from a layer of fastnn
-        if not isinstance(layer, Dropout):
-            layer._saved = None
-            self.seen.append(vars(layer))
-        y, backward = (
-            layer._lower(self, x) if activation is None else layer._lower_activated(self, x, activation)
-        )
-        if layer.training or isinstance(layer, Sequential):
-            return y, backward
-
-        def refused(dy: Value, wanted: bool) -> Value | None:
-            raise RuntimeError(
-                f"Trainer: {type(layer).__name__} is in evaluation mode inside a model in training mode, and "
-                "has no backward there; call model.train()"
-            )
-
-        return y, refused
-
-    def dropout(self, layer: Dropout) -> int:
-        """The number of a dropout layer among those of the program."""
-        self.dropouts.append(layer)
-        return len(self.dropouts) - 1
 
 
 def _check_on_device(model: Module, precision: str) -> None:
@@ -199,12 +82,13 @@ class Program:
         self.on_device = bool(parameters) and _device.is_on_device(parameters[0].data)
         if self.on_device:
             _check_on_device(model, precision)
-        lowering = Lowering(batch_shape, labels, precision)
+        chains = not self.on_device and has_chains(model, True)
+        lowering = Lowering(batch_shape, labels, precision, chains)
         lowering.seen.append(vars(loss))
         pred, backward = lowering.layer(model, lowering.input)
         dpred = lowering.value(pred.shape)
         loss._lower(lowering, pred, dpred)
-        place = len(lowering.all_ops()) - 1
+        place = len(lowering.ops) - 1
         if trains:
             backward(dpred, False)
         self.pred_shape = pred.shape
@@ -228,8 +112,9 @@ class Program:
         self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
         update = (optimizer._rule, groups, *self._options[0])
         self.ops = lowering.all_ops()
+        place += len(self.ops) - len(lowering.ops)
         kernels = cuda.kernels() if self.on_device else None
-        self.native = _core.Program(lowering.buffers, self.ops, place, update, kernels)
+        self.native = _core.Program(lowering.buffers, self.ops, chains, place, update, kernels)
         self._result = np.zeros(4)
         self.least_rows: int = self.native.least_rows()  # of a batch
 

@@ -129,7 +129,8 @@ class Linear(Fusable):
         before = y = lowering.value((*x.shape[:-1], self.out_features))
         factor, factors = lowering.rounded(x), lowering.rounded_weight(weight.data)
         to = None if bias is None else bias.data
-        lowering.emit("linear", factor, y, x.rows, *size, weight.data, factors, to, fused)
+        panels = lowering.packed_weight(weight.data)
+        lowering.emit("linear", factor, y, x.rows, *size, weight.data, factors, panels, to, fused)
         if fused != activation:
             y = lowering.value(y.shape)
             lowering.emit("activation", before, y, y.size, activation, None)
@@ -148,7 +149,8 @@ class Linear(Fusable):
             if not wanted:
                 return None
             dx = lowering.value(x.shape)
-            lowering.emit("linear_input", slope, dx, x.rows, *size, weight.data, factors)
+            panels = lowering.packed_weight(weight.data, transposed=True)
+            lowering.emit("linear_input", slope, dx, x.rows, *size, weight.data, factors, panels)
             return dx
 
         return y, backward
