@@ -29,7 +29,7 @@ history = trainer.fit(
     batch_size=50,
     epochs=epochs,
     validation=(X[stop], scaled[stop]),
-    callbacks=[callbacks.EarlyStopping(patience=10)],  # gives the best parameters back
+    callbacks=[callbacks.EarlyStopping(patience=20)],  # gives the best parameters back
 )
 
 predicted = target.inverse_transform(trainer.predict(X[test]))[:, 0]

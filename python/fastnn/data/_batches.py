@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import check_int
+from fastnn._shuffle import shuffled
 
 
 def batches(
@@ -102,15 +103,11 @@ def epoch_rows(
             f"{caller}: drop_last leaves no batch, X has {n} rows and batch_size is {batch_size}; "
             f"pass drop_last=False or a batch_size of at most {n}"
         )
-    starts = [i * batch_size for i in range(count)]
-    if join_single_row and count > 1 and starts[-1] == n - 1:
-        starts.pop()
-    # The spawn key keeps (seed, epoch) apart for every pair of numbers: a plain [seed, epoch] is read as one
-    # string of 32-bit words, in which a large seed runs into the epoch.
-    key = np.random.SeedSequence(seed, spawn_key=(epoch,))
-    order = np.random.default_rng(key).permutation(n) if shuffle else np.arange(n)
-    end = n if not drop_last else count * batch_size
-    return np.asarray(order, np.int64), np.array([*starts, end], np.int64)
+    bounds = np.arange(count + 1, dtype=np.int64) * batch_size
+    bounds[-1] = min(n, bounds[-1])
+    if join_single_row and count > 1 and bounds[-2] == n - 1:
+        bounds = np.delete(bounds, -2)
+    return shuffled(n, seed, epoch) if shuffle else np.arange(n, dtype=np.int64), bounds
 
 
 def take(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
