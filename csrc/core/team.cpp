@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "core/fp_env.h"
+#include "core/pages.h"
 #include "core/threads.h"
 
 namespace fastnn {
@@ -70,11 +71,10 @@ class Buffer {
     unsigned char* try_reserve(Index bytes) noexcept {
         if (bytes > size_) {
             release();
-            const Index rounded = (bytes + 4095) / 4096 * 4096;
-            data_ = static_cast<unsigned char*>(std::aligned_alloc(4096, static_cast<std::size_t>(rounded)));
+            data_ = static_cast<unsigned char*>(allocate_pages(bytes));
             if (data_ == nullptr) return nullptr;
-            size_ = rounded;
-            g_workspace_bytes += rounded;
+            size_ = bytes;
+            g_workspace_bytes += bytes;
         }
         return data_;
     }

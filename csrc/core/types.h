@@ -340,12 +340,12 @@ struct UpdateArgs {
     UpdateVerdict* verdict;  // null without sums
 };
 
-// Private memory of one thread: 64-byte aligned, kScratchBytes long.
+// Private memory of one thread: 64-byte aligned, kScratchBytes long, which is one huge page (pages.h).
 struct Scratch {
     unsigned char* data;
 };
 
-inline constexpr std::int64_t kScratchBytes = 640 * 1024;
+inline constexpr std::int64_t kScratchBytes = 2 * 1024 * 1024;
 
 // Arrays may hold more than 2^31 elements: no size, stride or offset of an argument struct has 32 bits (and
 // -Wconversion lets none through in between).

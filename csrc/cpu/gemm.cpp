@@ -22,10 +22,14 @@ bool in_place(const GemmArgs& g) {
            g.n * g.k <= (g.m <= kFewRows ? kInPlaceFewFloats : kInPlaceFloats);
 }
 
+Index quarter(Index size) { return most(kMinShared, least(kMaxShared, size / 4)); }
+
 Grid grid_of(const GemmArgs& g) {
     if (g.b_packed) return cut(g.m, g.n, g.k, false, kMinSlab, kLongestChunkFlops);
     const bool shared = transposed_a(g) && g.m >= kSharedRows;
-    return cut(g.m, g.n, g.k, !in_place(g), shared ? kMinSharedSlab : kMinSlab, kLongestChunkFlops);
+    Bounds bounds;
+    if (shared) bounds = {.cols = quarter(g.n), .rows = quarter(g.m), .slab_floats = kSharedSlabFloats};
+    return cut(g.m, g.n, g.k, !in_place(g), kLongestChunkFlops, bounds);
 }
 
 // Where the panels of the columns from c0 on begin, in a block of K of packed b: blocks lie one after
@@ -67,7 +71,7 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
     const Index cols = least(grid.cols, g.n - c0);
     float* const packed = reinterpret_cast<float*>(scratch.data);
     float* const rows_of_a =
-        transposed_a(g) && cols >= kSharingPanels * kPanel ? packed + kSlabFloats : nullptr;
+        transposed_a(g) && cols >= kSharingPanels * kPanel ? packed + kSharedSlabFloats : nullptr;
 
     Tile t = tile_of(g);
     for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {

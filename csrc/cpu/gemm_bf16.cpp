@@ -84,9 +84,7 @@ bool in_place(const GemmArgs& g, const BFloat16* a, Index terms) {
            reinterpret_cast<std::uintptr_t>(a) % sizeof(float) == 0;
 }
 
-Grid grid_of(const GemmArgs& g) {
-    return cut(g.m, g.n, ceil_div(g.k, kTerms), true, kMinSlab, kLongestFlops);
-}
+Grid grid_of(const GemmArgs& g) { return cut(g.m, g.n, ceil_div(g.k, kTerms), true, kLongestFlops); }
 
 }  // namespace
 

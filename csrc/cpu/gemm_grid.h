@@ -12,12 +12,18 @@ struct Grid {
     bool pack;
 };
 
-// k counts steps of the tile; pack: b is packed by every chunk; min_slab: its fewest columns.
-static inline Grid cut(Index m, Index n, Index k, bool pack, Index min_slab, double longest_flops) {
+// Of a chunk: its fewest columns, its fewest rows where it packs its part of b, and that part's most floats.
+struct Bounds {
+    Index cols = kMinSlab, rows = kMinPackedRows, slab_floats = kSlabFloats;
+};
+
+// k counts steps of the tile; pack: b is packed by every chunk.
+static inline Grid cut(Index m, Index n, Index k, bool pack, double longest_flops,
+                       const Bounds& bounds = {}) {
     Grid grid{};
     grid.pack = pack;
     const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-    if (flops < kChunkFlops && n <= min_slab) {
+    if (flops < kChunkFlops && n <= bounds.cols) {
         // One chunk. The divisions below were a fifth of an 8x8 call.
         grid.rows = m;
         grid.cols = round_up(n, kPanel);
@@ -29,14 +35,14 @@ static inline Grid cut(Index m, Index n, Index k, bool pack, Index min_slab, dou
     const double few = work / kChunkFlops + 1.0 < kMaxChunks ? work / kChunkFlops + 1.0 : kMaxChunks;
     const double many = flops / longest_flops;
     const Index want = static_cast<Index>(many > few ? (many < 1e5 ? many : 1e5) : few);
-    const Index widest = most(kPanel, kSlabFloats / most(least(k, kBlockK), 1) / kPanel * kPanel);
+    const Index widest = most(kPanel, bounds.slab_floats / most(least(k, kBlockK), 1) / kPanel * kPanel);
     // Columns first: slabs share no part of b, so nothing is packed twice.
-    grid.cols = least(most(round_up(ceil_div(n, want), kPanel), min_slab), widest);
+    grid.cols = least(most(round_up(ceil_div(n, want), kPanel), bounds.cols), widest);
     grid.col_slabs = ceil_div(n, grid.cols);
     grid.cols = round_up(ceil_div(n, grid.col_slabs), kPanel);
     grid.col_slabs = ceil_div(n, grid.cols);
     // Then rows: every block of them packs its slab again.
-    const Index least_rows = pack ? kMinPackedRows : kMinRows;
+    const Index least_rows = pack ? bounds.rows : kMinRows;
     const Index blocks = ceil_div(want, grid.col_slabs);
     grid.rows = least(m, most(ceil_div(m, blocks), least_rows));
     grid.row_blocks = ceil_div(m, grid.rows);

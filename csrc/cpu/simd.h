@@ -62,6 +62,17 @@ namespace fastnn::FASTNN_NS {
 #if !defined(FASTNN_ISA_AVX512BF16)
 // A step of a matrix product.
 FASTNN_INLINE Reg add_products(Reg a, Reg b, Reg c) { return fma(a, b, c); }
+
+// The same for unrolled loops: c stays in its register. Left to gcc, sums change theirs from step to step,
+// and some go through memory.
+FASTNN_INLINE Reg add_products_in_place(Reg a, Reg b, Reg c) {
+#if defined(FASTNN_ISA_AVX2) || defined(__AVX512F__)  // not where AVX-512 is emulated
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(c.v) : "v"(a.v), "v"(b.v));
+    return c;
+#else
+    return fma(a, b, c);
+#endif
+}
 #endif
 
 }  // namespace fastnn::FASTNN_NS

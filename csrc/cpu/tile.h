@@ -32,6 +32,11 @@ static constexpr int kPanel = kMaxWidth * Reg::kWidth;  // columns of a packed p
 // The part of b that one chunk works on (kBlockK rows at most) stays in half of a 512 KB second-level cache.
 static constexpr Index kSlabFloats = 64 * 1024;
 
+// A transposed a is packed again for each slab, and b for each block of rows: where there are rows enough for
+// several chunks these are a quarter of the columns and rows, within bounds.
+static constexpr Index kSharedRows = 512, kMinShared = 256, kMaxShared = 512;
+static constexpr Index kSharedSlabFloats = kMaxShared * kBlockK;
+
 // b is read where it lies only in memory of this alignment, where rows do not fall in a few sets of the
 // caches, and where it is small or meets few rows. Aligned, in place and packed, shares of the FMA peak of
 // one thread: 64x256 by 32 rows 0.93 and 0.85, 256x256 by 128 rows 0.85 and 0.93, 512x512 by 128 rows 0.69
@@ -51,7 +56,7 @@ static constexpr int kTilesAtOnce = kRowsAtOnce / kStepFloats;
 static constexpr Index kRowsFloats = kTilesAtOnce * kTileFloats;
 static constexpr Index kSharingPanels = 4;
 static_assert(kRowsAtOnce % kStepFloats == 0 && kStepFloats <= Reg::kWidth);
-static_assert((kSlabFloats + kRowsFloats) * Index{sizeof(float)} <= kScratchBytes);
+static_assert((kSharedSlabFloats + kRowsFloats) * Index{sizeof(float)} <= kScratchBytes);
 
 // Work of one chunk: enough to hide a claim (0.1 us), enough chunks to keep several threads evenly busy.
 static constexpr double kChunkFlops = 1e6;
@@ -63,8 +68,6 @@ static constexpr double kLongestChunkFlops = 1e8;
 static constexpr double kLongestChunkFlops = 5e9;
 #endif
 static constexpr Index kMinSlab = 64;
-static constexpr Index kMinSharedSlab = 256;  // where a is packed again for each slab, and
-static constexpr Index kSharedRows = 512;     // there are rows enough for several chunks
 static constexpr Index kMinRows = 24;
 static constexpr Index kMinPackedRows = 128;
 

@@ -1,7 +1,5 @@
 #include "program/program.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -10,12 +8,12 @@
 #include <utility>
 
 #include "core/dispatch.h"
+#include "core/pages.h"
 
 namespace fastnn::program {
 namespace {
 
 constexpr Index kAlign = 16;  // floats: one cache line
-constexpr Index kHugePage = Index{1} << 21;
 
 Index aligned(Index floats) { return (floats + kAlign - 1) / kAlign * kAlign; }
 
@@ -170,13 +168,9 @@ void Program::reserve(Index floats) {
     if (floats <= arena_floats_) return;
     arena_.reset();
     arena_floats_ = 0;
-    const Index bytes = floats * Index{sizeof(float)};
-    const bool huge = bytes >= 2 * kHugePage;  // the first touch of 64 MB: 19 ms without, 3 with
-    const Index step = huge ? kHugePage : 4096;
-    const auto rounded = static_cast<std::size_t>((bytes + step - 1) / step * step);
-    arena_.reset(static_cast<float*>(std::aligned_alloc(static_cast<std::size_t>(step), rounded)));
+    Index bytes = floats * Index{sizeof(float)};
+    arena_.reset(static_cast<float*>(allocate_pages(bytes)));
     if (!arena_) throw std::bad_alloc();
-    if (huge) madvise(arena_.get(), rounded, MADV_HUGEPAGE);
     arena_floats_ = floats;
 }
 
