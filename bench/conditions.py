@@ -53,7 +53,7 @@ def gain(fastnn: Worker, threads: int, rounds: int | None) -> dict[str, Any]:
 def measure(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row]:
     """All of them but the first calls; `rows` are those of the cases."""
     n = rounds or ROUNDS
-    found = one_thread(rows) + training(fastnn, rows, MEMORY_STEPS)
+    found = of_training(fastnn, rows, rounds)
     if fastnn.about["info"]["threads"] > 1:
         found += busy_cores(fastnn, Budget(rounds, rounds) if rounds else BUSY_TURNS)
         seconds = fastnn.ask("fork_join", rounds=10 * n)
@@ -71,6 +71,21 @@ def measure(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row
             row(f"{name}: denormal moments over normal ones", np.divide(denormal, normal), "x", most=1.2)
         )
     return found
+
+
+def fusions(fastnn: Worker, rounds: int) -> list[Row]:
+    """What each fusion gives: its parts one by one over the fused call; and what lowering costs."""
+    found = [
+        row(f"{name}: kernels one by one over fused", np.divide(parts, fused), "x")
+        for name, (fused, parts) in fastnn.ask("fusions", rounds=rounds).items()
+    ]
+    seconds = fastnn.ask("lowering", rounds=rounds)["seconds"]
+    return [*found, row("lowering a network of 20 Linear layers", [1e3 * s for s in seconds], "ms", most=1.0)]
+
+
+def of_training(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row]:
+    """Those that a run of the training alone has as well."""
+    return one_thread(rows) + training(fastnn, rows, MEMORY_STEPS) + fusions(fastnn, rounds or ROUNDS)
 
 
 def one_thread(rows: Sequence[Row]) -> list[Row]:

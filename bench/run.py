@@ -234,7 +234,7 @@ def _conditions(options: argparse.Namespace, fastnn: Worker, rows: list[dict[str
     if options.mode == "full":
         return conditions.measure(fastnn, rows, options.rounds)
     if options.mode == "training":
-        return conditions.one_thread(rows) + conditions.training(fastnn, rows, conditions.MEMORY_STEPS)
+        return conditions.of_training(fastnn, rows, options.rounds)
     return []
 
 

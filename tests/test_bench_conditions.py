@@ -18,7 +18,7 @@ sys.path.insert(0, str(BENCH))
 import cases  # noqa: E402
 import conditions  # noqa: E402
 import timing  # noqa: E402
-from peers import FASTNN, NUMPY, fastnn_conditions  # noqa: E402
+from peers import FASTNN, NUMPY, fastnn_conditions, fastnn_fusions  # noqa: E402
 from peers.peer import Peer  # noqa: E402
 from worker import Worker, WorkerError  # noqa: E402
 
@@ -27,6 +27,8 @@ REPLIES: dict[str, Any] = {
     "alternating": {"matmul": [1.0, 1.0], "step": [2.0, 2.0], "both": [3.3, 3.3]},
     "strides": {"GEMM": [[1.2, 1.2], [1.0, 1.0]]},
     "memory_growth": {"grown": 2_000_000},
+    "fusions": {"product": [[1.0, 1.0], [1.5, 1.7]]},
+    "lowering": {"seconds": [5e-4, 1.3e-3]},
     "denormals": {"Adam": [[1.1, 1.1], [1.0, 1.0]]},
 }
 
@@ -80,6 +82,7 @@ def test_figures_beyond_their_bounds_are_named(monkeypatch: pytest.MonkeyPatch) 
     assert found["all threads over 1, lowest of 3: c"]["below"] == ["step a"]
     (turns,) = (item for name, item in found.items() if name.startswith("np.matmul"))
     assert turns["value"] == pytest.approx(1.1)
+    assert found["product: kernels one by one over fused"]["value"] == pytest.approx(1.6)
     text = conditions.lines(list(found.values()))
     assert sum(line.endswith(": missed") for line in text) == len(missed)
     assert "    below 0.98: step a" in text
@@ -113,6 +116,18 @@ def test_what_the_worker_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {len(part) for part in fastnn_conditions.fork_join(2, repeats=3).values()} == {2}
     found = fastnn_conditions.alternating(1, size=8, turn=1e-5)
     assert found.keys() == {"matmul", "step", "both"}
+
+
+def test_fused_calls_and_their_parts_agree() -> None:
+    for fused, parts in (
+        fastnn_fusions.product(5, 7, 9),
+        *fastnn_fusions.batch_norm(6, 20),
+        fastnn_fusions.step((4, 8, 3), True, 5),
+    ):
+        results = [np.array(call()) for call in (fused, parts)]
+        assert results[0].any()
+        np.testing.assert_allclose(*results, rtol=1e-6)
+    assert min(fastnn_fusions.lowering(2)["seconds"]) > 0
 
 
 def small_strides() -> dict[str, Any]:

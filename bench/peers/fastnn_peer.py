@@ -13,11 +13,11 @@ from cases.case import Array, Arrays
 from cases.losses import P, dropout_results
 from cases.networks import CHECK_STEPS, one_of_many, weights_of
 from cases.updates import DECAY
-from peers import fastnn_conditions, fastnn_job
+from peers import fastnn_conditions, fastnn_fusions, fastnn_job
 from peers.fastnn_network import FirstLosses, in_fit_order, trainer
 from peers.peer import Prepared
 
-COMMANDS = {**fastnn_job.COMMANDS, **fastnn_conditions.COMMANDS}
+COMMANDS = {**fastnn_job.COMMANDS, **fastnn_conditions.COMMANDS, **fastnn_fusions.COMMANDS}
 
 
 def describe(threads: int) -> dict[str, Any]:
