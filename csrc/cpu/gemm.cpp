@@ -25,11 +25,10 @@ bool in_place(const GemmArgs& g) {
 Index quarter(Index size) { return most(kMinShared, least(kMaxShared, size / 4)); }
 
 Grid grid_of(const GemmArgs& g) {
-    if (g.b_packed) return cut(g.m, g.n, g.k, false, kMinSlab, kLongestChunkFlops);
     const bool shared = transposed_a(g) && g.m >= kSharedRows;
     Bounds bounds;
     if (shared) bounds = {.cols = quarter(g.n), .rows = quarter(g.m), .slab_floats = kSharedSlabFloats};
-    return cut(g.m, g.n, g.k, !in_place(g), kLongestChunkFlops, bounds);
+    return cut(g.m, g.n, g.k, !g.b_packed && !in_place(g), kLongestChunkFlops, bounds);
 }
 
 // Where the panels of the columns from c0 on begin, in a block of K of packed b: blocks lie one after
