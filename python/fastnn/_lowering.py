@@ -19,7 +19,9 @@ from fastnn.nn import Dropout, Linear, Module, Sequential
 Backward = Callable[["Value", bool], "Value | None"]
 
 _CACHED_WEIGHTS = 128 * 1024
-_NARROW = 16  # columns of a weight that every instruction set reads where it lies
+# A product reads a weight of fewer columns where it lies, and one whose rows are whole cache lines that do
+# not fall in a few sets of the caches (csrc/cpu/tile.h).
+_LINE, _SETS = 16, 512
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,10 @@ class Lowering:
 
     def packed_weight(self, weight: FloatArray, transposed: bool = False) -> int:
         """The number of the buffer with the weight (or its transpose) packed for blocks of rows; none where
-        there are no such blocks, or where it is so narrow that it is read where it lies."""
+        there are no such blocks, or where each of them reads it where it lies."""
         rows, cols = weight.shape[::-1] if transposed else weight.shape
-        if not self._packs or (cols < _NARROW and not transposed):
+        in_place = not transposed and (cols < _LINE or (cols % _LINE == 0 and cols % _SETS != 0))
+        if in_place or not self._packs:
             return self.NONE
         ref = self.fixed(_core.packed_floats(rows, cols))
         self._first.append(("pack_weight", ref, *weight.shape, weight, transposed))
