@@ -88,12 +88,11 @@ FASTNN_FLAT void tile(const Tile& t) {
     };
     if (!t.first) unroll<MR>([&](auto i) FASTNN_BODY { __builtin_prefetch(t.c + i * t.c_row, 1); });
     Index k = t.k;
-    if constexpr (kA != Terms::any) {
-        // Four steps at a time: 21 instructions each instead of 25.
-        for (; k >= 4; k -= 4) {
+    if constexpr (kA != Terms::any && kSteps > 1) {
+        for (; k >= kSteps; k -= kSteps) {
             if constexpr (kA == Terms::packed) __builtin_prefetch(a[0] + 16 * a_col);
-            unroll<4>(add_step);
-            unroll<kGroups>([&](auto g) FASTNN_BODY { a[g] += 4 * a_col; });
+            unroll<kSteps>(add_step);
+            unroll<kGroups>([&](auto g) FASTNN_BODY { a[g] += kSteps * a_col; });
         }
     }
     // Terms of a transposed a lie on a page each, where nothing else fetches them early: 784x1024x256 with
