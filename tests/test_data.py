@@ -81,6 +81,12 @@ def test_batches_are_a_partition_of_the_rows(n, batch_size, shuffle, drop_last, 
         assert np.array_equal(rows, np.arange(len(rows)))
 
 
+def test_a_batch_size_beyond_every_integer_of_numpy_takes_all_rows():
+    X, Y = make(5)
+    for batch_size in (6, 2**63, 10**30):
+        assert [len(y) for y in labels(X, Y, batch_size)] == [5]
+
+
 def test_order_depends_on_seed_and_epoch_only():
     X, Y = make(50)
     first = labels(X, Y, 7, seed=3, epoch=4)

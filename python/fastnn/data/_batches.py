@@ -103,7 +103,7 @@ def epoch_rows(
             f"{caller}: drop_last leaves no batch, X has {n} rows and batch_size is {batch_size}; "
             f"pass drop_last=False or a batch_size of at most {n}"
         )
-    bounds = np.arange(count + 1, dtype=np.int64) * batch_size
+    bounds = np.arange(count + 1, dtype=np.int64) * min(batch_size, n)  # which may be any number
     bounds[-1] = min(n, bounds[-1])
     if join_single_row and count > 1 and bounds[-2] == n - 1:
         bounds = np.delete(bounds, -2)
