@@ -360,7 +360,7 @@ def test_worker_prepares_and_takes_turns(tmp_path: Path) -> None:
         error = timing.check(case, worker, case.expectation())
         assert error is not None
         assert error <= case.tolerance
-        assert 0 < worker.ask("turn")["seconds"] < 0.1
+        assert worker.ask("turn")["seconds"] > 0
         worker.wait_until_quiet()
         with pytest.raises(WorkerError, match=r"NumPy, prepare .*\n(.*\n)*KeyError: 'no such case'"):
             worker.ask("prepare", case="no such case", results=str(tmp_path / "r.npz"))

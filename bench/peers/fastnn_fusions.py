@@ -101,7 +101,7 @@ def step(widths: Sequence[int], with_batch_norm: bool, batch: int) -> tuple[Call
 
 
 def lowering(rounds: int) -> dict[str, Any]:
-    """Seconds by which the first step of a network of 20 Linear layers exceeds the next one."""
+    """Seconds by which the first step of a network of 20 Linear layers exceeds the shortest of three more."""
     rng = np.random.default_rng(0)
     x, y = random_array(rng, 32, LOWERED[0]), rng.integers(0, LOWERED[-1], 32)
     found = []
@@ -109,11 +109,11 @@ def lowering(rounds: int) -> dict[str, Any]:
         model = network(LOWERED, batch_norm=False, seed=0)
         trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()))
         seconds = []
-        for _ in range(2):
+        for _ in range(4):
             begin = time.perf_counter()
             trainer.step(x, y)
             seconds.append(time.perf_counter() - begin)
-        found.append(seconds[0] - seconds[1])
+        found.append(seconds[0] - min(seconds[1:]))
     return {"seconds": found}
 
 

@@ -60,6 +60,12 @@ def moved(array: Any, device: str) -> Any:
     return copy
 
 
+def holds(model: Any) -> bool:
+    """Whether the parameters of a module are on the device: they are all in one place."""
+    first = next(model.named_parameters(), None)
+    return first is not None and is_on_device(first[1].data)
+
+
 def beside(other: object, array: Any) -> Any:
     """The array, moved to where the other one is."""
     return moved(array, "cuda" if is_on_device(other) else "cpu")

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastnn import _core
 from fastnn._arrays import FloatArray
@@ -24,8 +23,7 @@ _CACHED_WEIGHTS = 128 * 1024
 _LINE, _SETS = 16, 512
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """An array of a program: the number of its buffer and its shape without the axis of the batch."""
 
     ref: int
@@ -87,7 +85,7 @@ class Lowering:
 
     def emit(self, kind: str, *fields: Any) -> None:
         """Add an operation; the fields are those of csrc/program/ops.h in their order."""
-        self.ops.append((kind, *(field.ref if isinstance(field, Value) else field for field in fields)))
+        self.ops.append((kind, *[field.ref if type(field) is Value else field for field in fields]))
 
     def rounded(self, value: Value) -> Value:
         """`value` as a product takes it: itself, or rounded to bfloat16, once for all who read it."""

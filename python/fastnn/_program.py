@@ -78,8 +78,7 @@ class Program:
         trains: bool = True,
     ) -> None:
         self._trains = trains
-        parameters = model.parameters()
-        self.on_device = bool(parameters) and _device.is_on_device(parameters[0].data)
+        self.on_device = _device.holds(model)
         if self.on_device:
             _check_on_device(model, precision)
         chains = not self.on_device and has_chains(model, True)

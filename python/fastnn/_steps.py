@@ -187,9 +187,7 @@ class Steps:
     def on_device(self) -> bool:
         """Whether the parameters are there."""
         if self._place[:2] != (self._model, _device.moves):
-            parameters = self._model.parameters()
-            there = bool(parameters) and _device.is_on_device(parameters[0].data)
-            self._place = self._model, _device.moves, there
+            self._place = self._model, _device.moves, _device.holds(self._model)
         return self._place[2]
 
     def taken(self, where: str, **given: Any) -> tuple[Any, ...]:

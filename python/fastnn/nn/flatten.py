@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 from fastnn._arrays import Array, FloatArray, as_float32
@@ -41,4 +40,4 @@ class Flatten(Module):
         return dy.reshape(shape) if input_grad else None
 
     def _lower(self, lowering: Any, x: Any) -> Any:
-        return replace(x, shape=(x.size,)), lambda dy, wanted: replace(dy, shape=x.shape) if wanted else None
+        return x._replace(shape=(x.size,)), lambda dy, wanted: dy._replace(shape=x.shape) if wanted else None
