@@ -119,30 +119,25 @@ FASTNN_FLAT void tile(const Tile& t) {
             acc[i][NV - 1] = load_last<kEdge>(c + (NV - 1) * W, t.tail) + acc[i][NV - 1];
         });
     }
-    const bool relu = t.relu && t.last;
-    const auto store_tile = [&](auto finish) FASTNN_BODY {
-        float* const c = t.c;
-        const Index c_row = t.c_row;
-        const int tail = t.tail;
+    // One copy of the stores: a copy for each of bias and ReLU took half as long again to compile.
+    if (t.bias != nullptr && t.last) {
+        Reg bias[NV];
+        unroll<NV - 1>([&](auto v) FASTNN_BODY { bias[v] = load(t.bias + v * W); });
+        bias[NV - 1] = load_last<kEdge>(t.bias + (NV - 1) * W, t.tail);
         unroll<MR>([&](auto i) FASTNN_BODY {
-            unroll<NV - 1>([&](auto v) FASTNN_BODY { store(c + i * c_row + v * W, finish(acc[i][v], v)); });
-            store_last<kEdge>(c + i * c_row + (NV - 1) * W, finish(acc[i][NV - 1], NV - 1), tail);
+            unroll<NV>([&](auto v) FASTNN_BODY { acc[i][v] = acc[i][v] + bias[v]; });
         });
-    };
-    if (t.bias == nullptr || !t.last) {
-        if (relu)
-            store_tile([](Reg r, int) FASTNN_BODY { return max_(set1(0.0f), r); });
-        else
-            store_tile([](Reg r, int) FASTNN_BODY { return r; });
-        return;
     }
-    Reg bias[NV];
-    unroll<NV - 1>([&](auto v) FASTNN_BODY { bias[v] = load(t.bias + v * W); });
-    bias[NV - 1] = load_last<kEdge>(t.bias + (NV - 1) * W, t.tail);
-    if (relu)
-        store_tile([&](Reg r, int v) FASTNN_BODY { return max_(set1(0.0f), r + bias[v]); });
-    else
-        store_tile([&](Reg r, int v) FASTNN_BODY { return r + bias[v]; });
+    if (t.relu && t.last) {
+        unroll<MR>([&](auto i) FASTNN_BODY {
+            unroll<NV>([&](auto v) FASTNN_BODY { acc[i][v] = max_(set1(0.0f), acc[i][v]); });
+        });
+    }
+    unroll<MR>([&](auto i) FASTNN_BODY {
+        float* const c = t.c + i * t.c_row;
+        unroll<NV - 1>([&](auto v) FASTNN_BODY { store(c + v * W, acc[i][v]); });
+        store_last<kEdge>(c + (NV - 1) * W, acc[i][NV - 1], t.tail);
+    });
 }
 
 using TileFunction = void (*)(const Tile&);
@@ -166,6 +161,8 @@ constexpr EdgeTables edge_tables(std::integer_sequence<int, V...>) {
     return {{tile_table<V + 1, true, Terms::any>(std::make_integer_sequence<int, kRows[V + 1]>{})...}};
 }
 
+// Groups of bfloat16 come packed by their own kernel: one form of the tile less to compile.
+constexpr Terms kPacked = kTerms == 1 ? Terms::packed : Terms::any;
 template <Terms kA>
 constexpr TileTable kWhole =
     tile_table<kMaxWidth, false, kA>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
@@ -230,7 +227,7 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packe
         for (; begin * kPanel + wide <= cols; begin += wide / kPanel) fill(begin, 0, run, a);
     }
     t.cols = kPanel;
-    const TileTable& whole = packed != nullptr ? kWhole<Terms::packed>
+    const TileTable& whole = packed != nullptr ? kWhole<kPacked>
                              : a_col == 1      ? kWhole<Terms::side_by_side>
                                                : kWhole<Terms::any>;
     const Index high = packed == nullptr ? rows : kRowsAtOnce;
