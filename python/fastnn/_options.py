@@ -153,12 +153,12 @@ def noise_numbers(group: Group, step: int) -> tuple[float, int]:
 
 def is_scheduled(value: Any) -> bool:
     """Whether an option changes from step to step."""
-    return any(map(is_scheduled, value)) if isinstance(value, tuple) else callable(value)
+    return any(map(is_scheduled, value)) if isinstance(value, (tuple, list)) else callable(value)
 
 
 def with_steps(value: Any, steps: int) -> Any:
     """An option whose schedules know how many updates an epoch has."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(with_steps(one, steps) for one in value)
     tell = getattr(value, "with_steps_per_epoch", None)
     return value if tell is None else tell(steps)
