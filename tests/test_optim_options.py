@@ -283,10 +283,9 @@ def test_a_fit_asks_for_the_first_beta_at_every_step(rng, pair):
         model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), seed=0)
         return model, optim.Adam(model.parameters(), 0.1, betas=pair((schedule, 0.999)))
 
-    loss = losses.CrossEntropyLoss()
+    loss, (other, own) = losses.CrossEntropyLoss(), made(lambda t: 0.9 * 0.1 ** (t // 3))
     model, opt = made(schedulers.PerEpoch(schedulers.StepDecay(0.9, 1, gamma=0.1)))
     fastnn.Trainer(model, loss, opt).fit(X, Y, batch_size=8, epochs=2, progress=False)
-    other, own = made(lambda t: 0.9 * 0.1 ** (t // 3))
     for epoch in range(2):
         for x, y in fastnn.data.batches(X, Y, 8, epoch=epoch):
             other.backward(loss(other(x), y)[1])
