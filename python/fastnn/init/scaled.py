@@ -8,7 +8,15 @@ from typing import Literal
 import numpy as np
 
 from fastnn._arrays import FloatArray, check_number
-from fastnn.init._initializer import Fans, Initializer, draw_normal, draw_truncated, draw_uniform, fan
+from fastnn.init._initializer import (
+    LARGEST,
+    Fans,
+    Initializer,
+    draw_normal,
+    draw_truncated,
+    draw_uniform,
+    fan,
+)
 
 _DRAWS = {"normal": draw_normal, "truncated_normal": draw_truncated, "uniform": draw_uniform}
 
@@ -167,10 +175,10 @@ def gain(nonlinearity: str, a: float = 0.0) -> float:
     >>> gain("leaky_relu", a=1.0)
     1.0
     """
-    slope = check_number(a, "gain: a", 0)
+    slope = check_number(a, "gain: a", 0, LARGEST)
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + slope**2))
-    if nonlinearity not in _GAINS:
+    if not isinstance(nonlinearity, str) or nonlinearity not in _GAINS:
         raise ValueError(
             f"gain: nonlinearity must be one of leaky_relu, {', '.join(_GAINS)}; got {nonlinearity!r}"
         )
