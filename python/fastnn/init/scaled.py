@@ -94,7 +94,7 @@ class XavierNormal(_Xavier):
     """Normal with mean 0 and variance gain**2 * 2 / (fan_in + fan_out); for tanh and linear layers.
 
     Glorot & Bengio 2010. It is the mean of what keeps the forward (1 / fan_in) and the backward variance
-    (1 / fan_out). For ReLU see `KaimingNormal`.
+    (1 / fan_out). For ReLU see `KaimingNormal`. As PyTorch's `xavier_normal_`; Keras and JAX truncate it.
 
     >>> XavierNormal(gain("tanh"))((200, 100), rng=0, fan_in=200, fan_out=100).shape
     (200, 100)
@@ -106,6 +106,8 @@ class XavierNormal(_Xavier):
 
 class XavierUniform(_Xavier):
     """Uniform on [-r, r] with r = gain * sqrt(6 / (fan_in + fan_out)): the variance of `XavierNormal`.
+
+    As PyTorch's `xavier_uniform_`; what Keras's and Paddle's Linear layers draw from.
 
     >>> w = XavierUniform()((200, 100), rng=0, fan_in=200, fan_out=100)
     >>> bool(abs(w).max() <= (6 / 300) ** 0.5)
@@ -136,7 +138,7 @@ class KaimingNormal(_Kaiming):
     """Normal with mean 0 and std gain(nonlinearity, a) / sqrt(fan): variance 2 / fan_in for ReLU.
 
     He et al. 2015. mode "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
-    nonlinearity "linear" gives LeCun's 1 / fan_in.
+    nonlinearity "linear" gives LeCun's 1 / fan_in. As PyTorch's `kaiming_normal_`; Keras and JAX truncate it.
 
     >>> w = KaimingNormal()((400, 300), rng=0, fan_in=400)
     >>> bool(abs(w.std() - (2 / 400) ** 0.5) < 5e-4)
