@@ -13,6 +13,7 @@ KINDS = (StandardScaler, MinMaxScaler, Whitening)
 def of_every_kind():
     for kind in KINDS:
         name, state = kind.__name__, kind().fit(X).state_dict()
+        first = kind._names[0]
         for method in ("fit", "partial_fit"):
             for case, value, error, text in (
                 ("list", X.tolist(), TypeError, "X must be a NumPy array, got list"),
@@ -25,6 +26,7 @@ def of_every_kind():
                 ("images", X.reshape(3, 2, 2), ValueError, r".*pass X\.reshape\(len\(X\), -1\)"),
                 ("empty", X[:0], ValueError, "X must have at least one row and one column"),
                 ("no-columns", X[:, :0], ValueError, "X must have at least one row and one column"),
+                ("wide", np.array([[1, -3e38], [1, 3e38]]), ValueError, "column 1 of X has values too large"),
             ):
                 call = partial(getattr(kind(), method), value)
                 yield f"{name}-{method}-{case}", call, error, rf"{name}\.{method}: {text}"
@@ -45,6 +47,9 @@ def of_every_kind():
             ("names", {}, ValueError, r"names must be \[.*'n_samples_seen'.*\], got \[\]"),
             ("rows", {**state, "n_samples_seen": 0}, ValueError, "n_samples_seen must be at least 1, got 0"),
             ("rows-float", {**state, "n_samples_seen": 1.5}, TypeError, "must be a whole number, got 1.5"),
+            ("text", {**state, first: "a"}, TypeError, f"'{first}' must hold numbers, got 'a'"),
+            ("none", {**state, first: None}, ValueError, f"'{first}' has NaN or infinities"),
+            ("nan", {**state, first: np.array([np.nan, 1])}, ValueError, f"'{first}' has NaN or infinities"),
             (
                 "shape",
                 {**state, next(reversed(state)): np.zeros(5)},

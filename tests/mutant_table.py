@@ -138,6 +138,11 @@ PYTHON = [
         (f"{OF_PLATEAU}::test_golden_epochs_of_the_cuts[torch]",),
     ),
     Mutant(
+        *(8, "a cool-down of Keras that is as long as the others'", f"{SCHEDULERS}/_plateau.py"),
+        *('self.semantics == "keras" and self._cooling', 'self.semantics == "optax" and self._cooling'),
+        (f"{OF_PLATEAU}::test_golden_epochs_of_the_cuts[keras]",),
+    ),
+    Mutant(
         *(8, "a margin that turns with the sign of the metric", f"{SCHEDULERS}/_plateau.py"),
         *("self.threshold * (abs(self._best) if", "self.threshold * (self._best if"),
         (f"{OF_PLATEAU}::test_a_negative_metric_counts_like_a_positive_one",),
@@ -189,6 +194,11 @@ PYTHON = [
         *(14, "AdaGrad with Adam's epsilon", "python/fastnn/optim/squares.py"),
         *("eps: float = 1e-10", "eps: float = 1e-8"),
         (f"{OF_CONVENTIONS}::test_signatures",),
+    ),
+    Mutant(
+        *(14, "the source's Adam with PyTorch's epsilon", "python/fastnn/_options.py"),
+        *('"Adam": {"betas": (0.9, 0.999), "eps": 1e-7', '"Adam": {"betas": (0.9, 0.999), "eps": 1e-8'),
+        (f"{OF_CONVENTIONS}::test_default_epsilon_of_every_convention",),
     ),
     Mutant(
         *(14, "Keras's Adam with PyTorch's epsilon", "python/fastnn/_options.py"),

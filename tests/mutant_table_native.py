@@ -30,6 +30,17 @@ NATIVE = [
         ),
     ),
     Mutant(
+        *(12, "the styles of momentum exchanged", UPDATES),
+        *(
+            "velocity ? MomentumStyle::velocity : MomentumStyle::buffer",
+            "velocity ? MomentumStyle::buffer : MomentumStyle::velocity",
+        ),
+        (
+            "tests/test_optim.py::test_golden_values_of_both_momentum_styles",
+            f"{OF_CONVENTIONS}::test_golden_values_of_momentum",
+        ),
+    ),
+    Mutant(
         *(12, "Nesterov's step without the gradient", RULES),
         *(
             "(kNesterov ? fma(c.decay0, s.slot0, step) : s.slot0)",

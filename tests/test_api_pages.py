@@ -40,6 +40,36 @@ def test_a_docstring_whose_examples_run(name):
     assert doctest.DocTestRunner().run(test).failed == 0
 
 
+# Without an example: they say what a machine has or change it for the whole process, or are bases and errors.
+NO_EXAMPLE = {
+    "fastnn": {
+        "CudaError",
+        "get_isa",
+        "get_num_threads",
+        "isas",
+        "set_isa",
+        "set_num_threads",
+        "show_config",
+    },
+    "fastnn.data": {"Table"},
+    "fastnn.init": {"Initializer"},
+    "fastnn.optim": {"Clip", "Optimizer"},
+    "fastnn.preprocessing": {"ColumnScaler", "Scaler"},
+}
+ROOMS = ("", ".callbacks", ".data", ".init", ".losses", ".nn", ".optim", ".preprocessing", ".schedulers")
+
+
+@pytest.mark.parametrize("room", [f"fastnn{room}" for room in ROOMS])
+def test_every_docstring_has_an_example(room):
+    entries = {name.removeprefix(f"{room}."): value for name, value in ENTRIES.items()}
+    without = {
+        name
+        for name, value in entries.items()
+        if "." not in name and name != "__doc__" and ">>>" not in make_api.doc(value)
+    }
+    assert without == NO_EXAMPLE.get(room, set())
+
+
 def test_markdown_of_a_docstring():
     text = """A sum x * y over i < n.
 

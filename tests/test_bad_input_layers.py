@@ -358,6 +358,18 @@ ROWS = [
     (lambda: setattr(parameter(), "grad", None), TypeError, r"Parameter 'w': grad must be a NumPy array"),
     # ---- models as objects
     (lambda: linear().reset_parameters(None, {"b": init.Zeros()}), ValueError, r"init names no parameter: b"),
+    (
+        lambda: linear().reset_parameters(0, [init.Zeros()]),
+        TypeError,
+        r"init must be a dict of names to init",
+    ),
+    (
+        lambda: linear().reset_parameters(0, {"weight": "zeros"}),
+        TypeError,
+        r"Parameter 'weight': init must be an initializer such as .*, got 'zeros'",
+    ),
+    (lambda: nn.Linear(2, 2, weight_init=init.Zeros), TypeError, r"'weight': init must be an init.*Zeros'>"),
+    (lambda: nn.Linear(2, 2, bias_init=0), TypeError, r"'bias': init must be an initializer .*, got 0"),
     (lambda: linear().reset_parameters("0"), TypeError, r"reset_parameters: seed must be a whole number"),
     (
         lambda: linear().load_state_dict([]),

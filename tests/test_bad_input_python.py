@@ -110,6 +110,11 @@ INIT = [
     ("nonlinearity", lambda: init.KaimingUniform(nonlinearity="ReLU"), ValueError, "nonlinearity .*'ReLU'"),
     ("gain-unknown", lambda: init.gain("swish"), ValueError, "gain: nonlinearity must be one of .*tanh"),
     ("gain-slope", lambda: init.gain("relu", 0.2), ValueError, 'gain: a is the slope of "leaky_relu"'),
+    ("gain-a-large", lambda: init.gain("leaky_relu", 1e300), ValueError, "gain: a must be in .*got 1e.300"),
+    ("std-large", lambda: draw(init.Normal(std=1e39)), ValueError, r"Normal\(.*\): .* beyond float32"),
+    ("gain-large", lambda: draw(init.XavierUniform(1e300)), ValueError, "XavierUniform.*: .* beyond float32"),
+    ("sparse-large", lambda: draw(init.Sparse(3, 3e38)), ValueError, "Sparse.*: .* beyond float32"),
+    ("gain-list", lambda: init.gain(["relu"]), ValueError, r"gain: nonlinearity must be one of .*\['relu'\]"),
     ("gain-a-text", lambda: init.gain("leaky_relu", "1"), TypeError, "gain: a must be a number"),
     (
         "fan-missing",

@@ -33,6 +33,10 @@ ROWS = [
     (lambda: plateau().plot(2.5), T, r"ReduceOnPlateau\.plot: steps must be a whole number"),
     (lambda: as_schedule([0.1], "Adam: lr"), T, "Adam: lr must be a number or a sched"),
     (lambda: as_schedule(-1, "Adam: lr"), V, "Adam: lr must be at least 0"),
+    (lambda: as_schedule(lambda t: "0.1", "Adam: lr")(3), T, r"Adam: lr\(3\) must be a number, got '0\.1'"),
+    (lambda: s.LinearWarmup(lambda t: None, 3), T, r"LinearWarmup: after\(0\) must be a number, got None"),
+    (lambda: s.LinearWarmup(lambda t: -1, 3), V, r"LinearWarmup: after\(0\) must be at least 0"),
+    (lambda: s.Sequence([1, lambda t: NAN], [2])(3), V, r"Sequence: schedules\[1\]\(1\) must be .*got nan"),
     # ---- pieces, powers, lines
     (lambda: s.PiecewiseDecay(3, [1, 2]), T, "PiecewiseDecay: boundaries must be a list, got 3"),
     (lambda: s.PiecewiseDecay("36", [1, 2, 3]), T, "PiecewiseDecay: boundaries must be a list, got '36'"),

@@ -34,6 +34,11 @@ def make_trainer(**changes):
     return fastnn.Trainer(**{**given, **changes})
 
 
+def load_adam(**changes):
+    optimizer = optim.Adam([parameter()])
+    optimizer.load_state_dict({**optimizer.state_dict(), **changes})
+
+
 ids = np.zeros(4, int)
 nan = float("nan")
 
@@ -227,6 +232,31 @@ ROWS = [
         lambda: optim.Adam([parameter()]).load_state_dict({}),
         ValueError,
         r"missing 'step_count', 'skipped_steps', 'param_groups', 'state'",
+    ),
+    (
+        lambda: optim.SGD(nn.Linear(3, 2), 0.1),
+        TypeError,
+        r"SGD: params must be a list .*, got Linear; pass model\.parameters\(\)",
+    ),
+    (lambda: optim.SGD(None, 0.1), TypeError, r"SGD: params must be a list .*, got NoneType; pass model"),
+    (
+        lambda: optim.SGD([{"params": parameter()}], 0.1),
+        TypeError,
+        r"SGD: params of a group must be a list .*, got Parameter; pass \[\.\.\.\] around it",
+    ),
+    (lambda: optim.SGD([parameter()], 0.1, like=["keras"]), ValueError, "SGD: like must be None or one of"),
+    *(
+        (
+            lambda key=key, value=value: load_adam(**{key: value}),
+            ValueError,
+            rf"Adam\.load_state_dict: .*{message}",
+        )
+        for key, value, message in (
+            ("param_groups", None, "param_groups must be a list of dicts, got None"),
+            ("param_groups", [1], r"param_groups must be a list of dicts, got \[1\]"),
+            ("state", None, "state must be a dict of dicts, got None"),
+            ("state", {0: None}, r"state must be a dict of dicts, got \{0: None\}"),
+        )
     ),
     *OPTION_ROWS,
     # ---- Trainer

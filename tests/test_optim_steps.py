@@ -112,6 +112,18 @@ def test_every_rule_with_everything(isa, rng, name):
     )
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_whose_squares_overflow_leave_no_nan(isa, name):
+    """Finite ones: a rule that divides by the root of an infinite sum stands still."""
+    make, numbers, *_ = CASES[name]
+    p = nn.Parameter(np.ones(20))
+    opt = make([p], **numbers)
+    for value in (1e25, -1e30, 1.0):
+        p.grad = np.full(20, value)
+        opt.step()
+    assert np.isfinite(p.data).all()
+
+
 @pytest.mark.parametrize("clip", CLIPS)
 def test_clips(isa, rng, clip):
     follow("sgd", 3, rng, clip=CLIPS[clip])

@@ -88,6 +88,14 @@ def test_data_far_from_zero_and_of_any_size(isa, rng, dtype, mean, std):
     assert np.abs(y - want).max() < 4 * EPS * np.abs(want).max() + 1e-12
 
 
+def test_the_widest_columns_that_are_taken():
+    """A wider one's 1 / range would be denormal, so 0 in a kernel."""
+    X = np.array([[-4.2e37], [4.2e37]])
+    assert StandardScaler().fit(X).transform(X).ravel().tolist() == [-1, 1]
+    assert MinMaxScaler((-1, 1)).fit(X).transform(X).ravel().tolist() == [-1, 1]
+    assert StandardScaler().partial_fit(X[:1]).partial_fit(X[1:]).transform(X).ravel().tolist() == [-1, 1]
+
+
 def test_constant_columns_one_row_and_no_rows(isa, rng):
     for value in (0.0, 0.1, -1e30, 255.0, 1e-30):
         X = np.full((1000, 3), value)

@@ -125,6 +125,21 @@ def test_fit_goes_on_from_it(X):
 ROWS = [
     ({"model": nn.Linear(12, 3)}, TypeError, r"model must be an nn\.Sequential, got Linear"),
     ({"model": nn.Sequential(nn.Linear(12, 3))}, ValueError, "no Linear with an activation behind it"),
+    (
+        {"model": nn.Sequential(nn.Linear(12, 6), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), seed=0)},
+        ValueError,
+        r"a Linear of 5 inputs gets rows of shape \(300, 6\)",
+    ),
+    (
+        {
+            "model": nn.Sequential(
+                nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), seed=0
+            ),
+            "X": np.ones((1, 12), np.float32),
+        },
+        ValueError,
+        "X must have at least two rows, for batch-norm, got 1",
+    ),
     ({"X": [[1.0]]}, TypeError, "X must be a NumPy array, got list"),
     ({"X": np.array(1.0)}, ValueError, "X must have rows"),
     ({"X": np.ones((6, 6), np.float32)}, ValueError, r"a Linear of 12 inputs gets rows of shape \(6, 6\)"),

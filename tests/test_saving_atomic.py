@@ -113,6 +113,19 @@ def test_mode_and_links(path, tmp_path):
     assert fastnn.load(path)[0].weight.data[0, 0] == network(seed=7)[0].weight.data[0, 0]
 
 
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    """A rename over /dev/null would take it from the whole machine."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(
+            ValueError, match=rf"save: .*{name} is no regular file; give the name of a new one"
+        ):
+            fastnn.save(tmp_path / name, network())
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_only_unfinished_files_of_the_dead_are_swept(path):
     folder = path.parent
     dead, alive, other = (

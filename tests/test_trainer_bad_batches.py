@@ -84,6 +84,15 @@ def test_a_batch_without_weight():
     check_fit(change, "sample_weight' must not be all zero", weight=np.ones(N, np.float32))
 
 
+@pytest.mark.parametrize("value", ["0.5", None, np.ones(3)], ids=repr)
+def test_a_metric_that_gives_no_number_is_named(value):
+    run = trainer(normed=False)
+    run.metrics = {"own": lambda pred, target: value}
+    for call in (run.evaluate, lambda X, Y: run.fit(X, Y, batch_size=BATCH, epochs=1)):
+        with pytest.raises(TypeError, match="Trainer: metrics: 'own' must give a number, got "):
+            call(*rows())
+
+
 def test_a_metric_that_raises():
     """Its step is done and counted; its mean over the epoch cannot be had."""
     calls = []

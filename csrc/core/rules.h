@@ -71,7 +71,8 @@ FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c)
     F square = s.slot0;
     if constexpr (kCentered) {
         s.slot1 = fma(c.decay0, s.slot1, c.one_minus0 * s.grad);
-        square = max_(constant<F>(0.0f), square - s.slot1 * s.slot1);
+        const F zero = constant<F>(0.0f);  // an FMA, for which a^2 is not infinite where s is
+        square = max_(zero, fma(zero - s.slot1, s.slot1, square));
     }
     const F root = sqrt(square + c.eps_inside) + c.eps;
     if constexpr (kBuffered) {

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from fastnn._arrays import check_number
 
 
@@ -153,9 +155,9 @@ def as_clip(clip: float | Clip | None, where: str) -> Clip:
         return Clip()
     if isinstance(clip, Clip):
         return clip
-    if isinstance(clip, bool) or not isinstance(clip, (int, float)) or not 0 < clip < math.inf:
-        kind = TypeError if isinstance(clip, bool) or not isinstance(clip, (int, float)) else ValueError
-        raise kind(
+    number = isinstance(clip, (int, float, np.integer, np.floating)) and not isinstance(clip, bool)
+    if not number or not 0 < clip < math.inf:
+        raise (ValueError if number else TypeError)(
             f"{where}: clip must be a global norm above 0, or ClipByValue, ClipByNorm, ClipByGlobalNorm, "
             f"AdaptiveClip, got {clip!r}"
         )

@@ -53,6 +53,8 @@ def write(
     target = Path(os.path.realpath(checked_path(path, where)))  # the file behind a link, not the link
     if target.is_dir():
         raise IsADirectoryError(f"{where}: {path} is a folder; give the name of a file in it")
+    if target.exists() and not target.is_file():  # /dev/null, say
+        raise ValueError(f"{where}: {path} is no regular file; give the name of a new one")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{where}: there is no folder {target.parent}; make it first")
     text = json.dumps({"sha256": _BLANK.decode(), "format": FORMAT, **description}, allow_nan=False)

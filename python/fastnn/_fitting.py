@@ -37,6 +37,18 @@ def checked_metrics(given: Mapping[str, Metric] | None) -> dict[str, Metric]:
     return dict(given)
 
 
+def values_of(metrics: Mapping[str, Metric], pred: FloatArray, target: Array) -> dict[str, float]:
+    """What metrics of one's own give; TypeError for what is no number."""
+    values = {}
+    for name, metric in metrics.items():
+        value = metric(pred, target)
+        try:
+            values[name] = float("no number" if isinstance(value, str) else value)
+        except (TypeError, ValueError):
+            raise TypeError(f"Trainer: metrics: {name!r} must give a number, got {value!r}") from None
+    return values
+
+
 def checked_rows(where: str, X: Array, Y: Array, weight: Array | None) -> Rows:
     """X, Y and the weights, checked for kind and for equal numbers of rows."""
     given = {"X": X, "Y": Y} if weight is None else {"X": X, "Y": Y, "sample_weight": weight}

@@ -13,7 +13,18 @@ from fastnn._parameter import Parameter
 class NonFiniteGradientError(ValueError):
     """A gradient held NaN or an infinity; nothing was updated.
 
-    `parameter` is its name, `index` the place of the first such number in it.
+    `parameter` is its name, `index` the place of the first such number in it. PyTorch's optimizers look for
+    nothing; `clip_grad_norm_(error_if_nonfinite=True)` raises without a place.
+
+    >>> import numpy as np
+    >>> from fastnn import nn, optim
+    >>> p = nn.Parameter(np.zeros(3), name="w")
+    >>> p.grad = np.array([1, np.inf, np.nan])
+    >>> try:
+    ...     optim.SGD([p], lr=0.1).step()
+    ... except optim.NonFiniteGradientError as error:
+    ...     print(error.parameter, error.index, p.data)
+    w (1,) [0. 0. 0.]
     """
 
     def __init__(self, message: str, parameter: str, index: tuple[int, ...]) -> None:

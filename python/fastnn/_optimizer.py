@@ -18,6 +18,7 @@ from fastnn._options import (
     OF_THE_OPTIMIZER,
     Group,
     Rate,
+    as_list,
     check_choice,
     check_common,
     is_scheduled,
@@ -104,15 +105,13 @@ class Optimizer(ABC):
         for key, value in like_options(name, options["like"]).items():
             if key not in self._given:
                 options[key] = value
-        if isinstance(params, (Parameter, Mapping)):
-            raise TypeError(f"{name}: params must be a list of parameters or groups; pass [...] around it")
         self.clip = options["clip"]
         self.nonfinite = options["nonfinite"]
         options = {key: value for key, value in options.items() if key not in OF_THE_OPTIMIZER}
         self.step_count = 0
         self.skipped_steps = 0
         self.param_groups: list[Group] = []
-        members = list(params)
+        members = as_list(params, f"{name}: params must be a list of parameters or groups")
         for group in members if members and isinstance(members[0], Mapping) else [{"params": members}]:
             self.param_groups.append(self._group(group, options))
         every = self._parameters()
@@ -135,7 +134,8 @@ class Optimizer(ABC):
             raise ValueError(
                 f"{name}: unknown options {sorted(unknown)} in a group; known are {sorted(options)}"
             )
-        group = {**options, **given, "params": list(given["params"])}
+        given_list = as_list(given["params"], f"{name}: params of a group must be a list of parameters")
+        group = {**options, **given, "params": given_list}
         for i, parameter in enumerate(group["params"]):
             if not isinstance(parameter, Parameter):
                 raise TypeError(

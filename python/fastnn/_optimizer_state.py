@@ -49,6 +49,8 @@ def group_problems(
     groups: list[Group], own: list[Group], given: list[Group], check: Callable[[Group], None]
 ) -> list[str]:
     """What keeps the saved groups from being loaded; `own` is what the optimizer would save itself."""
+    if not isinstance(given, (list, tuple)) or not all(isinstance(theirs, Mapping) for theirs in given):
+        return [f"param_groups must be a list of dicts, got {given!r}"]
     if len(own) != len(given):
         return [f"{len(given)} parameter groups, must be {len(own)}"]
     problems = []
@@ -56,7 +58,7 @@ def group_problems(
         if mine.keys() != theirs.keys():
             problems.append(f"group {i} has options {sorted(theirs)}, must be {sorted(mine)}")
             continue
-        if mine["params"] != list(theirs["params"]):
+        if mine["params"] != theirs["params"]:
             problems.append(f"group {i} has parameters {theirs['params']}, must be {mine['params']}")
         kinds = {key: (_kind(theirs[key]), _kind(mine[key])) for key in SCHEDULED if key in mine}
         wrong = [f"{key} of group {i} is {k[0]}, must be {k[1]}" for key, k in kinds.items() if k[0] != k[1]]
@@ -75,6 +77,8 @@ def slot_values(
     parameters: list[Parameter], own: dict[int, Slots], given: Mapping[int, Slots]
 ) -> tuple[list[tuple[str, int, FloatArray]], list[str]]:
     """(slot, number of the parameter, value) of all saved slots, and what keeps them from being loaded."""
+    if not isinstance(given, Mapping) or not all(isinstance(slots, Mapping) for slots in given.values()):
+        return [], [f"state must be a dict of dicts, got {given!r}"]
     values, problems = [], []
     for i, parameter in enumerate(parameters):
         saved = given.get(i, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -112,12 +112,21 @@ def like_options(name: str, like: str | None) -> Mapping[str, Any]:
     """What `like` sets for the optimizer class of this name."""
     if like is None:
         return {}
-    if like not in LIKE:
+    if not isinstance(like, str) or like not in LIKE:
         raise ValueError(f"{name}: like must be None or one of {', '.join(LIKE)}, got {like!r}")
     if name not in LIKE[like]:
         having = ", ".join(key for key in LIKE if name in LIKE[key])
         raise ValueError(f'{name}: like="{like}" names no {name}; it is known of {having or "none"}')
     return LIKE[like][name]
+
+
+def as_list(params: Any, must: str) -> list[Any]:
+    """What was given as parameters or groups as a list; `must` says in errors what it must be."""
+    alone = isinstance(params, (Parameter, Mapping))
+    if alone or not isinstance(params, Iterable):
+        cure = "[...] around it" if alone else "model.parameters()"
+        raise TypeError(f"{must}, got {type(params).__name__}; pass {cure}")
+    return list(params)
 
 
 def check_choice(value: Any, what: str, choices: tuple[str, ...]) -> None:
@@ -153,12 +162,12 @@ def noise_numbers(group: Group, step: int) -> tuple[float, int]:
 
 def is_scheduled(value: Any) -> bool:
     """Whether an option changes from step to step."""
-    return any(map(is_scheduled, value)) if isinstance(value, tuple) else callable(value)
+    return any(map(is_scheduled, value)) if isinstance(value, (tuple, list)) else callable(value)
 
 
 def with_steps(value: Any, steps: int) -> Any:
     """An option whose schedules know how many updates an epoch has."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(with_steps(one, steps) for one in value)
     tell = getattr(value, "with_steps_per_epoch", None)
     return value if tell is None else tell(steps)

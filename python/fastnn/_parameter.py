@@ -97,9 +97,13 @@ class Parameter:
 
     def draw(self, rng: np.random.Generator, init: Initializer | None = None) -> FloatArray:
         """New values from `init` or the parameter's own initializer; the present ones without either."""
-        init = init or self.init
+        init = self.init if init is None else init
         if init is None:
             return _device.on_host(self._data)
+        if isinstance(init, type) or not callable(init):
+            raise TypeError(
+                f"Parameter {self.name!r}: init must be an initializer such as init.Normal(), got {init!r}"
+            )
         return self._checked(
             init(self._data.shape, rng=rng, fan_in=self.fan_in, fan_out=self.fan_out), "data"
         )

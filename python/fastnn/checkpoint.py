@@ -49,6 +49,15 @@ def save(path: str | PathLike[str], model: Module) -> None:
 
     Raises TypeError for what is no module, and for a layer that is not fastnn's own, by its name; OSError
     when the file cannot be written, and then an old one is as it was.
+
+    >>> import tempfile
+    >>> import fastnn
+    >>> from fastnn import nn
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fastnn.save(f"{folder}/model.safetensors", nn.Sequential(nn.Linear(4, 3), nn.ReLU(), seed=0))
+    ...     model = fastnn.load(f"{folder}/model.safetensors")
+    >>> model[0].weight.data.shape
+    (4, 3)
     """
     if not isinstance(model, Module):
         raise TypeError(f"save: model must be an nn.Module, got {type(model).__name__}; see Trainer.save")
@@ -71,6 +80,13 @@ def load(path: str | PathLike[str]) -> Module:
 
     Raises OSError when there is no such file; ValueError, in one sentence, for a file that is damaged, cut
     off, of a newer format, not fastnn's at all, or of a `Trainer` whose model has layers of your own.
+
+    >>> import tempfile
+    >>> import fastnn
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     fastnn.load(file.name)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: load: ... is no safetensors file of fastnn but something else, 0 bytes long; ...
     """
     description, arrays = _file.read(path, "load")
     section = description.get("model", {})

@@ -89,6 +89,7 @@ def pretrain_layerwise(
         )
     if len(rows) == 0:
         raise ValueError(f"{_WHERE}: X has no rows; give at least one row to train on")
+    _check_rows(layers, units, rows)
     rng = np.random.default_rng(seed)
     names = [(parameter, parameter.name) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
@@ -97,10 +98,6 @@ def pretrain_layerwise(
         for start, stop in units:
             rows = _through(layers[done:start], rows)
             linear = cast(Linear, layers[start])
-            if rows.ndim < 2 or rows.shape[-1] != linear.in_features:
-                raise ValueError(
-                    f"{_WHERE}: a Linear of {linear.in_features} inputs gets rows of shape {rows.shape}"
-                )
             rows = rows.reshape(-1, linear.in_features)
             encoder = [layer for layer in layers[start:stop] if not isinstance(layer, (Dropout, Identity))]
             decoder = Linear(linear.out_features, linear.in_features, rng=rng)
@@ -137,6 +134,21 @@ def _units(layers: list[Module]) -> list[tuple[int, int]]:
             if stop < len(layers) and isinstance(layers[stop], Activation):
                 units.append((start, stop + 1))
     return units
+
+
+def _check_rows(layers: list[Module], units: list[tuple[int, int]], rows: FloatArray) -> None:
+    """Raise where a layer cannot take the rows that it would get; one of them passes all layers."""
+    count, row, done = len(rows), rows[:1], 0
+    for start, stop in units:
+        row = _through(layers[done:start], row)
+        inputs = cast(Linear, layers[start]).in_features
+        if row.ndim < 2 or row.shape[-1] != inputs:
+            shape = (count * row.shape[0], *row.shape[1:])
+            raise ValueError(f"{_WHERE}: a Linear of {inputs} inputs gets rows of shape {shape}")
+        row = row.reshape(-1, inputs)
+        if count * len(row) < 2 and any(isinstance(layer, BatchNorm1d) for layer in layers[start:stop]):
+            raise ValueError(f"{_WHERE}: X must have at least two rows, for batch-norm, got {count}")
+        row, done = _through(layers[start:stop], row), stop
 
 
 def _through(layers: list[Module], rows: FloatArray) -> FloatArray:

@@ -362,7 +362,7 @@ class Trainer:
         return None if begin is None else begin()
 
     def _own_metrics(self, pred: FloatArray, target: Array) -> dict[str, float]:
-        return {name: float(metric(pred, _device.on_host(target))) for name, metric in self.metrics.items()}
+        return _fitting.values_of(self.metrics, pred, _device.on_host(target)) if self.metrics else {}
 
     def _checked(self, where: str, X: Array, Y: Array, weight: Array | None) -> Rows:
         return checked_rows(where, *self._steps.taken(where, X=X, Y=Y, sample_weight=weight))

@@ -19,6 +19,12 @@ class Callback:
     strings, None, arrays, and lists, tuples and dicts of these) and `load_state_dict`.
 
     As in Keras, with fewer hooks, and stopping by a result instead of a flag on the model.
+
+    >>> class Half(Callback):
+    ...     def on_epoch_end(self, trainer, logs):
+    ...         trainer.optimizer.lr /= 2
+    >>> isinstance(Half(), Callback)  # now in fit(..., callbacks=[Half()])
+    True
     """
 
     monitor: str | None = None

@@ -25,7 +25,8 @@ class Checkpoint(Callback):
     `latest()` is the newest file, or None: with it a program that was killed goes on where it was, whatever
     moment that was (examples/stop_and_resume.py). A fit begins by removing what a killed process left
     unfinished. A folder that holds files of later epochs than the trainer has done belongs to another run:
-    ValueError, before the first step.
+    ValueError, before the first step. Keras's `ModelCheckpoint` saves model and optimizer, but not how far
+    the training is; PyTorch has nothing of the kind.
 
     >>> import tempfile
     >>> import numpy as np, fastnn

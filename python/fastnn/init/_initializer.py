@@ -39,11 +39,17 @@ class Initializer(ABC):
         fan_in: int | None = None,
         fan_out: int | None = None,
     ) -> FloatArray:
-        """A new C-contiguous float32 array of this shape, drawn from `rng`."""
+        """A new C-contiguous float32 array of this shape, drawn from `rng`.
+
+        Raises ValueError for a scale whose draws are beyond float32.
+        """
         name = type(self).__name__
         sizes = shape if isinstance(shape, Sequence) else (shape,)
         values = np.empty([check_int(size, f"{name}: each size in shape", 0) for size in sizes], np.float32)
-        self._fill(values, as_generator(rng, f"{name}: rng"), Fans(fan_in, fan_out))
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._fill(values, as_generator(rng, f"{name}: rng"), Fans(fan_in, fan_out))
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self!r}: draws are beyond float32; choose a smaller scale")
         return values
 
     @abstractmethod

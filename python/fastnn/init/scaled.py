@@ -8,7 +8,15 @@ from typing import Literal
 import numpy as np
 
 from fastnn._arrays import FloatArray, check_number
-from fastnn.init._initializer import Fans, Initializer, draw_normal, draw_truncated, draw_uniform, fan
+from fastnn.init._initializer import (
+    LARGEST,
+    Fans,
+    Initializer,
+    draw_normal,
+    draw_truncated,
+    draw_uniform,
+    fan,
+)
 
 _DRAWS = {"normal": draw_normal, "truncated_normal": draw_truncated, "uniform": draw_uniform}
 
@@ -86,7 +94,7 @@ class XavierNormal(_Xavier):
     """Normal with mean 0 and variance gain**2 * 2 / (fan_in + fan_out); for tanh and linear layers.
 
     Glorot & Bengio 2010. It is the mean of what keeps the forward (1 / fan_in) and the backward variance
-    (1 / fan_out). For ReLU see `KaimingNormal`.
+    (1 / fan_out). For ReLU see `KaimingNormal`. As PyTorch's `xavier_normal_`; Keras and JAX truncate it.
 
     >>> XavierNormal(gain("tanh"))((200, 100), rng=0, fan_in=200, fan_out=100).shape
     (200, 100)
@@ -98,6 +106,8 @@ class XavierNormal(_Xavier):
 
 class XavierUniform(_Xavier):
     """Uniform on [-r, r] with r = gain * sqrt(6 / (fan_in + fan_out)): the variance of `XavierNormal`.
+
+    As PyTorch's `xavier_uniform_`; what Keras's and Paddle's Linear layers draw from.
 
     >>> w = XavierUniform()((200, 100), rng=0, fan_in=200, fan_out=100)
     >>> bool(abs(w).max() <= (6 / 300) ** 0.5)
@@ -128,7 +138,7 @@ class KaimingNormal(_Kaiming):
     """Normal with mean 0 and std gain(nonlinearity, a) / sqrt(fan): variance 2 / fan_in for ReLU.
 
     He et al. 2015. mode "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
-    nonlinearity "linear" gives LeCun's 1 / fan_in.
+    nonlinearity "linear" gives LeCun's 1 / fan_in. As PyTorch's `kaiming_normal_`; Keras and JAX truncate it.
 
     >>> w = KaimingNormal()((400, 300), rng=0, fan_in=400)
     >>> bool(abs(w.std() - (2 / 400) ** 0.5) < 5e-4)
@@ -167,10 +177,10 @@ def gain(nonlinearity: str, a: float = 0.0) -> float:
     >>> gain("leaky_relu", a=1.0)
     1.0
     """
-    slope = check_number(a, "gain: a", 0)
+    slope = check_number(a, "gain: a", 0, LARGEST)
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + slope**2))
-    if nonlinearity not in _GAINS:
+    if not isinstance(nonlinearity, str) or nonlinearity not in _GAINS:
         raise ValueError(
             f"gain: nonlinearity must be one of leaky_relu, {', '.join(_GAINS)}; got {nonlinearity!r}"
         )

@@ -58,7 +58,9 @@ class Linear(Fusable):
         self.out_features = check_int(out_features, "Linear: out_features", 1)
         shape = (self.in_features, self.out_features)
         self.weight = Parameter(
-            np.empty(shape, np.float32), name="weight", init=weight_init or KaimingUniform()
+            np.empty(shape, np.float32),
+            name="weight",
+            init=KaimingUniform() if weight_init is None else weight_init,
         )
         self.bias: Parameter | None = None
         if bias:
@@ -66,7 +68,7 @@ class Linear(Fusable):
                 np.empty(self.out_features, np.float32),
                 name="bias",
                 decay=False,
-                init=bias_init or Zeros(),
+                init=Zeros() if bias_init is None else bias_init,
                 fan_in=self.in_features,
                 fan_out=self.out_features,
             )

@@ -161,6 +161,8 @@ class Module(ABC):
         """
         where = f"{type(self).__name__}.reset_parameters"
         rng = as_generator(seed, f"{where}: seed")
+        if init is not None and not isinstance(init, Mapping):
+            raise TypeError(f"{where}: init must be a dict of names to initializers, got {init!r}")
         own, chosen = dict(self.named_parameters()), dict(init or {})
         if unknown := sorted(chosen.keys() - own.keys()):
             raise ValueError(

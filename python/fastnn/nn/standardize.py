@@ -129,7 +129,8 @@ def fold_scaling(model: Sequential) -> Sequential:
 
     Predictions agree to about 1e-6 of the largest one while |mean| / std is around 1; the error grows with
     the largest |mean| / std (x - mean is no longer formed before it is multiplied), so beyond 10,000 it is
-    refused. A model that goes on training after folding trains other parameters: fold at the end.
+    refused. A model that goes on training after folding trains other parameters: fold at the end. PyTorch,
+    Keras and scikit-learn have nothing of the kind.
 
     Raises TypeError for what is no Sequential, ValueError where `Standardize` is not the first layer (behind
     `Flatten` at most) or no Linear follows it.

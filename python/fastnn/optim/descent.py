@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class SGD(Optimizer):
     """Stochastic gradient descent: p -= lr * g.
 
-    The keyword options are those of `Optimizer`.
+    With momentum PyTorch's and Keras's `SGD` is `Momentum` here. The keyword options are those of
+    `Optimizer`.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -18,6 +17,7 @@ State = dict[str, Float64]
 Self = TypeVar("Self", bound="Scaler")
 
 LARGEST = float(np.finfo(np.float32).max)
+_WIDEST = LARGEST / 8  # up to it 1 / deviation and 1 / range are normal float32 numbers, merged batches' too
 
 
 class Scaler(ABC):
@@ -78,7 +78,14 @@ class Scaler(ABC):
         expected = {"n_samples_seen", *self._names}
         if state.keys() != expected:
             raise ValueError(f"{where}: names must be {sorted(expected)}, got {sorted(state)}")
-        learned = {name: np.array(state[name], np.float64) for name in self._names}
+        learned = {}
+        for name in self._names:
+            try:
+                learned[name] = np.array(state[name], np.float64)
+            except (TypeError, ValueError):
+                raise TypeError(f"{where}: {name!r} must hold numbers, got {state[name]!r}") from None
+            if not np.isfinite(learned[name]).all():
+                raise ValueError(f"{where}: {name!r} has NaN or infinities")
         columns = learned[self._names[0]].shape
         for name, array in learned.items():
             wanted = columns * 2 if name in self._matrices else columns
@@ -136,7 +143,7 @@ class Scaler(ABC):
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._learn(X)
         for name, array in found.items():
-            wrong = ~(np.abs(array) < (math.inf if name == "squares" else LARGEST))
+            wrong = ~(np.abs(array) <= (len(X) * _WIDEST**2 if name == "squares" else _WIDEST))
             if wrong.any():
                 _refuse_values(X, int(np.atleast_2d(wrong).any(axis=0).argmax()), where)
         return X, found

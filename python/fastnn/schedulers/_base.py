@@ -100,11 +100,12 @@ class _Constant(Schedule):
 class _Function(Schedule):
     """A function of t that is not a `Schedule` itself."""
 
-    def __init__(self, function: Callable[[int], float]) -> None:
+    def __init__(self, function: Callable[[int], float], where: str) -> None:
         self.function = function
+        self._where = where
 
     def _rate(self, t: int) -> float:
-        return float(self.function(t))
+        return check_number(self.function(t), f"{self._where}({t})", 0)
 
     def __repr__(self) -> str:
         return repr(self.function)
@@ -124,7 +125,7 @@ def as_schedule(rate: float | Callable[[int], float], where: str = "as_schedule:
     if isinstance(rate, Schedule):
         return rate
     if callable(rate):
-        return _Function(rate)
+        return _Function(rate, where)
     if not isinstance(rate, numbers.Real):
         raise TypeError(
             f"{where} must be a number or a schedule (a function of the number of updates done), "

@@ -118,6 +118,8 @@ class PerEpoch(Schedule):
     steps_per_epoch : updates of one epoch, >= 1. None leaves it to `Trainer.fit`, which knows it; an own loop
         takes it from `data.steps_per_epoch`, and a call without it raises ValueError
 
+    PyTorch's and Paddle's schedules count calls of `step()`: the place of that call in the loop says what.
+
     >>> from fastnn.schedulers import StepDecay
     >>> s = PerEpoch(StepDecay(0.5, step_size=1), steps_per_epoch=63)
     >>> s(62), round(s(63), 6)
