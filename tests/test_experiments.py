@@ -329,6 +329,15 @@ def test_a_picture_marks_the_diverged(tmp_path):
         assert [line.get_marker() for line in axes.lines].count("x") == 1
 
 
+def test_a_percentile_between_a_number_and_never_is_never():
+    """One run of ten that never arrived: 90 % lies a tenth of the way from the last number to NEVER."""
+    steps = [40, 60, 80, 100, 120, 140, 160, 180, 200, NEVER]
+    assert _page.shown(np.percentile(steps, 90)) == "never"
+    assert _page.shown(np.percentile(steps, 80)) != "never"
+    assert _page.shown(-0.025 * NEVER, difference=True) == "only the first arrives"
+    assert _page.shown(0.025 * NEVER, difference=True) == "only the second arrives"
+
+
 def test_never_is_drawn_above_all_others():
     figure_module = pytest.importorskip("matplotlib.figure")
     axes = figure_module.Figure().subplots()
