@@ -126,6 +126,18 @@ def test_a_small_gradient_at_a_low_loss_is_no_place_to_be_stuck_at():
     assert not report.stuck
 
 
+@pytest.mark.parametrize(("more", "stuck"), [(1, True), (6, False)])
+def test_a_gradient_is_small_beside_what_all_rows_could_ask_for(more, stuck):
+    """n targets of 1 and -1, `more` of the former: the bias gets 2 * 2 more / n of sqrt(n) ||dpred|| = 2."""
+    n = 400
+    wanted = np.where(np.arange(n) < n // 2 + more, 1, -1).astype(np.float32)[:, None]
+    run = trainer(zeros(nn.Linear(1, 1)), loss=losses.MSELoss(), make=lambda ps: optim.SGD(ps, 0.1))
+    report = diagnostics.step_report(run, np.zeros((n, 1), np.float32), wanted)
+    assert report.grad_norm == pytest.approx(4 * more / n, rel=1e-5)
+    assert report.loss == report.constant_loss == 1
+    assert report.stuck == stuck
+
+
 def test_what_is_not_updated_has_no_ratio():
     x, y = rows()
     model = network_of_4()
