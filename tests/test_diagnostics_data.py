@@ -147,7 +147,7 @@ def test_it_ends_where_the_loss_explodes():
 
 
 def test_it_ends_at_four_times_the_lowest_smoothed_loss():
-    """Rates little above the stable one, 0.25: the loss grows slowly, and no step before the last is above."""
+    """Rates little above the stable one, 0.25: the loss grows slowly; no step before the last is above."""
     X, Y = np.ones((32, 1), np.float32), np.zeros(32)
     report = diagnostics.lr_find(parabola(), X, Y, batch_size=8, min_lr=0.26, max_lr=0.27, steps=400)
     smoothed = [row["smoothed"] for row in report.rows]
