@@ -285,6 +285,14 @@ def test_the_seed_decides_all(flower_csv, tmp_path):
     assert model("a", 3) == model("b", 3) != model("c", 4)
 
 
+def test_threads_are_those_of_the_library(flower_csv, tmp_path, restore_runtime):
+    for threads, command in enumerate(("train", "evaluate", "predict"), 1):
+        places = (flower_csv, "--epochs", "1", "--out") if command == "train" else ()
+        data = () if command == "train" else (flower_csv,)
+        done(command, *places, tmp_path / "run", *data, "--threads", threads)
+        assert fastnn.get_num_threads() == threads
+
+
 def test_the_seed_draws_the_rows_held_out(flower_csv):
     def held_out(seed):
         found = rows.training_rows(str(flower_csv), None, None, seed)

@@ -38,6 +38,16 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: call(a, b, out=c), lambda: {"c": c})
 
 
+def linear_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    dy, x, w = v["dy"], v["x"], v["w"]
+    found: list[tuple[Array, ...]] = [()]
+
+    def call() -> None:
+        found[0] = ops.linear_backward(dy, x, w)
+
+    return Prepared(call, lambda: dict(zip(("dx", "dw", "db"), found[0])))
+
+
 def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     from ml_dtypes import bfloat16  # of the extra bench
 
@@ -155,6 +165,14 @@ def sigmoid_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Pre
 
 def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return loss(ops.mse, v["pred"], v["target"])
+
+
+def quadratic_cost(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return loss(ops.quadratic_cost, v["pred"], v["target"])
+
+
+def huber(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return loss(ops.huber, v["pred"], v["target"])
 
 
 def dropout(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
