@@ -235,11 +235,8 @@ def swept_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(call, lambda: {"losses": np.array(values)})
 
 
-def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
+def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     """A call is an epoch of `fit_many`."""
-    fit_many = getattr(fastnn, "fit_many", None)
-    if fit_many is None:
-        return None
     batch, initial = sizes["batch"], [weights_of(one_of_many(v, k)) for k in range(sizes["networks"])]
     X, Y = in_fit_order(v)
     first = in_fit_order({**v, "order": v["order"][:CHECK_STEPS]})
@@ -248,7 +245,9 @@ def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | Non
     def results() -> Arrays:
         """Of a second fit, over the rows of the first steps alone."""
         checked = [trainer(weights, sizes, lr) for weights in initial]
-        found = fit_many(checked, *first, batch_size=batch, epochs=1)
+        found = fastnn.fit_many(checked, *first, batch_size=batch, epochs=1)
         return {"mean_losses": np.array([history["loss"][0] for history in found])}
 
-    return Prepared(lambda: fit_many(timed, X, Y, batch_size=batch, epochs=1), results, steps=len(v["order"]))
+    return Prepared(
+        lambda: fastnn.fit_many(timed, X, Y, batch_size=batch, epochs=1), results, steps=len(v["order"])
+    )
