@@ -7,6 +7,8 @@
 namespace fastnn::bind {
 namespace {
 
+using Npy = py::detail::npy_api;
+
 struct Geometry {
     Py_ssize_t dims[kMaxDimensions];
     Py_ssize_t strides[kMaxDimensions];  // in bytes
@@ -58,7 +60,6 @@ void read_geometry(const Call& call, const Value& value, const Memory& m, Py_ssi
 }  // namespace
 
 PyObject* view_of(Call& call, const Value& value, const Memory& memory, py::object descr, py::object owner) {
-    using Npy = py::detail::npy_api;
     Geometry g;
     read_geometry(call, value, memory, py::reinterpret_borrow<py::dtype>(descr).itemsize(), g);
     const Npy& api = Npy::get();

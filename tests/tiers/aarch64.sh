@@ -10,8 +10,9 @@ command -v $cross > /dev/null || { echo "skipped: no $cross (apt install g++-aar
 command -v qemu-aarch64 > /dev/null || { echo "skipped: no qemu-aarch64 (apt install qemu-user)"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# The flags of CMakeLists.txt.
+# The flags of CMakeLists.txt; what the smoke tests leave out of a struct is zero.
 flags="-std=c++20 -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+       -Wno-missing-field-initializers
        -fPIC -pthread -Icsrc -DFASTNN_ISA_SCALAR -DFASTNN_HAVE_SCALAR"
 
 build() { # COMPILER NAME FLAGS...
@@ -36,6 +37,6 @@ fi
 for source in csrc/bind/*.cpp; do
     # shellcheck disable=SC2086
     $cross $flags ${includes//-I/-isystem } -fvisibility=hidden -fsyntax-only -DFASTNN_VERSION='"0"' -DFASTNN_COMPILER='""' \
-        -DFASTNN_FLAGS='""' -DFASTNN_ISAS_LEFT_OUT='""' -DFASTNN_CUDA_REASON='""' -DFASTNN_BUILD_ID='""' "$source"
+        -DFASTNN_FLAGS='""' -DFASTNN_ISAS_LEFT_OUT='""' -DFASTNN_CUDA='""' -DFASTNN_NO_CUDA='""' -DFASTNN_BUILD_ID='""' "$source"
 done
 echo "$(ls csrc/bind/*.cpp | wc -l) files"

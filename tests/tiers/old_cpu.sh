@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # fastnn on CPUs without AVX, emulated by qemu-user. Emulation it must be: glibc's GLIBC_TUNABLES hides features from
 # glibc alone, not from the cpuid instruction that the dispatch asks.
-#   tests/tiers/old_cpu.sh        PYTHON chooses an interpreter in which fastnn is installed
+#   tests/tiers/old_cpu.sh        PYTHON chooses an interpreter in which fastnn[test] is installed
 # Exit 77: a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -16,7 +16,7 @@ for python in "$@"; do
     found=$((found + 1))
     echo "=== $python"
     "$python" -m venv "$work/$version"
-    "$work/$version/bin/python" -m pip install -q --disable-pip-version-check ".[test,bench]" -C build-dir="$work/build-$version"
+    "$work/$version/bin/python" -m pip install -q --disable-pip-version-check ".[test,bench]" --config-settings build-dir="$work/build-$version"
     FASTNN_BUILD_DIR=$work/build-$version env --default-signal=INT "$work/$version/bin/python" -m pytest -q -p no:cacheprovider -W error || failed=$((failed + 1))
 done
 [ "$found" -gt 0 ] || { echo "skipped: none of $* is here"; exit 77; }
