@@ -390,6 +390,9 @@ def list_rows():
         yield v(function, "a parameter twice", "memory|overlap", **lists([array(3), array(3)], twice=True))
         wrong = lists(two, param=[array(3), np.zeros((2, 2))])
         yield t(function, "a float64 parameter", r"'param\[1\]'.*float64", **wrong)
+        # What PyTorch's net.parameters() is.
+        once = {**lists(two), "param": (p for p in two)}
+        yield t(function, "a generator of parameters", r"'param'.*generator; pass a list", **once)
 
 
 ROWS = [*general_rows(), *number_rows(), *OWN_ROWS, *list_rows()]

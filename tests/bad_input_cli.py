@@ -22,6 +22,7 @@ FILES = {
     "few.npz": npz(x_train=X[:4], y_train=Y[:4]),
     "one_hot.npz": npz(x_train=X, y_train=np.eye(5, dtype=int)),
     "text.npz": npz(x_train=X, y_train=Y.astype(str)),
+    "bytes.npz": npz(x_train=X, y_train=np.array([b"a", b"b", b"\xe9", b"a", b"b"])),
     "new_class.npz": npz(x_train=X, y_train=Y, x_test=X[:1], y_test=Y[:1] + 7),
     "ragged.csv": content("a,b,y\n1,2,u\n3,v\n"),
     "empty.csv": content(""),
@@ -42,6 +43,7 @@ FILES = {
     "no_y.npz": npz(x=np.zeros((2, 3))),
     "other_class.npz": npz(x=np.zeros((2, 2, 1)), y=np.array([0, 5])),
     "text_prices.npz": npz(x=np.zeros((2, 2)), y=np.array(["a", "b"])),
+    "two_prices.npz": npz(x=np.zeros((2, 2)), y=np.zeros((2, 2))),
 }
 
 TRAIN = [
@@ -58,6 +60,7 @@ TRAIN = [
     ("one-class", ["{one_class.npz}"], "all rows have the class '0'; there is nothing to tell apart"),
     ("few", ["{few.npz}"], "has 4 rows; it takes 5 or more to hold a fifth of them out"),
     ("one-hot", ["{one_hot.npz}"], r"y_train must have shape \(rows,\) for classes, got \(5, 5\)"),
+    ("bytes", ["{bytes.npz}"], r"bytes\.npz: y_train holds text that is not UTF-8: b'\\xe9'"),
     ("text-task", ["{text.npz}", "--task", "regression"], "y_train is text, and the task is regression"),
     ("new-class", ["{new_class.npz}"], "y_test has the class '7', which the training rows lack"),
     ("npz-target", ["{keys.npz}", "--target", "y"], "--target names a column of a CSV file"),
@@ -78,6 +81,7 @@ TRAIN = [
         ["FLOWERS", "--layers", "8,x"],
         "--layers: must be widths such as 256,128, or none, got '8,x'",
     ),
+    ("layers-huge", ["FLOWERS", "--layers", "99999999999999"], "not enough memory: .*Unable to allocate"),
     ("layers-0", ["FLOWERS", "--layers", "8,0"], "--layers: must be widths"),
     ("optimizer", ["FLOWERS", "--optimizer", "adman"], "--optimizer: invalid choice: 'adman'.*adam"),
     ("cost", ["FLOWERS", "--cost", "l2"], "--cost: invalid choice: 'l2'"),
@@ -149,6 +153,11 @@ TRAIN = [
         ["PRICES", "--out", "RUN", "--resume"],
         "does not hold the rows that the training in .* began",
     ),
+    (
+        "resume-trainer",
+        ["FLOWERS", "--out", "OTHER_MODEL", "--resume"],
+        r"other_model/trainer\.safetensors does not fit this trainer: .*has shape .*the loss is MSELoss",
+    ),
 ]
 
 USE = [
@@ -164,6 +173,15 @@ USE = [
         "lacks column 'width'; the model was trained on length, weight, width",
     ),
     ("damaged", ["DAMAGED", "FLOWERS"], r"run\.json is damaged \(JSONDecodeError"),
+    ("no-options", ["NO_OPTIONS", "FLOWERS"], r"run\.json is damaged \(KeyError: 'options'\)"),
+    ("odd-options", ["ODD_OPTIONS", "FLOWERS"], r"run\.json is damaged \(options lack 'cost'\)"),
+    ("odd-classes", ["ODD_CLASSES", "FLOWERS"], r"run\.json is damaged \(known: classes is 3\)"),
+    ("one-class", ["ONE_CLASS", "FLOWERS"], r"run\.json is damaged \(known: outputs is 3\)"),
+    (
+        "other-model",
+        ["OTHER_MODEL", "FLOWERS"],
+        r"other_model/model\.safetensors has 1 outputs, run\.json says 3; they are of different trainings",
+    ),
     ("newer", ["NEWER", "FLOWERS"], r"run\.json is of format 2; update fastnn"),
     ("one-argument", ["RUN"], "the following arguments are required: DATA"),
     ("device", ["RUN", "FLOWERS", "--device", "x"], "--device: invalid choice: 'x'"),
@@ -182,7 +200,8 @@ PREDICT = [
     ("no-x", ["RUN", "{no_x.npz}"], "has neither x nor x_test"),
     ("nan", ["PRICE_RUN", "{nan.csv}"], r"has the further column 'y'; the model was trained on a, b"),
     ("proba", ["PRICE_RUN", "PRICES", "--proba"], "--proba is for classes, and .* holds a regression"),
-    ("out", ["RUN", "FLOWERS", "--out", "none/p.csv"], "No such file or directory"),
+    ("out", ["RUN", "FLOWERS", "--out", "none/p.csv"], "error: none/p.csv: No such file or directory"),
+    ("out-folder", ["RUN", "FLOWERS", "--out", "folder.csv"], "error: folder.csv: Is a directory"),
 ]
 
 EVALUATE = [
@@ -191,6 +210,7 @@ EVALUATE = [
     ("class-npz", ["IMAGE_RUN", "{other_class.npz}"], "y has the class '5', which the training rows lack"),
     ("text", ["PRICE_RUN", "{cheap.csv}"], "'cheap' is no number, and the task is regression"),
     ("text-npz", ["PRICE_RUN", "{text_prices.npz}"], "y is text, and the task is regression"),
+    ("outputs", ["PRICE_RUN", "{two_prices.npz}"], r"two_prices\.npz: y has 2 outputs, the model has 1"),
     ("no-y", ["RUN", "{no_y.npz}"], "has no array 'y'; it has x"),
     ("no-x", ["RUN", "{no_x.npz}"], "has neither x nor x_test"),
 ]

@@ -88,5 +88,6 @@ def empty(shape, dtype):
 stream = types.SimpleNamespace(ptr=0)  # the current one
 device = types.SimpleNamespace(id=0)
 cuda = types.SimpleNamespace(
-    get_current_stream=lambda: stream, runtime=types.SimpleNamespace(getDevice=lambda: device.id)
+    get_current_stream=lambda: stream,
+    runtime=types.SimpleNamespace(getDevice=lambda: device.id, memGetInfo=lambda: (2**30, 2**31)),
 )

@@ -90,8 +90,8 @@ PYTHON_ROOMS = {
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "diagnostics": {
-        *("_arrays", "_columns", "_fitting", "_precision", "_runtime"),
-        *("_explain", "data", "init", "nn", "ops", "optim", "trainer"),
+        *("_arrays", "_columns", "_device", "_fitting", "_precision", "_runtime"),
+        *("_explain", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "trainer"},

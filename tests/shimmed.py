@@ -24,8 +24,11 @@ NAME = b"fastnn._cuda.kernels"  # the capsule keeps the pointer
 def install(monkeypatch, library):
     """Until the test ends `fastnn.cuda` finds a GPU."""
     library.shim_schedule(shim.FORWARD)
+    moved = library.shim_to_host, library.shim_to_device
+    for count in moved:
+        count.restype = ctypes.c_uint64
     native = types.SimpleNamespace(
-        kernels=capsule(library), why_not=lambda: "", transfer_bytes=lambda: (0, 0)
+        kernels=capsule(library), why_not=lambda: "", transfer_bytes=lambda: [count() for count in moved]
     )
     monkeypatch.setattr(cuda, "_native", lambda: native)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy)

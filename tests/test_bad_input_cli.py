@@ -11,11 +11,27 @@ from bad_input_cli import BAD_CALLS, FILES
 from small_files import call, csv_text, done, flowers, prices
 
 
+def without_cost(run):
+    del run["options"]["cost"]
+    return json.dumps(run)
+
+
+DAMAGED = {  # what is written to run.json
+    "DAMAGED": lambda _: '{"format": 1,',
+    "NEWER": lambda _: json.dumps({"format": 2}),
+    "NO_OPTIONS": lambda run: json.dumps({"format": 1, "known": run["known"]}),
+    "ODD_OPTIONS": without_cost,
+    "ODD_CLASSES": lambda run: json.dumps({**run, "known": {**run["known"], "classes": 3}}),
+    "ONE_CLASS": lambda run: json.dumps({**run, "known": {**run["known"], "classes": ["iris"]}}),
+}
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """The names of bad_input_cli.py -> paths."""
     folder = tmp_path_factory.mktemp("cli")
-    names = {name: folder / name.lower() for name in ("RUN", "PRICE_RUN", "IMAGE_RUN", "DAMAGED", "NEWER")}
+    runs = ("RUN", "PRICE_RUN", "IMAGE_RUN", "OTHER_MODEL", *DAMAGED)
+    names = {name: folder / name.lower() for name in runs}
     names |= {
         "FLOWERS": folder / "flowers.csv",
         "PRICES": folder / "prices.csv",
@@ -27,9 +43,13 @@ def places(tmp_path_factory):
     np.savez(names["IMAGES"], x_train=X.reshape(-1, 2, 1), y_train=(y > y.mean()).astype(int))
     for data, run in (("FLOWERS", "RUN"), ("PRICES", "PRICE_RUN"), ("IMAGES", "IMAGE_RUN")):
         done("train", names[data], "--epochs", "1", "--out", names[run])
-    for run, text in (("DAMAGED", '{"format": 1,'), ("NEWER", json.dumps({"format": 2}))):
+    for run, damage in DAMAGED.items():
         shutil.copytree(names["RUN"], names[run])
-        (names[run] / "run.json").write_text(text)
+        path = names[run] / "run.json"
+        path.write_text(damage(json.loads(path.read_text())))
+    shutil.copytree(names["RUN"], names["OTHER_MODEL"])
+    for name in ("model.safetensors", "trainer.safetensors"):
+        shutil.copy(names["PRICE_RUN"] / name, names["OTHER_MODEL"])
     for name, write in FILES.items():
         names["{" + name + "}"] = folder / f"bad-{name}"
         write(folder / f"bad-{name}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastnn import ops
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 if not BENCH.is_dir():
@@ -202,6 +203,13 @@ def test_what_bears_the_name_of_an_operation_prepares_it(module: str) -> None:
     for op, setup in found.items():
         assert setup.__module__ == f"peers.{module}", op
         assert list(inspect.signature(setup).parameters)[:3] == ["v", "sizes", "lr"], op
+
+
+def test_every_kernel_has_a_case() -> None:
+    """All of fastnn.ops but batch-norm step by step, which is NumPy."""
+    assert {name.rstrip("_") for name in ops.__all__} - {case.op for case in cases.ALL} == {
+        "batch_norm_steps"
+    }
 
 
 def test_every_optional_peer_has_a_module_a_colour_and_a_mark() -> None:

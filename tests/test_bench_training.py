@@ -28,7 +28,7 @@ import small_digits  # noqa: E402
 import timing  # noqa: E402
 from cases.case import CHECK_RATE, Case, worst_error  # noqa: E402
 from cases.networks import MANY, many_case, step_case  # noqa: E402
-from peers import FASTNN, TITLES, fastnn_conditions, fastnn_job, fastnn_network, fastnn_peer  # noqa: E402
+from peers import FASTNN, TITLES, fastnn_conditions, fastnn_job, fastnn_network  # noqa: E402
 from peers.peer import Peer  # noqa: E402
 
 # Networks of the same kinds as those that are timed, on few rows.
@@ -125,13 +125,7 @@ def test_fit_sees_the_batches_of_the_case_in_order() -> None:
         assert np.array_equal(y, v["Y"][rows])
 
 
-def test_many_networks_are_checked_where_fastnn_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in for `fit_many` trains one after another, as the real one must by its contract."""
-
-    def in_turn(trainers: Any, X: Any, Y: Any, **options: Any) -> list[Any]:
-        return [trainer.fit(X, Y, progress=False, **options) for trainer in trainers]
-
-    monkeypatch.setattr(fastnn_peer.fastnn, "fit_many", in_turn, raising=False)
+def test_many_networks_are_checked() -> None:
     case = NETWORKS[-1]
     error = error_of(case, "fastnn_peer")
     assert error is not None

@@ -9,7 +9,7 @@ import fastnn
 import numpy as np
 import pytest
 from fastnn import nn
-from fastnn._cli import build, train
+from fastnn._cli import build, rows, train
 from fastnn.preprocessing import StandardScaler
 from small_files import call, csv_text, done, flowers, no_plot, prices  # noqa: F401 (a fixture)
 
@@ -226,12 +226,81 @@ def test_options_become_arguments(flower_csv, tmp_path):
     assert history["lr"] == [0]
 
 
+def made(**options):
+    """The optimizer of these options, for 3 epochs of 10 updates."""
+    given = {name: default for name, default, _ in train.OPTIONS} | {"epochs": 3} | options
+    return build._optimizer(given, nn.Sequential(nn.Linear(2, 2), seed=0), 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("constant", {0: 1, 29: 1}),
+        ("linear", {0: 1, 15: 0.5, 30: 0}),
+        ("cosine", {0: 1, 10: 0.75, 15: 0.5, 30: 0, 40: 0}),
+        ("step", {0: 1, 9: 1, 10: 0.1, 19: 0.1, 20: 0.01, 29: 0.01}),
+        ("one-cycle", {0: 0.04, 9: 0.9944, 29: 0}),
+        ("plateau", {0: 1, 29: 1}),
+    ],
+)
+def test_schedules_span_the_updates_of_the_run(name, values):
+    rate = made(schedule=name, lr=1.0).param_groups[0]["lr"]
+    found = {t: rate(t) if callable(rate) else rate for t in values}
+    assert found == pytest.approx(values, abs=1e-4)
+    # Behind a warm-up they span the rest.
+    after = made(schedule=name, lr=1.0, warmup_steps=6).param_groups[0]["lr"]
+    assert [after(t) for t in (0, 3)] == pytest.approx([0, 0.5 * found[0]], abs=1e-4)
+    if name in ("linear", "cosine"):
+        assert [after(t) for t in (6, 18, 30)] == pytest.approx([1, 0.5, 0])
+
+
+def test_names_are_those_of_the_classes():
+    assert {name: kind.__name__.lower() for name, kind in build.OPTIMIZERS.items()} == {
+        name: name for name in build.OPTIMIZERS
+    }
+    for names, suffix in ((build.CLASSIFICATION, "Loss"), (build.REGRESSION, "Loss")):
+        for name, kind in names.items():
+            wanted = {"quadratic": "QuadraticCost"}.get(name, name.replace("-", "") + suffix)
+            assert kind.__name__.lower() == wanted.lower()
+    for name, kind in build.ACTIVATIONS.items():
+        assert kind.__name__.lower() == name.replace("-", "")
+    others = {"scaled": "LecunNormal()", "standard-normal": "Normal(mean=0.0, std=1.0)"}
+    for name, make in build.INITIALIZERS.items():
+        shown = str(make())
+        assert shown == others[name] if name in others else shown.lower().startswith(name.replace("-", ""))
+
+
+def test_rates_and_arguments_of_the_optimizer():
+    assert [made(optimizer=name).lr for name in ("sgd", "momentum", "adam")] == [0.1, 0.01, 0.001]
+    run = made(optimizer="momentum", momentum=0.5, weight_decay=0.25, clip=2.0, lr=0.125)
+    group = run.param_groups[0]
+    assert (run.lr, group["momentum"], group["weight_decay"], run.clip) == (0.125, 0.5, 0.25, 2.0)
+
+
 def test_the_seed_decides_all(flower_csv, tmp_path):
     def model(run, seed):
         done("train", flower_csv, "--epochs", "2", "--keep", "0.5", "--seed", seed, "--out", tmp_path / run)
         return (tmp_path / run / "model.safetensors").read_bytes()
 
     assert model("a", 3) == model("b", 3) != model("c", 4)
+
+
+def test_threads_are_those_of_the_library(flower_csv, tmp_path, restore_runtime):
+    for threads, command in enumerate(("train", "evaluate", "predict"), 1):
+        places = (flower_csv, "--epochs", "1", "--out") if command == "train" else ()
+        data = () if command == "train" else (flower_csv,)
+        done(command, *places, tmp_path / "run", *data, "--threads", threads)
+        assert fastnn.get_num_threads() == threads
+
+
+def test_the_seed_draws_the_rows_held_out(flower_csv):
+    def held_out(seed):
+        found = rows.training_rows(str(flower_csv), None, None, seed)
+        assert sorted(map(tuple, np.vstack([found.X, found.X_test]))) == sorted(map(tuple, flowers()[0]))
+        return found.X_test.tolist()
+
+    assert len(held_out(0)) == 12
+    assert held_out(0) == held_out(0) != held_out(1)
 
 
 def test_predictions_to_a_file(flower_csv, tmp_path):

@@ -146,6 +146,16 @@ def test_it_ends_where_the_loss_explodes():
     assert report.warnings == []
 
 
+def test_it_ends_at_four_times_the_lowest_smoothed_loss():
+    """Rates little above the stable one, 0.25: the loss grows slowly; no step before the last is above."""
+    X, Y = np.ones((32, 1), np.float32), np.zeros(32)
+    report = diagnostics.lr_find(parabola(), X, Y, batch_size=8, min_lr=0.26, max_lr=0.27, steps=400)
+    smoothed = [row["smoothed"] for row in report.rows]
+    assert report.diverged
+    assert smoothed[-1] > 4 * min(smoothed)
+    assert max(smoothed[smoothed.index(min(smoothed)) : -1]) <= 4 * min(smoothed)
+
+
 def test_a_gradient_that_is_not_finite_ends_it():
     X, Y = np.ones((32, 1), np.float32), np.zeros(32)
     run = parabola()

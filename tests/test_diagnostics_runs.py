@@ -240,6 +240,17 @@ def test_parts_of_the_plan():
     assert diagnostics.memory_plan(run, 16) - plan == 4 * 8 * (10 + 45 + 45)
 
 
+def test_the_plan_counts_what_bfloat16_rounds():
+    """Of the widest Linear its rows in and out, and its weights."""
+    model = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 5), seed=0)
+
+    def workspace(precision):
+        run = fastnn.Trainer(model, own_loss, optim.SGD(model.parameters(), 0.1), precision=precision)
+        return {row["part"]: row["bytes"] for row in diagnostics.memory_plan(run, 8).rows}["workspace"]
+
+    assert workspace("bfloat16") - workspace("float32") == 4 * (8 * (10 + 20) + 10 * 20)
+
+
 @pytest.mark.parametrize("kind", networks())
 def test_the_plan_of_native_steps_is_what_they_take(kind):
     """The arena is the only memory that grows with the batch: resident memory grows by it and no more."""

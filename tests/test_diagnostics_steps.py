@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from diagnosed import network_of_4, rows, trainer, zeros
-from fastnn import diagnostics, nn, optim
+from fastnn import diagnostics, losses, nn, optim
 
 
 def step_by_step(run, x, y):
@@ -109,6 +109,33 @@ def test_small_gradient_and_high_loss():
     learned = diagnostics.step_report(drawn, x, y)
     assert learned.loss < 0.05
     assert not learned.stuck
+
+
+def test_a_small_gradient_at_a_low_loss_is_no_place_to_be_stuck_at():
+    """At the least squares solution the residuals ask for much and the weights can give nothing."""
+    x = rows()[0]
+    wanted = x @ np.ones((4, 1)) + np.random.default_rng(2).normal(0, 0.3, (len(x), 1))
+    model = nn.Sequential(nn.Linear(4, 1), seed=0)
+    design = np.hstack([x, np.ones((len(x), 1))]).astype("f8")
+    solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    model[0].weight.data, model[0].bias.data = solution[:4], solution[4]
+    run = trainer(model, loss=losses.MSELoss(), make=lambda ps: optim.SGD(ps, 0.1))
+    report = diagnostics.step_report(run, x, wanted.astype(np.float32))
+    assert report.grad_norm < 1e-5
+    assert 0.01 < report.loss < 0.1 * report.constant_loss
+    assert not report.stuck
+
+
+@pytest.mark.parametrize(("more", "stuck"), [(1, True), (6, False)])
+def test_a_gradient_is_small_beside_what_all_rows_could_ask_for(more, stuck):
+    """n targets of 1 and -1, `more` of the former: the bias gets 2 * 2 more / n of sqrt(n) ||dpred|| = 2."""
+    n = 400
+    wanted = np.where(np.arange(n) < n // 2 + more, 1, -1).astype(np.float32)[:, None]
+    run = trainer(zeros(nn.Linear(1, 1)), loss=losses.MSELoss(), make=lambda ps: optim.SGD(ps, 0.1))
+    report = diagnostics.step_report(run, np.zeros((n, 1), np.float32), wanted)
+    assert report.grad_norm == pytest.approx(4 * more / n, rel=1e-5)
+    assert report.loss == report.constant_loss == 1
+    assert report.stuck == stuck
 
 
 def test_what_is_not_updated_has_no_ratio():

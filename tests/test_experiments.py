@@ -241,10 +241,8 @@ def test_lowest_points_of_the_surfaces():
 
 def test_plain_descent_on_the_saddle_is_a_power():
     """y grows by 1 + 2 * 0.01 a step, so |y| > 1 after ceil(log(1000) / log(1.02)) steps."""
-    count, _ = optimizers.walk(
-        optimizers.saddle, (1.0, 1e-3), optimizers.OPTIMIZERS["plain"], 0.01, lambda v, x, y: abs(y) > 1, 1000
-    )
-    assert count == math.ceil(math.log(1000) / math.log(1.02))
+    run = optimizers.saddle_arms(Setting())["plain"].trial(0.01, 0, True)
+    assert run["steps"] == math.ceil(math.log(1000) / math.log(1.02))
 
 
 @pytest.mark.parametrize(("w", "b"), [(5.0, -2.0), (4.6, -2.9), (3.0, -1.0)])
@@ -258,6 +256,16 @@ def test_the_backward_of_the_map_by_hand(w, b):
     value, dw, db = clipping.cost(np.array([[w]], np.float32), np.array([b], np.float32))
     assert value == pytest.approx(reference((w, b)), rel=1e-4)
     np.testing.assert_allclose([dw, db], central_differences(reference, np.array([w, b])), rtol=1e-3)
+
+
+def test_clipping_is_that_of_the_optimizer():
+    """A clipped step is at most the rate long; without clipping one from the cliff's face is longer."""
+    rng = np.random.default_rng(0)
+    start = rng.uniform(4.5, 6), rng.uniform(-3, -1.5)
+    _, clipped = clipping.descend(start, 0.25, 1.0, 200)
+    _, free = clipping.descend(start, 0.25, None, 200)
+    assert clipped == pytest.approx(0.25, rel=1e-3)
+    assert free > 0.3
 
 
 def test_the_largest_stable_rate_is_where_descent_turns():
@@ -327,6 +335,28 @@ def test_a_picture_marks_the_diverged(tmp_path):
         axes = figure_module.Figure().subplots()
         panel(axes, {"arms": arms})
         assert [line.get_marker() for line in axes.lines].count("x") == 1
+
+
+def test_bars_reach_from_10_to_90_percent_and_legends_name_rate_and_n():
+    figure_module = pytest.importorskip("matplotlib.figure")
+    arms = {"a": runs(*map(float, range(11)))}
+    axes = figure_module.Figure().subplots()
+    _plots.bars("test", "y")(axes, {"arms": arms})
+    (middle, caps, _), *_ = (container.lines for container in axes.containers)
+    assert [float(line.get_ydata()[0]) for line in (middle, *caps)] == [5, 1, 9]
+    for run in arms["a"]["runs"]:
+        run["held_out"] = [0.1, 0.2]
+    _plots.curves("held_out", "y")(axes, {"arms": arms})
+    assert axes.get_legend_handles_labels()[1] == ["a (rate 0.1, n 11)"]
+
+
+def test_a_percentile_between_a_number_and_never_is_never():
+    """One run of ten that never arrived: 90 % lies a tenth of the way from the last number to NEVER."""
+    steps = [40, 60, 80, 100, 120, 140, 160, 180, 200, NEVER]
+    assert _page.shown(np.percentile(steps, 90)) == "never"
+    assert _page.shown(np.percentile(steps, 80)) != "never"
+    assert _page.shown(-0.025 * NEVER, difference=True) == "only the first arrives"
+    assert _page.shown(0.025 * NEVER, difference=True) == "only the second arrives"
 
 
 def test_never_is_drawn_above_all_others():

@@ -74,6 +74,21 @@ def test_pictures(name):
         assert len(picture) < 60_000
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_trainings_are_drawn_over_epochs_and_over_seconds(name):
+    figure_module = pytest.importorskip("matplotlib.figure")
+    for part_name, part in EXPERIMENTS[name].parts.items():
+        content = RESULTS[name]["parts"][part_name]
+        if not all("seconds" in run for arm in content["arms"].values() for run in arm["runs"]):
+            continue  # no training: a surface, a map, a law
+        labels = set()
+        for panel in part.panels:
+            axes = figure_module.Figure().subplots()
+            panel(axes, content)
+            labels.add(axes.get_xlabel())
+        assert {"epoch", _plots.SECONDS} <= labels, part_name
+
+
 def test_no_picture_is_left_over():
     wanted = {file for experiment in EXPERIMENTS.values() for file in _plots.pictures(experiment).values()}
     assert {path.name for path in FOLDER.glob("*.png")} == wanted

@@ -1,4 +1,4 @@
-"""GEMM: squares, layers with epilogue, dW and dX, few outputs, few rows, bfloat16, and the call itself."""
+"""GEMM: squares, layers with epilogue, dW and dX, both at once, few outputs or rows, bfloat16, the call."""
 
 from __future__ import annotations
 
@@ -44,6 +44,26 @@ def gemm_case(
         flops=2.0 * m * k * n,
         bytes=4.0 * (m * k + k * n + m * n),
         full_only=full_only,
+    )
+
+
+def linear_backward_case(rows: int, inputs: int, outputs: int) -> Case:
+    """dx, dw and db of a Linear layer: two products that read dy, and its sums down the columns."""
+
+    def arrays(rng: np.random.Generator) -> Arrays:
+        shapes = {"dy": (rows, outputs), "x": (rows, inputs), "w": (inputs, outputs)}
+        return {name: random_array(rng, *shape) for name, shape in shapes.items()}
+
+    return Case(
+        name=f"linear backward {rows}x{inputs}x{outputs}",
+        group="gemm",
+        op="linear_backward",
+        arrays=arrays,
+        expected=lambda v: {"dx": v["dy"] @ v["w"].T, "dw": v["x"].T @ v["dy"], "db": v["dy"].sum(0)},
+        tolerance=max(rows, outputs, 16) * 2.0**-23,
+        flops=4.0 * rows * inputs * outputs + rows * outputs,
+        bytes=4.0 * (rows * (2 * inputs + outputs) + 2 * inputs * outputs + outputs),
+        full_only=True,
     )
 
 
@@ -99,6 +119,8 @@ CASES = [
     gemm_case(4096, 256, 15),
     gemm_case(1, 784, 128),
     gemm_case(8, 1024, 1024),
+    linear_backward_case(32, 64, 64),
+    linear_backward_case(128, 784, 256),
     bfloat16_case(64, 64, 64),
     bfloat16_case(128, 128, 128),
     bfloat16_case(1024, 1024, 1024),

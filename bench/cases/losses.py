@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,22 +66,37 @@ def sigmoid_case(rows: int, outputs: int) -> Case:
     )
 
 
-def mse_case(rows: int, outputs: int) -> Case:
-    """Value and gradient of the mean over all elements."""
+def _mse(d: Array) -> tuple[Array, Array]:
+    return (d * d).mean(), 2 * d / d.size
+
+
+def _quadratic_cost(d: Array) -> tuple[Array, Array]:
+    return (d * d).sum() / (2 * len(d)), d / len(d)
+
+
+def _huber(d: Array) -> tuple[Array, Array]:
+    size = np.abs(d)
+    return np.where(size <= 1, 0.5 * d * d, size - 0.5).mean(), d.clip(-1, 1) / d.size
+
+
+def distance_case(
+    op: str, formula: Callable[[Array], tuple[Array, Array]], flops: float, rows: int, outputs: int
+) -> Case:
+    """Value and gradient of a function of pred - target; `flops` for each element."""
 
     def arrays(rng: np.random.Generator) -> Arrays:
         return {"pred": random_array(rng, rows, outputs), "target": random_array(rng, rows, outputs)}
 
     def expected(v: Arrays) -> Arrays:
-        d: Array = v["pred"] - v["target"]
-        return {"value": np.array((d * d).mean()), "gradient": 2 * d / d.size}
+        value, gradient = formula(v["pred"] - v["target"])
+        return {"value": np.array(value), "gradient": gradient}
 
     return Case(
-        name=f"mse {rows}x{outputs}",
-        op="mse",
+        name=f"{op.replace('_', ' ')} {rows}x{outputs}",
+        op=op,
         arrays=arrays,
         expected=expected,
-        flops=4.0 * rows * outputs,
+        flops=flops * rows * outputs,
         stream=_copy(rows * outputs, read=2),
         **COMMON,
     )
@@ -120,6 +136,8 @@ CASES = [
     softmax_case(512, 10),
     softmax_case(512, 1000),
     sigmoid_case(512, 100),
-    mse_case(512, 100),
+    distance_case("mse", _mse, 4.0, 512, 100),
+    distance_case("quadratic_cost", _quadratic_cost, 4.0, 512, 100),
+    distance_case("huber", _huber, 6.0, 512, 100),
     *(dropout_case(direction, (512, 1024)) for direction in ("forward", "backward")),
 ]

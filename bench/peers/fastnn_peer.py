@@ -38,6 +38,16 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: call(a, b, out=c), lambda: {"c": c})
 
 
+def linear_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    dy, x, w = v["dy"], v["x"], v["w"]
+    found: list[tuple[Array, ...]] = [()]
+
+    def call() -> None:
+        found[0] = ops.linear_backward(dy, x, w)
+
+    return Prepared(call, lambda: dict(zip(("dx", "dw", "db"), found[0])))
+
+
 def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     from ml_dtypes import bfloat16  # of the extra bench
 
@@ -157,6 +167,14 @@ def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return loss(ops.mse, v["pred"], v["target"])
 
 
+def quadratic_cost(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return loss(ops.quadratic_cost, v["pred"], v["target"])
+
+
+def huber(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return loss(ops.huber, v["pred"], v["target"])
+
+
 def dropout(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     x, step = v["x"], 0
     found: dict[str, Array] = {}
@@ -217,11 +235,8 @@ def swept_step(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(call, lambda: {"losses": np.array(values)})
 
 
-def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
+def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     """A call is an epoch of `fit_many`."""
-    fit_many = getattr(fastnn, "fit_many", None)
-    if fit_many is None:
-        return None
     batch, initial = sizes["batch"], [weights_of(one_of_many(v, k)) for k in range(sizes["networks"])]
     X, Y = in_fit_order(v)
     first = in_fit_order({**v, "order": v["order"][:CHECK_STEPS]})
@@ -230,7 +245,9 @@ def many_steps(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | Non
     def results() -> Arrays:
         """Of a second fit, over the rows of the first steps alone."""
         checked = [trainer(weights, sizes, lr) for weights in initial]
-        found = fit_many(checked, *first, batch_size=batch, epochs=1)
+        found = fastnn.fit_many(checked, *first, batch_size=batch, epochs=1)
         return {"mean_losses": np.array([history["loss"][0] for history in found])}
 
-    return Prepared(lambda: fit_many(timed, X, Y, batch_size=batch, epochs=1), results, steps=len(v["order"]))
+    return Prepared(
+        lambda: fastnn.fit_many(timed, X, Y, batch_size=batch, epochs=1), results, steps=len(v["order"])
+    )

@@ -56,6 +56,13 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return pure(product, v, *(name for name in ("a", "b", "bias") if name in v))
 
 
+def linear_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    def gradients(dy: Any, x: Any, w: Any) -> Tree:
+        return {"dx": dy @ w.T, "dw": x.T @ dy, "db": dy.sum(0)}
+
+    return pure(gradients, v, "dy", "x", "w")
+
+
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": jax.nn.relu,
     "leaky_relu": functools.partial(jax.nn.leaky_relu, negative_slope=SLOPE),
@@ -143,6 +150,21 @@ def sigmoid_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Pre
 
 def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return _with_gradient(lambda pred, target: jnp.square(pred - target).mean(), v, "pred", "target")
+
+
+def quadratic_cost(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    def cost(pred: Any, target: Any) -> Any:
+        return 0.5 * jnp.square(pred - target).sum() / len(pred)
+
+    return _with_gradient(cost, v, "pred", "target")
+
+
+def huber(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    def cost(pred: Any, target: Any) -> Any:
+        d = jnp.abs(pred - target)
+        return jnp.where(d <= 1, 0.5 * d * d, d - 0.5).mean()
+
+    return _with_gradient(cost, v, "pred", "target")
 
 
 def _with_gradient(loss: Callable[..., Any], v: Arrays, *names: str) -> Prepared:

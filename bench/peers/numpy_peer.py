@@ -59,6 +59,18 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(call, lambda: {"c": c})
 
 
+def linear_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    dy, x, w = v["dy"], v["x"], v["w"]
+    dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty(len(w[0]), np.float32)
+
+    def call() -> None:
+        np.matmul(dy, w.T, out=dx)
+        np.matmul(x.T, dy, out=dw)
+        np.sum(dy, axis=0, out=db)
+
+    return Prepared(call, lambda: {"dx": dx, "dw": dw, "db": db})
+
+
 def activation(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
     function = numpy_activations.FORWARD.get(sizes["kind"])
     if function is None:
@@ -263,13 +275,37 @@ def sigmoid_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Pre
 
 
 def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return _squares(v, 1 / v["pred"].size)
+
+
+def quadratic_cost(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return _squares(v, 0.5 / len(v["pred"]))
+
+
+def _squares(v: Arrays, factor: float) -> Prepared:
+    """factor * sum((pred - target)^2)."""
     pred, target, gradient = v["pred"], v["target"], np.empty_like(v["pred"])
     flat, value = gradient.reshape(-1), [0.0]
 
     def call() -> None:
         np.subtract(pred, target, out=gradient)
-        value[0] = float(np.dot(flat, flat)) / flat.size
-        np.multiply(gradient, 2 / flat.size, out=gradient)
+        value[0] = factor * float(np.dot(flat, flat))
+        np.multiply(gradient, 2 * factor, out=gradient)
+
+    return Prepared(call, lambda: {"value": np.array(value[0]), "gradient": gradient})
+
+
+def huber(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    """c (d - c / 2) with c the clipped d is d^2 / 2 within 1 and |d| - 1/2 beyond."""
+    pred, target = v["pred"], v["target"]
+    gradient, d, value = np.empty_like(pred), np.empty_like(pred), [0.0]
+    flat, flat_d = gradient.reshape(-1), d.reshape(-1)
+
+    def call() -> None:
+        np.subtract(pred, target, out=d)
+        np.clip(d, -1, 1, out=gradient)
+        value[0] = float(np.dot(flat, flat_d) - 0.5 * np.dot(flat, flat)) / flat.size
+        np.multiply(gradient, 1 / flat.size, out=gradient)
 
     return Prepared(call, lambda: {"value": np.array(value[0]), "gradient": gradient})
 

@@ -52,6 +52,19 @@ def gemm(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     return Prepared(lambda: torch.addmm(bias, a, b, out=c).relu_(), lambda: shown({"c": c}))
 
 
+def linear_backward(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    t = own(v)
+    dy, x, w = t["dy"], t["x"], t["w"]
+    found = {"dx": torch.empty_like(x), "dw": torch.empty_like(w), "db": torch.empty(len(w[0]))}
+
+    def call() -> None:
+        torch.mm(dy, w.T, out=found["dx"])
+        torch.mm(x.T, dy, out=found["dw"])
+        torch.sum(dy, 0, out=found["db"])
+
+    return Prepared(call, lambda: shown(found))
+
+
 def gemm_bf16(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared | None:
     """No large products where oneDNN has none: without AVX-512, 1024^3 takes PyTorch three seconds."""
     if sizes["m"] > 128 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -238,6 +251,18 @@ def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
     def call() -> None:
         results["value"] = aten.mse_loss(pred, target)
         results["gradient"] = aten.mse_loss_backward(one, pred, target, 1)
+
+    return Prepared(call, lambda: shown(results))
+
+
+def huber(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    t = own(v)
+    pred, target, one = t["pred"], t["target"], torch.ones(())
+    results: dict[str, Tensor] = {}
+
+    def call() -> None:
+        results["value"] = aten.huber_loss(pred, target)
+        results["gradient"] = aten.huber_loss_backward(one, pred, target, 1, 1.0)
 
     return Prepared(call, lambda: shown(results))
 

@@ -15,6 +15,9 @@ bool is_sequence(const Value& v) { return PyList_Check(v.object) || PyTuple_Chec
 
 void UpdateArrays::add(const Value (&values)[kRoles], int group, PyObject* places) {
     const Value& first = values[0];
+    if (PyIter_Check(first.object)) {  // such as net.parameters(), which can be walked once only
+        call_.type_error(first, "is a " + type_name(first.object) + "; pass a list of its arrays");
+    }
     const bool many = is_sequence(first);
     Py_ssize_t count = 1;
     PyObject* lists[kRoles] = {};

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _failed(options.prog, f"{place}{error.strerror or error}")
         except (ValueError, CudaError) as error:
             return _failed(options.prog, str(error))
+        except MemoryError as error:
+            return _failed(options.prog, f"not enough memory: {error}")
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -109,6 +109,11 @@ def put(to: Any, values: FloatArray) -> None:
     to[...] = cupy("fastnn").asarray(values) if is_on_device(to) else values
 
 
+def free_bytes() -> int:
+    """Memory of the device that nobody has taken."""
+    return int(cupy("fastnn").cuda.runtime.memGetInfo()[0])
+
+
 def stream() -> int:
     """The caller's stream, a cudaStream_t as a number."""
     return int(cupy("fastnn").cuda.get_current_stream().ptr)

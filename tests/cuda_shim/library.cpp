@@ -53,6 +53,7 @@ int shim_run(int operation, const void* args, int schedule, char* failure, std::
 void shim_schedule(int schedule) { shim::set_schedule(static_cast<shim::Schedule>(schedule)); }
 
 const void* shim_table() { return &cuda_kernels(); }
+std::uint64_t shim_to_host() { return cuda_transfers().to_host; }
 std::uint64_t shim_to_device() { return cuda_transfers().to_device; }
 int shim_borrowed() { return shim::borrowed; }
 const void* shim_last_stream() { return shim::last_stream; }

@@ -29,8 +29,9 @@ def run(given: argparse.Namespace) -> None:
         set_num_threads(given.threads)
     folder = Folder(given.folder)
     settings, known = folder.run()
-    trainer = trainer_of(folder.model(), settings["options"], known, given.device)
+    trainer = trainer_of(folder.model(known), settings["options"], known, given.device)
     X, Y = rows_to_evaluate(given.data, known)
+    scores = trainer.evaluate(X, Y)
     print(f"rows {len(X)}")
-    for name, value in trainer.evaluate(X, Y).items():
+    for name, value in scores.items():
         print(f"{name} {value:.6g}")

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fastnn._cli.rows import Known
 from fastnn._runtime import __version__
 from fastnn.checkpoint import load, save
-from fastnn.nn import Module
+from fastnn.nn import Linear, Module
 from fastnn.trainer import Trainer
 
 FORMAT = 1
@@ -56,9 +56,14 @@ class Folder:
             run = json.loads(path.read_text(encoding="utf-8"))
             if run["format"] != FORMAT:
                 raise ValueError(f"{path} is of format {run['format']}; update fastnn")
-            return run, Known(**run["known"])
+            run["options"] = _Options(path, run["options"])
+            known = Known(**run["known"])
+            _ = run["digest"]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from None
+        if odd := known.odd():
+            raise ValueError(f"{path} is damaged (known: {odd} is {getattr(known, odd)!r})")
+        return run, known
 
     def save(self, trainer: Trainer, model: Module) -> None:
         """Write all files, each whole or not at all; the plot where matplotlib is installed."""
@@ -74,11 +79,30 @@ class Folder:
                 except ImportError as error:
                     print(f"no plot was made: {error}", file=sys.stderr)
 
-    def model(self) -> Module:
+    def model(self, known: Known) -> Module:
         """The model that `save` wrote."""
-        if not (self.path / MODEL).is_file():
+        path = self.path / MODEL
+        if not path.is_file():
             raise ValueError(f"{self.path} has no {MODEL} yet; finish the training with train ... --resume")
-        return load(self.path / MODEL)
+        model = load(path)
+        outputs = [module.out_features for module in model.modules() if isinstance(module, Linear)][-1:]
+        if outputs != [known.outputs]:
+            raise ValueError(
+                f"{path} has {outputs[0] if outputs else 'no'} outputs, {RUN} says {known.outputs}; "
+                "they are of different trainings"
+            )
+        return model
+
+
+class _Options(dict[str, Any]):
+    """The options that a run.json holds; one that it lacks is its fault."""
+
+    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self._path = path
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise ValueError(f"{self._path} is damaged (options lack {name!r})")
 
 
 @contextmanager
@@ -98,5 +122,9 @@ def replaced(path: Path) -> Iterator[Path]:
     try:
         yield new
         os.replace(new, path)
+    except OSError as error:
+        if error.filename == str(new):
+            error.filename = str(path)  # the name that the caller gave
+        raise
     finally:
         new.unlink(missing_ok=True)

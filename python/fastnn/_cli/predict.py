@@ -37,7 +37,7 @@ def run(given: argparse.Namespace) -> None:
     settings, known = folder.run()
     if given.proba and known.classes is None:
         raise ValueError(f"--proba is for classes, and {given.folder} holds a regression")
-    trainer = trainer_of(folder.model(), settings["options"], known, given.device)
+    trainer = trainer_of(folder.model(known), settings["options"], known, given.device)
     X = rows_to_predict(given.data, known)
     title = known.target if known.features and known.target else "prediction"
     lines: Iterable[Iterable[str]]

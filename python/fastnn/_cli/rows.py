@@ -23,6 +23,17 @@ class Known(NamedTuple):
     features: list[str] | None  # names of columns; None: the file had none
     target: str | None
 
+    def odd(self) -> str | None:
+        """The first field that is not what it should be, as in a file that another hand wrote."""
+        fine = {
+            "shape": _is_list(self.shape, int),
+            "classes": self.classes is None or _is_list(self.classes, str),
+            "features": self.features is None or _is_list(self.features, str),
+            "target": self.target is None or isinstance(self.target, str),
+        }
+        fine["outputs"] = not (fine["classes"] and self.classes) or self.outputs == len(self.classes)
+        return next((name for name, is_fine in fine.items() if not is_fine), None)
+
 
 class Rows(NamedTuple):
     """Training rows and those held out. Y are class ids (n,), or floats (n, outputs)."""
@@ -80,7 +91,10 @@ def rows_to_evaluate(path: str, known: Known) -> tuple[Array, Array]:
         _need(path, x, arrays)
         X, Y = checked(f"evaluate: {path}", arrays, x, y)
         _check_shape(path, X, known)
-        return X, _as_known(path, y, Y, known.classes)
+        Y = _as_known(path, y, Y, known.classes)
+        if known.classes is None and Y.shape[1] != known.outputs:
+            raise ValueError(f"{path}: {y} has {Y.shape[1]} outputs, the model has {known.outputs}")
+        return X, Y
     task = "classification" if known.classes else "regression"
     table = data.load_csv(path, target=known.target, task=task)
     X = table.X
@@ -114,6 +128,10 @@ def rows_to_predict(path: str, known: Known) -> Array:
     return X
 
 
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
 def is_csv(path: str) -> bool:
     """Whether it ends as a CSV file does; ValueError when it does not end as an npz file either."""
     kind = Path(path).suffix.lower()
@@ -145,7 +163,12 @@ def _numbered(path: str, name: str, Y: Array) -> tuple[Array, list[str]]:
     if Y.ndim != 1:
         raise ValueError(f"{path}: {name} must have shape (rows,) for classes, got {Y.shape}")
     if Y.dtype.kind == "S":
-        Y = np.char.decode(Y, "utf-8")
+        try:
+            Y = np.char.decode(Y, "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}: {name} holds text that is not UTF-8: {error.object!r}; save it as text (astype)"
+            ) from None
     values, ids = np.unique(Y, return_inverse=True)
     return ids.astype(np.int64), [str(value) for value in values.tolist()]
 

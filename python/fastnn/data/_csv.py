@@ -38,8 +38,8 @@ def load_csv(path: str | PathLike[str], *, target: str | None = None, task: str 
     ----------
     path : a UTF-8 file with commas between its fields; quoted fields may hold commas
     target : the name of the column to predict; without a header its number, counted from "1"; None: the last
-    task : "classification" or "regression"; None reads it off the target: numbers that are not all whole mean
-        regression, whole numbers and text classification
+    task : "classification" or "regression"; None reads it off the target: whole numbers and text mean
+        classification, other numbers regression, and so does 1.0, which is written as one of those
 
     Row 1 is the header when it has no number, or holds `target` and that is a name. All other columns must be
     numbers; they become float32. The classes are the different values of the target in order, by size for

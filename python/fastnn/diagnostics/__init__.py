@@ -2,7 +2,8 @@
 
 Every function returns a report: `rows` (a list of dicts), `summary`, `warnings`, `plot(path=None)`, and a
 table when printed. All of them run on copies: a model, its mode, running statistics, dropout counters and
-gradients, and the optimizer stay as they are, bit for bit, also after an error or Ctrl-C.
+gradients, and the optimizer stay as they are, bit for bit, also after an error or Ctrl-C. Of a model on a
+device the copy whose layers are called one by one is on the CPU, and whole steps are taken on the device.
 
 >>> from fastnn import diagnostics, nn
 >>> print(diagnostics.check_init(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), seed=0)))

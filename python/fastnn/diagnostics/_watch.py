@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import _device
 from fastnn._arrays import Array, FloatArray, as_float32
 from fastnn._columns import column_moments
 from fastnn._fitting import checked_rows
@@ -77,12 +78,29 @@ def drawn_rows(where: str, model: Module, count: int) -> FloatArray:
     )
 
 
-def twin(trainer: Trainer) -> Trainer:
+def copied(model: Module) -> Module:
+    """A copy on the CPU, where layers are called one by one."""
+    return copy.deepcopy(model).to("cpu")
+
+
+def on_host(model: Module) -> Module:
+    """The model itself, or a copy on the CPU of one on the device."""
+    return copied(model) if _device.holds(model) else model
+
+
+def twin(trainer: Trainer, device: str = "cpu") -> Trainer:
     """A trainer like this one, on copies of its model (in training mode) and optimizer: what it does never
-    reaches this one.
+    reaches this one. Whole steps are taken on the trainer's own `device`, layers called on the CPU.
     """
     model, optimizer = copy.deepcopy((trainer.model, trainer.optimizer))
-    return Trainer(model.train(), trainer.loss, optimizer, precision=trainer.precision, seed=trainer.seed)
+    return Trainer(
+        model.train().to(device),
+        trainer.loss,
+        optimizer,
+        precision=trainer.precision,
+        device=device,
+        seed=trainer.seed,
+    )
 
 
 class Moments(NamedTuple):

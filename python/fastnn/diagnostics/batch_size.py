@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from fastnn import _device
 from fastnn._arrays import Array, check_int
 from fastnn._precision import products_in
 from fastnn.diagnostics._report import Report, Row, as_bytes, name_ticks
@@ -202,7 +203,7 @@ def suggest_batch_size(trainer: Trainer, X: Array, Y: Array, *, memory: int | No
     where = "suggest_batch_size"
     checked_trainer(where, trainer)
     X, Y = checked_data(where, X, Y)
-    limit = _free_memory() if memory is None else check_int(memory, f"{where}: memory", 1)
+    limit = _free_memory(trainer.device) if memory is None else check_int(memory, f"{where}: memory", 1)
     if len(X) < 16:
         raise ValueError(f"{where}: X must have at least 16 rows, two batches of 8, got {len(X)}")
     rows, left_out = [], ""
@@ -224,7 +225,7 @@ def suggest_batch_size(trainer: Trainer, X: Array, Y: Array, *, memory: int | No
 
 
 def _seconds_of_a_step(trainer: Trainer, X: Array, Y: Array, size: int) -> float:
-    copied = twin(trainer)
+    copied = twin(trainer, trainer.device)
     copied.optimizer.lr = 0.0
     batches = batches_of("suggest_batch_size", trainer, X, Y, size)
     times = []
@@ -249,5 +250,7 @@ def chosen(rows: list[Row]) -> int:
     return int(next(row["batch_size"] for row in rows if row["relative_time"] <= _NEAR))
 
 
-def _free_memory() -> int:
+def _free_memory(device: str) -> int:
+    if device == "cuda":
+        return _device.free_bytes()
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +14,7 @@ from fastnn.diagnostics._watch import (
     Watched,
     checked_batch,
     checked_model,
+    copied,
     drawn_rows,
     moments,
     norm,
@@ -109,7 +109,7 @@ def check_init(model: Module, x: Array | None = None) -> InitReport:
     if not any(True for _ in model.named_parameters()):
         raise ValueError(f"{where}: the model has no parameters, there is nothing to check")
     batch = drawn_rows(where, model, _DRAWN_ROWS) if x is None else checked_batch(where, x)
-    signals = Signals(copy.deepcopy(model))
+    signals = Signals(copied(model))
     signals.see_input(batch)
     y = signals.model.train().forward(batch)
     signals.model.backward(np.random.default_rng(1).standard_normal(y.shape, np.float32))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, ClassVar
 
 from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._explain import arena_bytes
 from fastnn.diagnostics._report import Report, Row, as_bytes
-from fastnn.diagnostics._watch import Watch, Watched, checked_trainer, drawn_rows
+from fastnn.diagnostics._watch import Watch, Watched, checked_trainer, copied, drawn_rows
 from fastnn.nn import ELU, SELU, BatchNorm1d, LeakyReLU, Linear, Module, ReLU, Sigmoid, Tanh
 from fastnn.nn.activations import Activation
 from fastnn.trainer import Trainer
@@ -121,7 +120,7 @@ class _Widths(Watch):
 
 def _passing(model: Module, probe: FloatArray, rows: int, precision: str) -> tuple[int, int]:
     """Bytes of activations and of gradients in flight, from the shapes of the layers."""
-    watch = _Widths(copy.deepcopy(model))
+    watch = _Widths(copied(model))
     watch.model.train().forward(probe)
     kept, flying, rounded = 0, 0, 0
     for i, (watched, width_in, width_out) in enumerate(watch.widths):

@@ -114,7 +114,7 @@ def lr_find(
         raise ValueError(f"{where}: min_lr must be above 0 and below max_lr, got {low:g} and {high:g}")
     steps = check_int(steps, f"{where}: steps", 2)
     batches = batches_of(where, trainer, X, Y, batch_size)
-    copied, rows, diverged = twin(trainer), [], False
+    copied, rows, diverged = twin(trainer, trainer.device), [], False
     mean, lowest = 0.0, math.inf
     for i in range(steps):
         rate = low * (high / low) ** (i / (steps - 1))

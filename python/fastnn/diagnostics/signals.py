@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from fastnn._arrays import Array
 from fastnn.diagnostics._depth import DepthLaw, depth_law
 from fastnn.diagnostics._report import Report, log_scale, name_ticks
-from fastnn.diagnostics._watch import Signals, checked_batch, checked_model
+from fastnn.diagnostics._watch import Signals, checked_batch, checked_model, copied
 from fastnn.nn import Module
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def signal_report(model: Module, x: Array) -> SignalReport:
     where = "signal_report"
     checked_model(where, model)
     batch = checked_batch(where, x)
-    signals = Signals(copy.deepcopy(model))
+    signals = Signals(copied(model))
     signals.see_input(batch)
     y = signals.model.train().forward(batch)
     random = np.random.default_rng(0).standard_normal(y.shape, np.float32)

@@ -12,7 +12,8 @@ from fastnn import ops
 from fastnn._arrays import Array, FloatArray, aligned_zeros
 from fastnn._precision import products_in
 from fastnn._runtime import get_isa, get_num_threads
-from fastnn.diagnostics._report import Report, Row, name_ticks
+from fastnn.cuda import TransferBytes, transfer_bytes
+from fastnn.diagnostics._report import Report, Row, as_bytes, name_ticks
 from fastnn.diagnostics._watch import Watch, Watched, checked_data, checked_trainer, twin
 from fastnn.diagnostics.rates import batches_of
 from fastnn.nn import Linear, Module, Residual
@@ -21,6 +22,7 @@ from fastnn.trainer import Trainer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_WAYS = ("forward", "backward", "update")
 _BUDGET = 0.03  # seconds for one measurement
 _IN_CACHE, _OUT_OF_CACHE = 2**15, 2**23  # floats of each of two arrays
 _CACHED = 2**20  # bytes up to which arrays count as cached
@@ -93,21 +95,39 @@ class Profile(Report):
         "of_limit": "share",
     }
 
-    def __init__(self, rows: list[Row], step: float, found: Limits, batch_size: int) -> None:
-        self.step, self.limits, self.batch_size = step, found, batch_size
-        parts = sum(row[key] or 0.0 for row in rows for key in ("forward", "backward", "update"))
-        summary = [
-            f"a step of {batch_size} rows: {step * 1e6:.4g} us; its parts one by one: {parts * 1e6:.4g} us",
-            f"limits: {found.flops / 1e9:.3g} GFLOP/s (GEMM 512^3), {found.cached / 1e9:.3g} GB/s in cache, "
-            f"{found.memory / 1e9:.3g} GB/s from memory",
-        ]
+    def __init__(
+        self,
+        rows: list[Row],
+        step: float,
+        batch_size: int,
+        found: Limits | None = None,
+        moved: TransferBytes | None = None,
+    ) -> None:
+        self.step, self.batch_size, self.limits, self.transfer_bytes = step, batch_size, found, moved
+        whole = f"a step of {batch_size} rows: {step * 1e6:.4g} us; "
+        if moved is not None:
+            to_device, to_host = map(as_bytes, (moved.to_device, moved.to_host))
+            summary = [f"{whole}moved: {to_device} to the device, {to_host} to the host"]
+        if found is not None:
+            parts = sum(row[key] or 0.0 for row in rows for key in _WAYS)
+            summary = [
+                f"{whole}its parts one by one: {parts * 1e6:.4g} us",
+                f"limits: {found.flops / 1e9:.3g} GFLOP/s (GEMM 512^3), "
+                f"{found.cached / 1e9:.3g} GB/s in cache, {found.memory / 1e9:.3g} GB/s from memory",
+            ]
         super().__init__(rows, summary)
 
     def _draw(self, figure: Figure) -> None:
         spent, share = figure.subplots(1, 2)
         names = [row["layer"] or row["kind"] for row in self.rows]
+        if self.limits is None:
+            for axes, key, title in ((spent, "bytes", "MB"), (share, "flops", "MFLOP")):
+                axes.bar(range(len(names)), np.nan_to_num(self.values(key)) / 1e6)
+                axes.set(title=title, xlabel="layer")
+                name_ticks(axes, names)
+            return
         bottom = np.zeros(len(names))
-        for key in ("forward", "backward", "update"):
+        for key in _WAYS:
             values = 1e6 * np.nan_to_num(self.values(key))
             spent.bar(range(len(names)), values, bottom=bottom, label=key)
             bottom += values
@@ -139,6 +159,10 @@ def profile(trainer: Trainer, X: Array, Y: Array, *, batch_size: int = 128) -> P
     with fastnn's own GEMM 512^3 and an in-place update in and out of the cache: what this machine is known to
     do, not its peak, so that a share may lie above 1. A Residual has no row: its sum is in `step` only.
 
+    With device="cuda" `step` is that of the device, and `transfer_bytes` (to_host, to_device) is what fastnn
+    copies in it: rows, targets and the loss. There layers run together, so rows have bytes and flops only,
+    and `limits` is None.
+
     Model and optimizer are copied, the rate of the copy is 0. Close other programs: they are timed too.
 
     Raises TypeError or ValueError for a wrong argument, and as a step of the trainer does.
@@ -158,9 +182,10 @@ def profile(trainer: Trainer, X: Array, Y: Array, *, batch_size: int = 128) -> P
     checked_trainer(where, trainer)
     X, Y = checked_data(where, X, Y)
     x, y = next(batches_of(where, trainer, X, Y, batch_size))
-    whole = twin(trainer)
+    whole = twin(trainer, trainer.device)
     whole.optimizer.lr = 0.0
     step = median_time(lambda: whole.step(x, y))
+    moved = _moved(lambda: whole.step(x, y)) if trainer.device == "cuda" else None
     copied = twin(trainer)
     copied.optimizer.lr = 0.0
     calls = _Calls(copied.model)
@@ -168,17 +193,27 @@ def profile(trainer: Trainer, X: Array, Y: Array, *, batch_size: int = 128) -> P
         pred = calls.model.train().forward(x)
     _, dpred = trainer.loss(pred, y)
     calls.model.backward(dpred, input_grad=False)
-    found = limits()
+    found = limits() if moved is None else None
     layers = [watched for watched in calls.layers if not _is_container(watched.layer)]
     with products_in(trainer.precision):
         rows = [_layer(watched, calls, found) for watched in layers]
     rows.append(_row("loss", getattr(trainer.loss, "__name__", type(trainer.loss).__name__)))
-    rows[-1]["forward"] = median_time(lambda: trainer.loss(pred, y))
+    if found:
+        rows[-1]["forward"] = median_time(lambda: trainer.loss(pred, y))
     _weigh(rows[-1], found, [(0, 2 * pred.nbytes + np.asarray(y).nbytes)])
     rows.append(_row("update", type(trainer.optimizer).__name__))
-    rows[-1]["update"] = median_time(copied.optimizer.step)
+    if found:
+        rows[-1]["update"] = median_time(copied.optimizer.step)
     _weigh(rows[-1], found, [(0, _bytes_of_update(copied))])
-    return Profile(rows, step, found, len(x))
+    return Profile(rows, step, len(x), found, moved)
+
+
+def _moved(step: Callable[[], object]) -> TransferBytes:
+    """What a step copies between host and device."""
+    before = transfer_bytes()
+    step()
+    after = transfer_bytes()
+    return TransferBytes(after.to_host - before.to_host, after.to_device - before.to_device)
 
 
 class _Calls(Watch):
@@ -201,37 +236,42 @@ def _is_container(layer: Module) -> bool:
 
 
 def _row(layer: str, kind: str) -> Row:
-    keys = ("forward", "backward", "update", "bytes", "flops", "gflops", "gbytes_per_s", "of_limit")
+    keys = (*_WAYS, "bytes", "flops", "gflops", "gbytes_per_s", "of_limit")
     return {"layer": layer, "kind": kind, **dict.fromkeys(keys)}
 
 
-def _layer(watched: Watched, calls: _Calls, found: Limits) -> Row:
-    """Times a layer alone."""
+def _layer(watched: Watched, calls: _Calls, found: Limits | None) -> Row:
+    """Times a layer alone; without limits it only counts its work."""
     row = _row(watched.row["layer"], watched.row["kind"])
     layer, (x, y) = watched.layer, calls.ways[id(watched)]
     parameters = sum(parameter.data.nbytes for parameter in watched.own_parameters())
     product = 0
     if isinstance(layer, Linear):
         product = 2 * (x.size // layer.in_features) * layer.in_features * layer.out_features
-    row["forward"] = median_time(lambda: layer.forward(x))
+    if found:
+        row["forward"] = median_time(lambda: layer.forward(x))
     work = [(product, x.nbytes + y.nbytes + parameters)]
     if id(watched) in calls.back:
         dy, input_grad = calls.back[id(watched)]
-        row["backward"] = median_time(lambda: layer.backward(dy, input_grad=input_grad))
+        if found:
+            row["backward"] = median_time(lambda: layer.backward(dy, input_grad=input_grad))
         moved = dy.nbytes + x.nbytes * (2 if input_grad else 1) + 2 * parameters
         work.append((product * (2 if input_grad else 1), moved))
     _weigh(row, found, work)
     return row
 
 
-def _weigh(row: Row, found: Limits, work: list[tuple[int, int]]) -> None:
-    """Fill in what follows from the times and the work, (flops, bytes) of each direction."""
-    seconds = sum(row[key] or 0.0 for key in ("forward", "backward", "update"))
+def _weigh(row: Row, found: Limits | None, work: list[tuple[int, int]]) -> None:
+    """Fill in what follows from the work, (flops, bytes) of each direction, and from the times, if any."""
     row["bytes"] = sum(moved for _, moved in work)
+    row["flops"] = sum(product for product, _ in work) or None
+    if found is None:
+        return
+    seconds = sum(row[key] or 0.0 for key in _WAYS)
     row["gbytes_per_s"] = row["bytes"] / seconds / 1e9
     row["of_limit"] = sum(found.seconds(*part) for part in work) / seconds
-    if flops := sum(product for product, _ in work):
-        row["flops"], row["gflops"] = flops, flops / seconds / 1e9
+    if row["flops"]:
+        row["gflops"] = row["flops"] / seconds / 1e9
 
 
 def _bytes_of_update(trainer: Trainer) -> int:

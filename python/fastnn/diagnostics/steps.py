@@ -17,6 +17,7 @@ from fastnn.diagnostics._watch import (
     first_non_finite,
     moments,
     norm,
+    on_host,
     twin,
 )
 from fastnn.diagnostics.signals import draw_signals, verdicts
@@ -164,8 +165,9 @@ def step_report(trainer: Trainer, x: Array, y: Array) -> StepReport:
     checked_trainer(where, trainer)
     batch = checked_batch(where, x)
     copied = twin(trainer)
-    originals = zip(copied.model.modules(), trainer.model.modules(), strict=True)
-    before = zip(copied.model.named_parameters(), trainer.model.named_parameters(), strict=True)
+    model = on_host(trainer.model)
+    originals = zip(copied.model.modules(), model.modules(), strict=True)
+    before = zip(copied.model.named_parameters(), model.named_parameters(), strict=True)
     old = {id(new): (name, parameter.data) for (_, new), (name, parameter) in before}
     signals = _StepSignals(copied.model, {id(new): layer for new, layer in originals})
     signals.see_input(batch)

@@ -110,7 +110,7 @@ EXPERIMENT = Experiment(
                 Claim("Too large a deviation, 10, ends below 1.", "10", "1", "test", below=True),
             ],
             {"test": "test accuracy"},
-            (over_epochs_and_seconds()[0], bars("test", "test accuracy")),
+            (*over_epochs_and_seconds(), bars("test", "test accuracy")),
         ),
     },
 )
