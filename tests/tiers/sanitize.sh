@@ -50,7 +50,6 @@ left_out=(
     --ignore=tests/test_parity_torch.py  # torch brings threads and allocators of its own
     --ignore=tests/test_out_of_memory.py # takes malloc's place, as the sanitizer does
     --ignore=tests/test_trainer_memory.py # so does this, and it counts memory
-    --deselect=tests/test_runtime.py::test_import_is_quick_and_brings_nothing_optional # holds it to a second
     # These need a call that lasts for a while, and run for two minutes and longer here.
     --deselect=tests/test_signals.py::test_interrupt
     --deselect=tests/test_signals.py::test_interrupt_of_a_long_sum
