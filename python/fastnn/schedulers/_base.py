@@ -65,7 +65,7 @@ class Schedule(ABC):
 
         Needs matplotlib, which is imported here and nowhere else.
         """
-        steps = check_int(steps, f"{type(self).__name__}.plot: steps", 1)
+        rates = [self(t) for t in range(check_int(steps, f"{type(self).__name__}.plot: steps", 1))]
         if ax is None:
             try:
                 import matplotlib.pyplot as plt
@@ -74,7 +74,7 @@ class Schedule(ABC):
                     f"{type(self).__name__}.plot needs matplotlib; install it with pip install matplotlib"
                 ) from error
             _, ax = plt.subplots()
-        ax.plot([self(t) for t in range(steps)], label=repr(self))
+        ax.plot(rates, label=repr(self))
         ax.set_xlabel("updates done")
         ax.set_ylabel("learning rate")
         return ax
