@@ -9,10 +9,14 @@ import pytest
 from fastnn.__main__ import main
 
 
+def leave_out_plots(monkeypatch):
+    """Half a second less for each training, and nothing is said where matplotlib is not installed."""
+    monkeypatch.setattr(fastnn.History, "plot", lambda self, path: path.write_bytes(b""))
+
+
 @pytest.fixture
 def no_plot(monkeypatch):
-    """Half a second less for each training."""
-    monkeypatch.setattr(fastnn.History, "plot", lambda self, path: path.write_bytes(b""))
+    leave_out_plots(monkeypatch)
 
 
 def call(*arguments):

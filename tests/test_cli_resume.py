@@ -172,5 +172,5 @@ def test_a_real_ctrl_c(path, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert err.startswith("interrupted; --resume goes on from here (saved in")
+    assert err.splitlines()[-1].startswith("interrupted; --resume goes on from here (saved in")
     assert (run / "model.safetensors").exists()
