@@ -4,7 +4,7 @@ none is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -243,28 +243,27 @@ def sigmoid_cross_entropy(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Pre
     return Prepared(call, lambda: shown(results))
 
 
-def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+def _loss(
+    v: Arrays, forward: Callable[..., Tensor], backward: Callable[..., Tensor], *more: float
+) -> Prepared:
+    """A mean over all elements and its gradient; both functions take `more` after the reduction."""
     t = own(v)
     pred, target, one = t["pred"], t["target"], torch.ones(())
     results: dict[str, Tensor] = {}
 
     def call() -> None:
-        results["value"] = aten.mse_loss(pred, target)
-        results["gradient"] = aten.mse_loss_backward(one, pred, target, 1)
+        results["value"] = forward(pred, target, 1, *more)
+        results["gradient"] = backward(one, pred, target, 1, *more)
 
     return Prepared(call, lambda: shown(results))
+
+
+def mse(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
+    return _loss(v, aten.mse_loss, aten.mse_loss_backward)
 
 
 def huber(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
-    t = own(v)
-    pred, target, one = t["pred"], t["target"], torch.ones(())
-    results: dict[str, Tensor] = {}
-
-    def call() -> None:
-        results["value"] = aten.huber_loss(pred, target)
-        results["gradient"] = aten.huber_loss_backward(one, pred, target, 1, 1.0)
-
-    return Prepared(call, lambda: shown(results))
+    return _loss(v, aten.huber_loss, aten.huber_loss_backward, 1.0)
 
 
 def dropout(v: Arrays, sizes: Mapping[str, Any], lr: float) -> Prepared:
