@@ -29,6 +29,15 @@ const char* macros() {
 #if defined(__AVX512F__)
            "__AVX512F__ "
 #endif
+#if defined(__AVX512BW__)
+           "__AVX512BW__ "
+#endif
+#if defined(__AVX512DQ__)
+           "__AVX512DQ__ "
+#endif
+#if defined(__AVX512VL__)
+           "__AVX512VL__ "
+#endif
 #if defined(__AVX512BF16__)
            "__AVX512BF16__ "
 #endif
