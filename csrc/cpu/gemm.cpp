@@ -17,9 +17,10 @@ bool transposed_a(const GemmArgs& g) { return g.a_row == 1 && g.a_col != 1; }
 bool in_place(const GemmArgs& g) {
     if (g.b_col != 1) return false;
     if (g.m < kPackRows || g.n < kPanel) return true;
-    return reinterpret_cast<std::uintptr_t>(g.b) % (kInPlaceAlign * sizeof(float)) == 0 &&
-           g.b_row % kInPlaceAlign == 0 && g.b_row % kInPlaceStride != 0 &&
-           g.n * g.k <= (g.m <= kFewRows ? kInPlaceFewFloats : kInPlaceFloats);
+    const InPlace& is = g.m <= kFewRows ? kInPlaceFew : kInPlaceMany;
+    return reinterpret_cast<std::uintptr_t>(g.b) % (static_cast<std::size_t>(is.align) * sizeof(float)) ==
+               0 &&
+           g.b_row % is.align == 0 && g.b_row % is.stride != 0 && g.n * g.k <= is.floats;
 }
 
 Index quarter(Index size) { return most(kMinShared, least(kMaxShared, size / 4)); }

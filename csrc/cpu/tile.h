@@ -41,14 +41,27 @@ static constexpr Index kSlabFloats = 64 * 1024;
 static constexpr Index kSharedRows = 512, kMinShared = 256, kMaxShared = 512;
 static constexpr Index kSharedSlabFloats = kMaxShared * kBlockK;
 
-// b is read where it lies only in memory of this alignment, where rows do not fall in a few sets of the
-// caches, and where it is small or meets few rows. Aligned, in place and packed, shares of the FMA peak of
-// one thread: 64x256 by 32 rows 0.93 and 0.85, 256x256 by 128 rows 0.85 and 0.93, 512x512 by 128 rows 0.69
-// and 0.87, 1024x512 by 512 rows 0.59 and 0.90.
-static constexpr Index kInPlaceAlign = 16;    // floats
-static constexpr Index kInPlaceStride = 512;  // not rows of a multiple of this
-static constexpr Index kInPlaceFloats = 16 * 1024;
-static constexpr Index kFewRows = 48, kInPlaceFewFloats = 128 * 1024;
+// Where b is read where it lies, not packed: it begins at a border of `align` floats, as do its rows, these
+// do not fall in a few sets of the caches (no multiples of `stride`), and it is small. Products of at most
+// kFewRows rows do better so than others.
+struct InPlace {
+    Index align, stride, floats;
+};
+#if defined(FASTNN_ISA_AVX512) || defined(FASTNN_ISA_AVX512BF16)
+// Times in place over packed, one thread, L2 of 2 MB: aligned, 16 rows 0.65 to 0.85, 32 rows 0.79 to 0.9, 128
+// and 512 rows 0.90 to 1.0 (512x512 0.93, but 1.06 beside a busy sibling of the core; rows of 1024 floats 1.5
+// and more); 16 bytes off, 16 rows 0.71 to 0.96, 32 rows 0.9 to 1.0, more rows 1.1 to 1.2.
+static constexpr Index kFewRows = 32;
+static constexpr InPlace kInPlaceFew = {.align = 1, .stride = 1024, .floats = 512 * 1024};
+static constexpr InPlace kInPlaceMany = {.align = 16, .stride = 512, .floats = 256 * 1024};
+#else
+// Shares of the FMA peak of one thread, AVX2, L2 of 512 KB, in place and packed: 64x256 by 32 rows 0.93 and
+// 0.85, 256x256 by 128 rows 0.85 and 0.93, 512x512 by 128 rows 0.69 and 0.87, 1024x512 by 512 rows 0.59 and
+// 0.90.
+static constexpr Index kFewRows = 48;
+static constexpr InPlace kInPlaceFew = {.align = 16, .stride = 512, .floats = 128 * 1024};
+static constexpr InPlace kInPlaceMany = {.align = 16, .stride = 512, .floats = 16 * 1024};
+#endif
 
 // Rows of a transposed a are packed by three cache lines of each of its steps, where this many panels share
 // that.
