@@ -184,6 +184,7 @@ void Program::build(const Plan& found, Index n, bool weighted) {
     tasks_.clear();
     lines_.clear();
     cost_ns_ = 0;
+    pace_ = &paces_[n];
     const auto place_of = [&](std::size_t i, Index begin, Index rows) {
         return Place{.begin = begin,
                      .rows = rows,
@@ -286,19 +287,41 @@ bool Program::run(const std::vector<Task>& tasks, double cost_ns, Poll poll) {
     return true;
 }
 
+// Runs a step, or a forward, and keeps the pace of short ones.
+template <class Step>
+auto Program::at_pace(Step step) {
+    constexpr double kLongNs =
+        1e6;  // as estimated; a thread's part of more is long beside what handing it over takes
+    if (cost_ns_ > kLongNs) return step();
+    if (pace_->threads() != num_threads()) pace_->restart(num_threads());
+    if (pace_->threads() == 1) return step();
+    if (!pace_->timed()) {
+        const auto outcome = step();
+        pace_->took(0);
+        return outcome;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const auto outcome = step();
+    pace_->took(std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
+    return outcome;
+}
+
 Outcome Program::step(const Batch& batch, std::int64_t number, const GroupNumbers* numbers, Poll poll) {
     x_->source = batch.x;
     if (values_ != nullptr) values_->source = batch.values;
     if (!loss_->take(batch.targets, batch.rows)) return Outcome::bad_batch;
-    for (const auto& op : ops_) op->before_run();
-    if (!run(tasks_, cost_ns_, poll)) {
-        for (const auto& op : ops_) op->cancelled();
-        return Outcome::cancelled;
-    }
-    for (const auto& op : ops_) op->after_run();
-    update_->set(number, numbers);
-    run(update_->tasks(), update_->cost_ns(), nullptr);  // to the end: a half-applied update is never seen
-    return update_->plan.refused() >= 0 ? Outcome::refused : Outcome::done;
+    return at_pace([&] {
+        for (const auto& op : ops_) op->before_run();
+        if (!run(tasks_, paced(cost_ns_), poll)) {
+            for (const auto& op : ops_) op->cancelled();
+            return Outcome::cancelled;
+        }
+        for (const auto& op : ops_) op->after_run();
+        update_->set(number, numbers);
+        // To the end: a half-applied update is never seen.
+        run(update_->tasks(), paced(update_->cost_ns()), nullptr);
+        return update_->plan.refused() >= 0 ? Outcome::refused : Outcome::done;
+    });
 }
 
 bool Program::forward(const RowSource& x, Index n, float* out, Poll poll) {
@@ -326,8 +349,10 @@ bool Program::forward(const RowSource& x, Index n, float* out, Poll poll) {
         n_ = n;
     }
     x_->source = x;
-    for (const auto& op : ops_) op->before_run();
-    return run(tasks_, cost_ns_, poll);
+    return at_pace([&] {
+        for (const auto& op : ops_) op->before_run();
+        return run(tasks_, paced(cost_ns_), poll);
+    });
 }
 
 }  // namespace fastnn::program

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <vector>
 
 #include "program/losses.h"
 #include "program/ops.h"
+#include "program/pace.h"
 #include "program/regions.h"
 #include "program/update.h"
 
@@ -101,6 +103,10 @@ class Program {
     void lay_out(Plan& plan, Index n) const;
     void build(const Plan& plan, Index n, bool weighted);
     bool run(const std::vector<Task>& tasks, double cost_ns, Poll poll);
+    // What the operations, or the update, cost in the way that the next step runs.
+    double paced(double cost_ns) const { return pace_->alone() ? 0 : cost_ns; }
+    template <class Step>
+    auto at_pace(Step step);
 
     struct Free {
         void operator()(float* p) const;
@@ -117,6 +123,8 @@ class Program {
     std::vector<Task> tasks_;
     std::vector<Line> lines_;
     double cost_ns_ = 0;
+    std::map<Index, Pace> paces_;  // for each batch size
+    Pace* pace_ = nullptr;         // of the one that is prepared
 };
 
 }  // namespace fastnn::program
