@@ -293,8 +293,9 @@ auto Program::at_pace(Step step) {
     constexpr double kLongNs =
         1e6;  // as estimated; a thread's part of more is long beside what handing it over takes
     if (cost_ns_ > kLongNs) return step();
-    if (pace_->threads() != num_threads()) pace_->restart(num_threads());
-    if (pace_->threads() == 1) return step();
+    const int threads = num_threads();
+    if (threads == 1) return step();
+    if (pace_->threads() != threads) pace_->restart(threads);
     if (!pace_->timed()) {
         const auto outcome = step();
         pace_->took(0);
