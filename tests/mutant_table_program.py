@@ -102,8 +102,8 @@ PROGRAMS = [
     Mutant(
         *(44, "no update", PROGRAM),
         *(
-            "    run(update_->tasks(), update_->cost_ns(), nullptr);",
-            "    if (number < 0) run(update_->tasks(), update_->cost_ns(), nullptr);",
+            "    run(update_->tasks(), paced(update_->cost_ns()), nullptr);",
+            "    if (number < 0) run(update_->tasks(), paced(update_->cost_ns()), nullptr);",
         ),
         (STEPS_ARE,),
     ),

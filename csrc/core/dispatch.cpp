@@ -59,7 +59,8 @@ const std::vector<Isa>& isas() {
 #endif
         v.push_back({avx512::kTable, f512});
         // Intel's cores start a vdpbf16ps every other cycle, so its pairs are half as fast as the two FMAs a
-        // cycle of widened numbers: products of bfloat16 on an Emerald Rapids at 0.75 to 0.87 of avx512's speed.
+        // cycle of widened numbers: products of bfloat16 on an Emerald Rapids at 0.75 to 0.87 of avx512's
+        // speed.
         if (v.size() == 2 && __builtin_cpu_is("intel")) std::swap(v[0], v[1]);
 #endif
 #if defined(FASTNN_HAVE_AVX2)
