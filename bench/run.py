@@ -31,7 +31,7 @@ import report
 import small_digits
 from job import MORE_SEEDS
 from peers.peer import Peer
-from timing import Budget, WrongResult, take_turns
+from timing import Budget, Timing, WrongResult, take_turns
 from worker import Worker, WorkerError
 
 QUICK = Budget(least=30, most=30)
@@ -39,6 +39,7 @@ FULL = Budget(least=30, most=100, seconds=3)
 SWEEP = Budget(least=10, most=30, seconds=2)  # a curve of many points; none of them is quoted alone
 
 TRAINING = Budget(least=7, most=30, seconds=10)  # a turn of fastnn is an epoch
+ATTEMPTS = 3  # to see a case and its limit in the same state of the machine
 
 
 def parser() -> argparse.ArgumentParser:
@@ -254,10 +255,8 @@ def _time_cases(
     alone: list[dict[str, Any]] = []
     names: list[str] = []
     for case in cases.chosen(options.mode):
-        machine.measure_for(case)
-        timing = take_turns(case, workers, budget(options, case.group))
-        machine.measure_for(case)
-        if "fastnn" not in timing.seconds:
+        timing, row = _time_case(case, workers, machine, budget(options, case.group))
+        if row is None:
             alone.append(report.alone_row(case, timing))
             print(
                 "\n".join(
@@ -265,7 +264,6 @@ def _time_cases(
                 )
             )
             continue
-        row = report.case_row(case, timing, machine)
         if options.mode != "quick" and options.threads > 1:
             row["one_thread"] = conditions.gain(workers[0], options.threads, options.rounds)
         if not rows or rows[-1]["group"] != case.group:
@@ -277,6 +275,28 @@ def _time_cases(
             flush=True,
         )
     return rows, alone
+
+
+def _time_case(
+    case: cases.Case, workers: list[Worker], machine: limits.Limits, spend: Budget
+) -> tuple[Timing, dict[str, Any] | None]:
+    """A case's times and its row; none where fastnn has nothing for it.
+
+    A host that slows memory down for seconds may hide the limit while the case runs at full speed: then both
+    are measured again, and only a share above 1.02 that stays ends the run.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        machine.measure_for(case)
+        timing = take_turns(case, workers, spend)
+        machine.measure_for(case)
+        if "fastnn" not in timing.seconds:
+            break
+        try:
+            return timing, report.case_row(case, timing, machine)
+        except limits.LimitError:
+            if attempt == ATTEMPTS:
+                raise
+    return timing, None
 
 
 def _takes_part(worker: Worker, group: str) -> bool:
