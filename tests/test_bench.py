@@ -28,7 +28,6 @@ import main_job  # noqa: E402
 import plot  # noqa: E402
 import plot_full  # noqa: E402
 import report  # noqa: E402
-import run  # noqa: E402
 import timing  # noqa: E402
 from cases.case import CHECK_RATE, worst_error  # noqa: E402
 from numpy_mlp import BatchNormReLU, NumpyMLP  # noqa: E402
@@ -329,33 +328,6 @@ def test_share_above_the_limit_aborts() -> None:
         limits.checked_share("GEMM", lambda: 1.03, seconds=1.0)
     floors = [1.5, 1.2]  # a limit that other work had hidden: measuring again finds it
     assert limits.checked_share("case", lambda: floors[-1], 1.0, lambda: floors.append(0.9)) == 0.9
-
-
-@pytest.mark.parametrize(("hidden", "attempts"), [(0, 1), (2, 3), (3, 3)])
-def test_a_case_above_its_limit_is_timed_again(hidden, attempts, monkeypatch) -> None:
-    """The limit is hidden while a case is measured so many times; after the third the run is given up."""
-    turns: list[str] = []
-
-    def take_turns(case, workers, budget):
-        turns.append(case.name)
-        return timing.Timing({"fastnn": [1.0]}, {}, {})
-
-    class Machine:
-        def measure_for(self, case) -> None: ...
-
-    def case_row(case, timing, machine):
-        if len(turns) <= hidden:
-            raise limits.LimitError("hidden")
-        return {"name": case.name}
-
-    monkeypatch.setattr(run, "take_turns", take_turns)
-    monkeypatch.setattr(run.report, "case_row", case_row)
-    if hidden == 3:
-        with pytest.raises(limits.LimitError):
-            run._time_case(cases.ALL[0], [], Machine(), run.QUICK)
-    else:
-        assert run._time_case(cases.ALL[0], [], Machine(), run.QUICK)[1] == {"name": cases.ALL[0].name}
-    assert len(turns) == attempts
 
 
 class SteadyWorker:

@@ -18,6 +18,8 @@ sys.path.insert(0, str(BENCH))
 
 import cases  # noqa: E402
 import conditions  # noqa: E402
+import limits  # noqa: E402
+import run  # noqa: E402
 import timing  # noqa: E402
 from peers import FASTNN, NUMPY, fastnn_conditions, fastnn_fusions  # noqa: E402
 from peers.peer import Peer  # noqa: E402
@@ -167,3 +169,30 @@ def test_turns_on_all_threads_and_on_one() -> None:
 
 def test_cases_of_the_conditions_exist() -> None:
     assert cases.BY_NAME.keys() >= {*conditions.BUSY, conditions.FIRST}
+
+
+@pytest.mark.parametrize(("hidden", "attempts"), [(0, 1), (2, 3), (3, 3)])
+def test_a_case_above_its_limit_is_timed_again(hidden, attempts, monkeypatch) -> None:
+    """The limit is hidden while a case is measured so many times; after the third the run is given up."""
+    turns: list[str] = []
+
+    def take_turns(case, workers, budget):
+        turns.append(case.name)
+        return timing.Timing({"fastnn": [1.0]}, {}, {})
+
+    class Machine:
+        def measure_for(self, case) -> None: ...
+
+    def case_row(case, timing, machine):
+        if len(turns) <= hidden:
+            raise limits.LimitError("hidden")
+        return {"name": case.name}
+
+    monkeypatch.setattr(run, "take_turns", take_turns)
+    monkeypatch.setattr(run.report, "case_row", case_row)
+    if hidden == 3:
+        with pytest.raises(limits.LimitError):
+            run._time_case(cases.ALL[0], [], Machine(), run.QUICK)
+    else:
+        assert run._time_case(cases.ALL[0], [], Machine(), run.QUICK)[1] == {"name": cases.ALL[0].name}
+    assert len(turns) == attempts
