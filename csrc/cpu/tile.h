@@ -24,6 +24,8 @@ static constexpr int kMaxRows = 4;
 static constexpr int kSteps = 1;
 #endif
 
+static constexpr bool kWide = Reg::kWidth == 16;  // AVX-512, which comes with larger second-level caches
+
 // Terms of the sum that a step of the tile adds up: of bfloat16 the two that share 32 bits.
 #if defined(FASTNN_ISA_AVX512BF16)
 static constexpr int kTerms = 2;
@@ -35,7 +37,7 @@ static constexpr int kPanel = kMaxWidth * Reg::kWidth;  // columns of a packed p
 
 // The part of b that one chunk works on (kBlockK rows at most) stays in half of the second-level cache, of 1
 // MB or more where there is AVX-512, else of 512 KB.
-static constexpr Index kSlabFloats = (kMaxWidth == 4 ? 128 : 64) * 1024;
+static constexpr Index kSlabFloats = (kWide ? 128 : 64) * 1024;
 
 // A transposed a is packed again for each slab, and b for each block of rows: where there are rows enough for
 // several chunks these are a quarter of the columns and rows, within bounds.
@@ -48,21 +50,16 @@ static constexpr Index kSharedSlabFloats = kMaxShared * kBlockK;
 struct InPlace {
     Index align, stride, floats;
 };
-#if defined(FASTNN_ISA_AVX512) || defined(FASTNN_ISA_AVX512BF16)
-// Times in place over packed, one thread, L2 of 2 MB: aligned, 16 rows 0.65 to 0.85, 32 rows 0.79 to 0.9, 128
-// and 512 rows 0.90 to 1.0 (512x512 0.93, but 1.06 beside a busy sibling of the core; rows of 1024 floats 1.5
-// and more); 16 bytes off, 16 rows 0.71 to 0.96, 32 rows 0.9 to 1.0, more rows 1.1 to 1.2.
-static constexpr Index kFewRows = 32;
-static constexpr InPlace kInPlaceFew = {.align = 1, .stride = 1024, .floats = 512 * 1024};
-static constexpr InPlace kInPlaceMany = {.align = 16, .stride = 512, .floats = 256 * 1024};
-#else
-// Shares of the FMA peak of one thread, AVX2, L2 of 512 KB, in place and packed: 64x256 by 32 rows 0.93 and
+// AVX-512: times in place over packed, one thread, L2 of 2 MB: aligned, 16 rows 0.65 to 0.85, 32 rows 0.79 to
+// 0.9, 128 and 512 rows 0.90 to 1.0 (512x512 0.93, but 1.06 beside a busy sibling of the core; rows of 1024
+// floats 1.5 and more); 16 bytes off, 16 rows 0.71 to 0.96, 32 rows 0.9 to 1.0, more rows 1.1 to 1.2.
+// AVX2: shares of the FMA peak of one thread, L2 of 512 KB, in place and packed: 64x256 by 32 rows 0.93 and
 // 0.85, 256x256 by 128 rows 0.85 and 0.93, 512x512 by 128 rows 0.69 and 0.87, 1024x512 by 512 rows 0.59 and
 // 0.90.
-static constexpr Index kFewRows = 48;
-static constexpr InPlace kInPlaceFew = {.align = 16, .stride = 512, .floats = 128 * 1024};
-static constexpr InPlace kInPlaceMany = {.align = 16, .stride = 512, .floats = 16 * 1024};
-#endif
+static constexpr Index kFewRows = kWide ? 32 : 48;
+static constexpr InPlace kInPlaceFew = kWide ? InPlace{.align = 1, .stride = 1024, .floats = 512 * 1024}
+                                             : InPlace{.align = 16, .stride = 512, .floats = 128 * 1024};
+static constexpr InPlace kInPlaceMany = {.align = 16, .stride = 512, .floats = (kWide ? 256 : 16) * 1024};
 
 // Rows of a transposed a are packed by three cache lines of each of its steps, where this many panels share
 // that.
@@ -78,7 +75,7 @@ static_assert((kSharedSlabFloats + kRowsFloats) * Index{sizeof(float)} <= kScrat
 
 // Work of one chunk: enough to hide a claim (0.1 us), enough chunks to keep several threads evenly busy.
 static constexpr double kChunkFlops = 1e6;
-static constexpr Index kMaxChunks = kMaxWidth == 4 ? 16 : 24;
+static constexpr Index kMaxChunks = kWide ? 16 : 24;
 // A signal waits for the end of a chunk: about 0.1 s. Without an FMA instruction each is a function call.
 #if defined(FASTNN_ISA_SCALAR) && !defined(__aarch64__)
 static constexpr double kLongestChunkFlops = 1e8;
@@ -89,7 +86,7 @@ static constexpr Index kMinSlab = 64;
 static constexpr Index kMinRows = 24;
 // To pack a number of b takes as long as a tenth of the work of 128 rows with it on AVX-512: with blocks of
 // 512 rows and fewer chunks 512^3, 1024^3 and 512x2048x2048 take 0.955, 0.97 and 0.946 times as long.
-static constexpr Index kMinPackedRows = kMaxWidth == 4 ? 512 : 128;
+static constexpr Index kMinPackedRows = kWide ? 512 : 128;
 
 // Fewer rows than this never pay for packing b: in place and packed, 4x512x512 takes 43 and 65 us,
 // 8x1024x1024 494 and 331.

@@ -290,8 +290,10 @@ bool Program::run(const std::vector<Task>& tasks, double cost_ns, Poll poll) {
 // Runs a step, or a forward, and keeps the pace of short ones.
 template <class Step>
 auto Program::at_pace(Step step) {
-    constexpr double kLongNs =
-        1e6;  // as estimated; a thread's part of more is long beside what handing it over takes
+    // As estimated. A thread's part of more is long beside what handing it over takes; and a step alone,
+    // whose cost is given as 0, is not asked for signals (core/team.cpp), which steps of up to this are not
+    // either.
+    constexpr double kLongNs = 1e6;
     if (cost_ns_ > kLongNs) return step();
     const int threads = num_threads();
     if (threads == 1) return step();
