@@ -178,12 +178,12 @@ NATIVE = [
     ),
     Mutant(
         *(21, "variance as E[x^2] - E[x]^2", BATCH_NORM),
-        *("vstore(shift + j, sum * inverse);", "vstore(shift + j, sum - sum);"),
+        *("vstore(shift + j, sum * inverse, lanes);", "vstore(shift + j, sum - sum, lanes);"),
         ("tests/test_batch_norm.py::test_offset_of_a_million_keeps_the_variance",),
     ),
     Mutant(
         *(21, "the activation before batch-norm's scaling", BATCH_NORM),
-        *("finish(fma(x[i], scale, beta))", "fma(finish(x[i]), scale, beta)"),
+        *("finish(fma(d, f.scale, f.beta))", "fma(finish(d), f.scale, f.beta)"),
         (
             "tests/test_batch_norm.py::test_fused_equals_unfused_bit_for_bit",
             "tests/test_gradients.py::test_layers",

@@ -99,6 +99,31 @@ def test_fused_equals_unfused_bit_for_bit(isa, rng, kind):
             assert_bits(a, b)
 
 
+@pytest.mark.parametrize("columns", [48, 64, 80, 128, 144, 512])
+def test_same_bits_wherever_rows_begin(isa, rng, columns):
+    """Slabs of columns are cut at the borders of the cache lines of what is written."""
+
+    def at(offset, shape):
+        padded = np.full(np.prod(shape) + 32, np.nan, np.float32)
+        return padded, padded[offset : offset + np.prod(shape)].reshape(shape)
+
+    for rows in (2, 37, 192, 300):
+        dy, x, gamma, *_ = backward_inputs(rng, (rows, columns))
+        beta = rng.standard_normal(columns, np.float32)
+        want = ops.batch_norm(x, gamma, beta, activation="relu")
+        back = ops.batch_norm_backward(dy, x, gamma, *want[1:], activation="relu", y=want[0])
+        for offset in range(16):
+            whole, y = at(offset, x.shape)
+            got = ops.batch_norm(x, gamma, beta, activation="relu", out=y)
+            whole_dx, dx = at(offset, x.shape)
+            outs = (dx, np.empty_like(gamma), np.empty_like(gamma))
+            got_back = ops.batch_norm_backward(dy, x, gamma, *got[1:], activation="relu", y=got[0], out=outs)
+            for a, b in zip((*got, *got_back), (*want, *back), strict=True):
+                assert_bits(a, b, f"{x.shape} {offset} floats further on")
+            for memory in (whole, whole_dx):
+                assert np.isnan(memory).sum() == 32
+
+
 def test_constant_columns(isa):
     """Variance 0: the result is beta, rstd is 1/sqrt(eps), whatever the constant."""
     for constant in (0.0, 1.0, -3.7, 1e6, 1e-20):

@@ -38,7 +38,7 @@ FASTNN_FLAT void find_shift(const BatchNormArgs a, const Block block, float* shi
             const Index row = rows > kShiftRows ? kShiftRow[i] * rows / kStatRows : i;
             sum = sum + vload(a.x + (block.rows.begin + row) * a.x_row + j, lanes);
         }
-        vstore(shift + j, sum * inverse);
+        vstore(shift + j, sum * inverse, lanes);
     });
 }
 
@@ -48,7 +48,7 @@ FASTNN_FLAT void reduce(const BatchNormArgs a, const ColumnPlan p, const Block b
         find_shift(a, rows, m.shift);
         float* const partials[] = {m.sum, m.squares};
         reduce_rows(rows, partials, [&](Index r, auto n, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
-            const Vec shift = vload(m.shift + j);
+            const Vec shift = vload(m.shift + j, lanes);
             Vec d[n];
             unroll<n>([&](auto i) FASTNN_BODY { d[i] = vload(a.x + (r + i) * a.x_row + j, lanes) - shift; });
             const auto of = [&](int i) FASTNN_BODY { return d[i]; };
@@ -66,14 +66,14 @@ void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
     const double unbiased = 1.0 / (static_cast<double>(a.rows) - 1.0);
     const double w = static_cast<double>(a.momentum);
     each_vec(columns, [&](Index j, int lanes) FASTNN_BODY {
-        const float* const reference = moments_of(a, p, 0).shift + j;
+        const Wide reference = load_wide(moments_of(a, p, 0).shift + j, lanes);
         Wide sum{};
         Wide squares{};
         for (Index block = 0; block < p.blocks; ++block) {
             const Moments m = moments_of(a, p, block);
             const double rows = static_cast<double>(least(kStatRows, a.rows - block * kStatRows));
-            for (int i = 0; i < kLanes; ++i) {
-                const double e = static_cast<double>(m.shift[j + i]) - static_cast<double>(reference[i]);
+            for (int i = 0; i < lanes; ++i) {  // the next columns may be another thread's
+                const double e = static_cast<double>(m.shift[j + i]) - reference.v[i];
                 add_moments(rows, e, static_cast<double>(m.sum[j + i]), static_cast<double>(m.squares[j + i]),
                             sum.v[i], squares.v[i]);
             }
@@ -82,7 +82,7 @@ void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
         for (int i = 0; i < kLanes; ++i) {
             const double offset = sum.v[i] * inverse;
             variance.v[i] = squares_about_mean(sum.v[i], squares.v[i], offset);
-            mean.v[i] = static_cast<double>(reference[i]) + offset;
+            mean.v[i] = reference.v[i] + offset;
             rstd.v[i] = 1.0 / __builtin_sqrt(variance.v[i] * inverse + static_cast<double>(a.eps));
         }
         store_wide(a.mean + j, mean, lanes);
@@ -120,23 +120,48 @@ void activate_rows(const BatchNormArgs a, const Block block) {
               .cols = block.columns.end - block.columns.begin});
 }
 
+// y = activation(d scale + beta), d = x - mean
+struct Factors {
+    Vec mean, scale, beta;
+};
+
 FASTNN_FLAT void apply(const BatchNormArgs a, const Block block) {
     const bool other = a.activation != Activation::none && a.activation != Activation::relu;
-    const Index lead = columns_to_border(a.y, a.y_row, block);
+    const auto factors = [&](Index j, int lanes) FASTNN_BODY {
+        return Factors{vload(a.mean + j, lanes), vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes),
+                       vload(a.beta + j, lanes)};
+    };
+    const auto centred = [&](const Factors& f, Index r, Index j, int lanes)
+                             FASTNN_BODY { return vload(a.x + r * a.x_row + j, lanes) - f.mean; };
+    // All loads before the stores: with a row stride of 2^n a load waits for a store to the row before, whose
+    // address has the same low bits.
     const auto over = [&](auto finish) FASTNN_BODY {
+        const auto put = [&](const Factors& f, const Vec& d, Index r, Index j, int lanes) FASTNN_BODY {
+            vstore(a.y + r * a.y_row + j, finish(fma(d, f.scale, f.beta)), lanes);
+        };
+        if constexpr (kHeld > 0) {
+            if (block.held) {
+                each_held(block, [&](Index j, auto held, int lanes) FASTNN_BODY {
+                    Factors f[held];
+                    unroll<held>([&](auto v) FASTNN_BODY { f[v] = factors(j + v * kLanes, lanes); });
+                    for (Index r = block.rows.begin; r < block.rows.end; ++r) {
+                        Vec d[held];
+                        unroll<held>([&](auto v)
+                                         FASTNN_BODY { d[v] = centred(f[v], r, j + v * kLanes, lanes); });
+                        unroll<held>([&](auto v) FASTNN_BODY { put(f[v], d[v], r, j + v * kLanes, lanes); });
+                    }
+                });
+                if (other) activate_rows(a, block);
+                return;
+            }
+        }
+        const Index lead = columns_to_border(a.y, a.y_row, block);
         each_rows<4>(block.rows, [&](Index r, auto n) FASTNN_BODY {
             each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
-                const Vec mean = vload(a.mean + j, lanes);
-                const Vec scale = vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes);
-                const Vec beta = vload(a.beta + j, lanes);
-                // All loads before the stores: with a row stride of 2^n a load waits for a store to the row
-                // before, whose address has the same low bits.
-                Vec x[n];
-                unroll<n>([&](auto i)
-                              FASTNN_BODY { x[i] = vload(a.x + (r + i) * a.x_row + j, lanes) - mean; });
-                unroll<n>([&](auto i) FASTNN_BODY {
-                    vstore(a.y + (r + i) * a.y_row + j, finish(fma(x[i], scale, beta)), lanes);
-                });
+                const Factors f = factors(j, lanes);
+                Vec d[n];
+                unroll<n>([&](auto i) FASTNN_BODY { d[i] = centred(f, r + i, j, lanes); });
+                unroll<n>([&](auto i) FASTNN_BODY { put(f, d[i], r + i, j, lanes); });
             });
             if (other) activate_rows(a, {{r, r + n}, block.columns});
         });
@@ -161,7 +186,7 @@ void batch_norm_reduce(const BatchNormArgs& a, int chunk, Scratch&) {
         reduce(a, p, group_of(p, chunk));
         return;
     }
-    const Block slab{{0, a.rows}, slab_of(p, chunk)};
+    const Block slab = slab_block(p, chunk, a.y, a.y_row);
     if (a.training) {
         reduce(a, p, slab);
         combine(a, p, slab.columns);

@@ -44,8 +44,8 @@ FASTNN_FLAT void reduce(const BatchNormBackwardArgs a, const ColumnPlan p, const
 
 void combine(const BatchNormBackwardArgs& a, const ColumnPlan& p, Range columns) {
     each_vec(columns, [&](Index j, int lanes) FASTNN_BODY {
-        const Wide products = sum_blocks(a.partials, p, j);
-        const Wide plain = sum_blocks(a.partials + p.blocks * p.padded, p, j);
+        const Wide products = sum_blocks(a.partials, p, j, lanes);
+        const Wide plain = sum_blocks(a.partials + p.blocks * p.padded, p, j, lanes);
         for (int i = 0; i < lanes; ++i) {
             const float dgamma = static_cast<float>(products.v[i] * static_cast<double>(a.rstd[j + i]));
             const float dbeta = static_cast<float>(plain.v[i]);
@@ -57,24 +57,50 @@ void combine(const BatchNormBackwardArgs& a, const ColumnPlan& p, Range columns)
     });
 }
 
+// dx = scale (d product + dy' - plain)
+struct Factors {
+    Vec mean, scale, product, plain;
+};
+
 template <bool kRelu>
 FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
     const Vec inverse = splat(static_cast<float>(1.0 / static_cast<double>(a.rows)));
+    const auto factors = [&](Index j, int lanes) FASTNN_BODY {
+        const Vec rstd = vload(a.rstd + j, lanes);
+        return Factors{vload(a.mean + j, lanes), rstd * vload(a.gamma + j, lanes),
+                       splat(0.0f) - rstd * (vload(a.sums + j, lanes) * inverse),
+                       vload(a.sums + a.cols + j, lanes) * inverse};
+    };
+    const auto unscaled = [&](const Factors& f, Index r, Index j, int lanes) FASTNN_BODY {
+        const Vec d = vload(a.x + r * a.x_row + j, lanes) - f.mean;
+        return fma(d, f.product, passed<kRelu>(a, r, j, lanes) - f.plain);
+    };
+    // All loads before the stores, as in the forward pass.
+    if constexpr (kHeld > 0) {
+        if (block.held) {
+            each_held(block, [&](Index j, auto held, int lanes) FASTNN_BODY {
+                Factors f[held];
+                unroll<held>([&](auto v) FASTNN_BODY { f[v] = factors(j + v * kLanes, lanes); });
+                for (Index r = block.rows.begin; r < block.rows.end; ++r) {
+                    Vec t[held];
+                    unroll<held>([&](auto v)
+                                     FASTNN_BODY { t[v] = unscaled(f[v], r, j + v * kLanes, lanes); });
+                    unroll<held>([&](auto v) FASTNN_BODY {
+                        vstore(a.dx + r * a.dx_row + j + v * kLanes, f[v].scale * t[v], lanes);
+                    });
+                }
+            });
+            return;
+        }
+    }
     const Index lead = columns_to_border(a.dx, a.dx_row, block);
     each_rows<2>(block.rows, [&](Index r, auto n) FASTNN_BODY {
         each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
-            const Vec mean = vload(a.mean + j, lanes);
-            const Vec rstd = vload(a.rstd + j, lanes);
-            const Vec scale = rstd * vload(a.gamma + j, lanes);
-            const Vec product = splat(0.0f) - rstd * (vload(a.sums + j, lanes) * inverse);
-            const Vec plain = vload(a.sums + a.cols + j, lanes) * inverse;
-            Vec t[n];  // all loads before the stores, as in the forward pass
-            unroll<n>([&](auto i) FASTNN_BODY {
-                const Vec d = vload(a.x + (r + i) * a.x_row + j, lanes) - mean;
-                t[i] = fma(d, product, passed<kRelu>(a, r + i, j, lanes) - plain);
-            });
+            const Factors f = factors(j, lanes);
+            Vec t[n];
+            unroll<n>([&](auto i) FASTNN_BODY { t[i] = unscaled(f, r + i, j, lanes); });
             unroll<n>([&](auto i)
-                          FASTNN_BODY { vstore(a.dx + (r + i) * a.dx_row + j, scale * t[i], lanes); });
+                          FASTNN_BODY { vstore(a.dx + (r + i) * a.dx_row + j, f.scale * t[i], lanes); });
         });
     });
 }
@@ -124,18 +150,15 @@ void activation_to_dx(const BatchNormBackwardArgs& a, const Block& block) {
 template <bool kRelu>
 void reduce_chunk(const BatchNormBackwardArgs& a, int chunk) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
-    const Block slab = p.slabs ? Block{{0, a.rows}, slab_of(p, chunk)} : group_of(p, chunk);
+    const Block block = p.slabs ? slab_block(p, chunk, a.dx, a.dx_row) : group_of(p, chunk);
     if (through_dx(a)) {
-        activation_to_dx(a, slab);
+        activation_to_dx(a, block);
         return reduce_chunk<false>(with_dx_as_dy(a), chunk);
     }
-    if (!p.slabs) {
-        reduce<kRelu>(a, p, slab);
-        return;
-    }
-    reduce<kRelu>(a, p, slab);
-    combine(a, p, slab.columns);
-    if (a.dx != nullptr) apply<kRelu>(a, slab);
+    reduce<kRelu>(a, p, block);
+    if (!p.slabs) return;
+    combine(a, p, block.columns);
+    if (a.dx != nullptr) apply<kRelu>(a, block);
 }
 
 }  // namespace

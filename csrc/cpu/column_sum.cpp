@@ -17,7 +17,7 @@ FASTNN_FLAT void reduce(const ColumnSumArgs& a, const ColumnPlan& p, const Block
 
 void combine(const ColumnSumArgs& a, const ColumnPlan& p, Range columns) {
     each_vec(columns, [&](Index j, int lanes) FASTNN_BODY {
-        const Wide total = sum_blocks(a.partials, p, j);
+        const Wide total = sum_blocks(a.partials, p, j, lanes);
         for (int i = 0; i < lanes; ++i)
             a.out[j + i] = (a.accumulate ? a.out[j + i] : 0.0f) + static_cast<float>(total.v[i]);
     });
@@ -31,8 +31,9 @@ int column_sum_combine_chunks(const ColumnSumArgs& a) { return phase_chunks(a.ro
 void column_sum_reduce(const ColumnSumArgs& a, int chunk, Scratch&) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
     if (p.slabs) {
-        reduce(a, p, {{0, a.rows}, slab_of(p, chunk)});
-        combine(a, p, slab_of(p, chunk));
+        const Block slab = slab_block(p, chunk, nullptr, 0);
+        reduce(a, p, slab);
+        combine(a, p, slab.columns);
     } else {
         reduce(a, p, group_of(p, chunk));
     }
