@@ -154,11 +154,28 @@ TRAIN = [
         "does not hold the rows that the training in .* began",
     ),
     (
+        "resume-odd",
+        ["FLOWERS", "--out", "ODD_LAYERS", "--resume"],
+        r"run\.json is damaged \(options: layers is \[1\.5\]\)",
+    ),
+    (
         "resume-trainer",
         ["FLOWERS", "--out", "OTHER_MODEL", "--resume"],
         r"other_model/trainer\.safetensors does not fit this trainer: .*has shape .*the loss is MSELoss",
     ),
 ]
+
+# Values of options in run.json that nobody can have given.
+ODD = {
+    "layers": [1.5],
+    "keep": 7,
+    "scale": 1,
+    "seed": "x",
+    "lr": [0.1],
+    "init": "best",
+    "target": 3,
+    "batch_size": True,
+}
 
 USE = [
     ("no-folder", ["none", "FLOWERS"], "none holds no training; it has no run.json"),
@@ -175,6 +192,10 @@ USE = [
     ("damaged", ["DAMAGED", "FLOWERS"], r"run\.json is damaged \(JSONDecodeError"),
     ("no-options", ["NO_OPTIONS", "FLOWERS"], r"run\.json is damaged \(KeyError: 'options'\)"),
     ("odd-options", ["ODD_OPTIONS", "FLOWERS"], r"run\.json is damaged \(options lack 'cost'\)"),
+    *(
+        (f"odd-{name}", [f"ODD_{name.upper()}", "FLOWERS"], rf"run\.json is damaged \(options: {name} is ")
+        for name in ODD
+    ),
     ("odd-classes", ["ODD_CLASSES", "FLOWERS"], r"run\.json is damaged \(known: classes is 3\)"),
     ("one-class", ["ONE_CLASS", "FLOWERS"], r"run\.json is damaged \(known: outputs is 3\)"),
     (

@@ -7,13 +7,17 @@ import shutil
 
 import numpy as np
 import pytest
-from bad_input_cli import BAD_CALLS, FILES
+from bad_input_cli import BAD_CALLS, FILES, ODD
 from small_files import call, csv_text, done, flowers, leave_out_plots, prices
 
 
 def without_cost(run):
     del run["options"]["cost"]
     return json.dumps(run)
+
+
+def with_odd(name):
+    return lambda run: json.dumps({**run, "options": {**run["options"], name: ODD[name]}})
 
 
 DAMAGED = {  # what is written to run.json
@@ -23,6 +27,7 @@ DAMAGED = {  # what is written to run.json
     "ODD_OPTIONS": without_cost,
     "ODD_CLASSES": lambda run: json.dumps({**run, "known": {**run["known"], "classes": 3}}),
     "ONE_CLASS": lambda run: json.dumps({**run, "known": {**run["known"], "classes": ["iris"]}}),
+    **{f"ODD_{name.upper()}": with_odd(name) for name in ODD},
 }
 
 

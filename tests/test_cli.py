@@ -9,7 +9,8 @@ import fastnn
 import numpy as np
 import pytest
 from fastnn import nn
-from fastnn._cli import build, rows, train
+from fastnn._cli import build, rows
+from fastnn._cli.options import OPTIONS
 from fastnn.preprocessing import StandardScaler
 from small_files import call, csv_text, done, flowers, no_plot, prices  # noqa: F401 (a fixture)
 
@@ -209,7 +210,7 @@ def test_every_value_of_an_option(options, flower_csv, tmp_path, restore_runtime
     size = ("--layers", "6,5", "--epochs", "2", "--batch-size", "8")
     done("train", flower_csv, *size, "--out", tmp_path / "run", *options)
     saved = json.loads((tmp_path / "run" / "run.json").read_text())["options"]
-    assert saved.keys() == {name for name, _, _ in train.OPTIONS}
+    assert saved.keys() == {name for name, _, _ in OPTIONS}
 
 
 def test_options_become_arguments(flower_csv, tmp_path):
@@ -228,7 +229,7 @@ def test_options_become_arguments(flower_csv, tmp_path):
 
 def made(**options):
     """The optimizer of these options, for 3 epochs of 10 updates."""
-    given = {name: default for name, default, _ in train.OPTIONS} | {"epochs": 3} | options
+    given = {name: default for name, default, _ in OPTIONS} | {"epochs": 3} | options
     return build._optimizer(given, nn.Sequential(nn.Linear(2, 2), seed=0), 10)
 
 

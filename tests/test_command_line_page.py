@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from fastnn._cli import train
+from fastnn._cli.options import OPTIONS
 from pages import ROOT, blocks
 from small_files import call, csv_text, flowers, no_plot  # noqa: F401 (a fixture)
 
@@ -27,7 +27,7 @@ def test_the_commands_run(tmp_path, monkeypatch):
 
 def test_every_option_is_on_the_page():
     text = (ROOT / "docs" / PAGE).read_text()
-    flags = [told.get("flag", f"--{name.replace('_', '-')}") for name, _, told in train.OPTIONS]
+    flags = [told.get("flag", f"--{name.replace('_', '-')}") for name, _, told in OPTIONS]
     missing = [
         flag
         for flag in (*flags, "--out", "--resume", "--overwrite", "--threads", "--device")

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from fastnn._cli.options import fault
 from fastnn._cli.rows import Known
 from fastnn._runtime import __version__
 from fastnn.checkpoint import load, save
@@ -56,13 +57,15 @@ class Folder:
             run = json.loads(path.read_text(encoding="utf-8"))
             if run["format"] != FORMAT:
                 raise ValueError(f"{path} is of format {run['format']}; update fastnn")
-            run["options"] = _Options(path, run["options"])
+            wrong = fault(run["options"])
             known = Known(**run["known"])
             _ = run["digest"]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from None
         if odd := known.odd():
-            raise ValueError(f"{path} is damaged (known: {odd} is {getattr(known, odd)!r})")
+            wrong = wrong or f"known: {odd} is {getattr(known, odd)!r}"
+        if wrong:
+            raise ValueError(f"{path} is damaged ({wrong})")
         return run, known
 
     def save(self, trainer: Trainer, model: Module) -> None:
@@ -92,17 +95,6 @@ class Folder:
                 "they are of different trainings"
             )
         return model
-
-
-class _Options(dict[str, Any]):
-    """The options that a run.json holds; one that it lacks is its fault."""
-
-    def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        super().__init__(options)
-        self._path = path
-
-    def __missing__(self, name: str) -> NoReturn:
-        raise ValueError(f"{self._path} is damaged (options lack {name!r})")
 
 
 @contextmanager

@@ -8,19 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fastnn._cli.build import (
-    ACTIVATIONS,
-    CLASSIFICATION,
-    INITIALIZERS,
-    OPTIMIZERS,
-    REGRESSION,
-    SCHEDULES,
-    build_trainer,
-    finished,
-    trainer_of,
-)
+from fastnn._cli.build import build_trainer, finished, trainer_of
 from fastnn._cli.folder import TRAINER, Folder
-from fastnn._cli.parser import add_machine, number, share, whole, widths
+from fastnn._cli.options import OPTIONS
+from fastnn._cli.parser import add_machine
 from fastnn._cli.rows import Rows, training_rows
 from fastnn._runtime import set_num_threads
 from fastnn.callbacks import Callback
@@ -36,37 +27,6 @@ is held out. Whole numbers and text in the target mean classes, other numbers re
 example: python -m fastnn train digits.npz --layers 256,128 --batch-norm --schedule cosine --out run"""
 
 SECONDS = 10.0  # at least this long from one save of a running training to the next
-
-# The options that a run depends on: name, default, what argparse is told. They are saved in run.json.
-OPTIONS: list[tuple[str, Any, dict[str, Any]]] = [
-    ("target", None, {"metavar": "NAME", "help": "column to predict of a CSV file (default: the last)"}),
-    ("task", None, {"choices": ("classification", "regression"), "help": "default: read off the target"}),
-    ("layers", [128], {"type": widths, "metavar": "N,N", "help": "widths of hidden layers, or none"}),
-    ("activation", "relu", {"choices": ACTIVATIONS}),
-    ("batch_norm", False, {"action": "store_true", "help": "BatchNorm1d before each activation"}),
-    ("keep", 1.0, {"type": share, "metavar": "P", "help": "share that Dropout keeps after each activation"}),
-    ("init", "kaiming-uniform", {"choices": INITIALIZERS}),
-    (
-        "scale",
-        True,
-        {"flag": "--no-scale", "action": "store_false", "help": "leave inputs and targets as is"},
-    ),
-    ("cost", None, {"choices": [*CLASSIFICATION, *REGRESSION], "help": "default: cross-entropy, or mse"}),
-    ("optimizer", "adam", {"choices": OPTIMIZERS}),
-    (
-        "lr",
-        None,
-        {"type": number, "help": "learning rate (default: the optimizer's; sgd 0.1, momentum 0.01)"},
-    ),
-    ("momentum", None, {"type": number, "metavar": "M", "help": "of --optimizer momentum and rmsprop"}),
-    ("weight_decay", None, {"type": number, "metavar": "D"}),
-    ("clip", None, {"type": number, "metavar": "NORM", "help": "largest norm of the gradient"}),
-    ("schedule", "constant", {"choices": SCHEDULES, "help": "course of the rate"}),
-    ("warmup_steps", 0, {"type": whole(0), "metavar": "N", "help": "updates in which the rate rises from 0"}),
-    ("epochs", 20, {"type": whole(1), "metavar": "N"}),
-    ("batch_size", 64, {"type": whole(1), "metavar": "N"}),
-    ("seed", 0, {"type": whole(0), "metavar": "N", "help": "of weights, batches, Dropout and held-out rows"}),
-]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
