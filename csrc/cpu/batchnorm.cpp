@@ -133,37 +133,12 @@ FASTNN_FLAT void apply(const BatchNormArgs a, const Block block) {
     };
     const auto centred = [&](const Factors& f, Index r, Index j, int lanes)
                              FASTNN_BODY { return vload(a.x + r * a.x_row + j, lanes) - f.mean; };
-    // All loads before the stores: with a row stride of 2^n a load waits for a store to the row before, whose
-    // address has the same low bits.
     const auto over = [&](auto finish) FASTNN_BODY {
         const auto put = [&](const Factors& f, const Vec& d, Index r, Index j, int lanes) FASTNN_BODY {
             vstore(a.y + r * a.y_row + j, finish(fma(d, f.scale, f.beta)), lanes);
         };
-        if constexpr (kHeld > 0) {
-            if (block.held) {
-                each_held(block, [&](Index j, auto held, int lanes) FASTNN_BODY {
-                    Factors f[held];
-                    unroll<held>([&](auto v) FASTNN_BODY { f[v] = factors(j + v * kLanes, lanes); });
-                    for (Index r = block.rows.begin; r < block.rows.end; ++r) {
-                        Vec d[held];
-                        unroll<held>([&](auto v)
-                                         FASTNN_BODY { d[v] = centred(f[v], r, j + v * kLanes, lanes); });
-                        unroll<held>([&](auto v) FASTNN_BODY { put(f[v], d[v], r, j + v * kLanes, lanes); });
-                    }
-                });
-                if (other) activate_rows(a, block);
-                return;
-            }
-        }
-        const Index lead = columns_to_border(a.y, a.y_row, block);
-        each_rows<4>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-            each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
-                const Factors f = factors(j, lanes);
-                Vec d[n];
-                unroll<n>([&](auto i) FASTNN_BODY { d[i] = centred(f, r + i, j, lanes); });
-                unroll<n>([&](auto i) FASTNN_BODY { put(f, d[i], r + i, j, lanes); });
-            });
-            if (other) activate_rows(a, {{r, r + n}, block.columns});
+        each_with_factors<4>(block, a.y, a.y_row, factors, centred, put, [&](const Range& rows) FASTNN_BODY {
+            if (other) activate_rows(a, {rows, block.columns});
         });
     };
     if (a.activation == Activation::relu)

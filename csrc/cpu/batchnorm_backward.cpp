@@ -75,34 +75,9 @@ FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
         const Vec d = vload(a.x + r * a.x_row + j, lanes) - f.mean;
         return fma(d, f.product, passed<kRelu>(a, r, j, lanes) - f.plain);
     };
-    // All loads before the stores, as in the forward pass.
-    if constexpr (kHeld > 0) {
-        if (block.held) {
-            each_held(block, [&](Index j, auto held, int lanes) FASTNN_BODY {
-                Factors f[held];
-                unroll<held>([&](auto v) FASTNN_BODY { f[v] = factors(j + v * kLanes, lanes); });
-                for (Index r = block.rows.begin; r < block.rows.end; ++r) {
-                    Vec t[held];
-                    unroll<held>([&](auto v)
-                                     FASTNN_BODY { t[v] = unscaled(f[v], r, j + v * kLanes, lanes); });
-                    unroll<held>([&](auto v) FASTNN_BODY {
-                        vstore(a.dx + r * a.dx_row + j + v * kLanes, f[v].scale * t[v], lanes);
-                    });
-                }
-            });
-            return;
-        }
-    }
-    const Index lead = columns_to_border(a.dx, a.dx_row, block);
-    each_rows<2>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-        each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
-            const Factors f = factors(j, lanes);
-            Vec t[n];
-            unroll<n>([&](auto i) FASTNN_BODY { t[i] = unscaled(f, r + i, j, lanes); });
-            unroll<n>([&](auto i)
-                          FASTNN_BODY { vstore(a.dx + (r + i) * a.dx_row + j, f.scale * t[i], lanes); });
-        });
-    });
+    const auto put = [&](const Factors& f, const Vec& t, Index r, Index j, int lanes)
+                         FASTNN_BODY { vstore(a.dx + r * a.dx_row + j, f.scale * t, lanes); };
+    each_with_factors<2>(block, a.dx, a.dx_row, factors, unscaled, put, [](const Range&) FASTNN_BODY {});
 }
 
 }  // namespace

@@ -167,6 +167,39 @@ FASTNN_INLINE void each_rows(Range rows, F f) {
     for (; r < rows.end; ++r) f(r, std::integral_constant<int, 1>{});
 }
 
+// put(f, load(f, row, column, lanes), row, column, lanes) for all rows and vectors of a block of what `out`
+// will hold, with f = factors(column, lanes): kHeld vectors at a time where they are held, else kRows rows.
+// All loads of these come before the stores: with a row stride of 2^n a load waits for a store to the row
+// before, whose address has the same low bits. after(rows) follows rows that are done.
+template <int kRows, class Factors, class Load, class Put, class After>
+FASTNN_INLINE void each_with_factors(const Block& block, const float* out, Index out_row, Factors factors,
+                                     Load load, Put put, After after) {
+    if constexpr (kHeld > 0) {
+        if (block.held) {
+            each_held(block, [&](Index j, auto held, int lanes) FASTNN_BODY {
+                decltype(factors(j, lanes)) f[held];
+                unroll<held>([&](auto v) FASTNN_BODY { f[v] = factors(j + v * kLanes, lanes); });
+                for (Index r = block.rows.begin; r < block.rows.end; ++r) {
+                    Vec d[held];
+                    unroll<held>([&](auto v) FASTNN_BODY { d[v] = load(f[v], r, j + v * kLanes, lanes); });
+                    unroll<held>([&](auto v) FASTNN_BODY { put(f[v], d[v], r, j + v * kLanes, lanes); });
+                }
+            });
+            return after(block.rows);
+        }
+    }
+    const Index lead = columns_to_border(out, out_row, block);
+    each_rows<kRows>(block.rows, [&](Index r, auto n) FASTNN_BODY {
+        each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
+            const auto f = factors(j, lanes);
+            Vec d[n];
+            unroll<n>([&](auto i) FASTNN_BODY { d[i] = load(f, r + i, j, lanes); });
+            unroll<n>([&](auto i) FASTNN_BODY { put(f, d[i], r + i, j, lanes); });
+        });
+        after({r, r + n});
+    });
+}
+
 // a(0) + a(1) + ... in pairs, for four rows or one.
 template <int n, class A>
 FASTNN_INLINE Vec sum_of(A a) {
