@@ -31,5 +31,6 @@ if [ "$word" = sanitize ]; then
 fi
 timeout 440 "$python" bench/gpu_check.py "$word" --commit "$commit"
 if [ "$word" = test ]; then  # the conftest needs packages that are not there
-    timeout 90 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "not stand-in" tests/test_cuda_ops.py
+    timeout 90 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "(CuPy or PyTorch) and not stand-in" \
+        tests/test_cuda_ops.py tests/test_cuda_precision.py
 fi

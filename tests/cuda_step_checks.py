@@ -2,6 +2,7 @@
 
 import ctypes
 
+import cuda_tensor_checks as tensor
 import numpy as np
 from bounds import assert_bits
 from cuda_checks import draw, empty, gemm, place, point_loss
@@ -162,6 +163,7 @@ def scale_columns(kernels, schedule, rows, cols, dtype):
 # For each file with barriers: calls that need every one of them.
 USERS = {
     "gemm.cu": lambda kernels, schedule: gemm(kernels, schedule, 20, 30, 40),
+    "gemm_tensor.cu": lambda kernels, schedule: tensor.gemm(kernels, schedule, "tf32", 40, 40, 104),
     "point_loss.cu": lambda kernels, schedule: (
         point_loss(kernels, schedule, 5000, 1, "mse"),
         point_loss(kernels, schedule, 1500, 3, "mse", weighted=True),

@@ -30,6 +30,14 @@ class Tensor(Producer):
         return False
 
 
+def __getattr__(name):
+    if name != "bfloat16":
+        raise AttributeError(name)
+    import ml_dtypes  # which is not there where PyTorch is
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def empty(shape, *, dtype, device):
     assert device == "cuda"
     return Tensor(np.full(shape, np.nan, dtype))

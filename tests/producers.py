@@ -6,7 +6,7 @@ from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint8, c_uint16, c_uin
 CPU, CUDA, CUDA_HOST, METAL, ROCM, ROCM_HOST = 1, 2, 3, 8, 10, 11
 READ_ONLY, IS_COPY = 1, 2
 INT, UINT, FLOAT, BFLOAT, COMPLEX, BOOL = 0, 1, 2, 4, 5, 6
-_CODES = {"i": INT, "u": UINT, "f": FLOAT, "c": COMPLEX, "b": BOOL}
+_CODES = {"i": INT, "u": UINT, "f": FLOAT, "c": COMPLEX, "b": BOOL, "V": BFLOAT}  # V: of ml_dtypes
 
 
 class Tensor(ctypes.Structure):

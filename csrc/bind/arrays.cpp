@@ -70,7 +70,7 @@ const ArrayStruct* array_of(Call& call, const Value& value, Access access, Dtype
 const ArrayStruct* check_kind(Call& call, const Value& value, Access access, Dtypes dtypes) {
     const ArrayStruct* a = array_of(call, value, access, dtypes);
     const std::string name = value.label();
-    const bool any = dtypes == Dtypes::bfloat16_too && call.device() == nullptr;
+    const bool any = dtypes == Dtypes::bfloat16_too;
     const std::string wanted = any ? "float32 or bfloat16" : "float32";
     if (a == nullptr) {
         std::string cure = "np.asarray(" + name + ", dtype=np.float32)";
@@ -232,12 +232,12 @@ void check_writable(const Call& call, const Value& value, const ArrayStruct* a) 
 // Fill what does not depend on the layout, and return the ndarray whose layout it is.
 const ArrayStruct* new_output(Call& call, const Value& value, const Shape& shape, Output& out, Dtype dtype) {
     if (call.device() != nullptr) [[unlikely]]
-        out.object = call.device()->empty(call, value, shape);
+        out.object = call.device()->empty(call, value, shape, dtype);
     else
         out.object =
             new_array(call, shape, dtype == Dtype::float32 ? g_numpy.float32 : bfloat16_descr(call, value));
     const Value made{out.object.ptr(), value.name, value.index};
-    const ArrayStruct* a = array_of(call, made, Access::write, Dtypes::float32);
+    const ArrayStruct* a = array_of(call, made, Access::write, Dtypes::bfloat16_too);
     out.region = Region{value};
     set_data(out, a);
     return a;

@@ -20,16 +20,19 @@ whatever it holds, NaN included.
 
 Shapes: ``op(a)`` (m, k), ``op(b)`` (k, n), ``bias`` (n,), ``out`` (m, n). With ``k == 0`` the product is zero.
 ``a`` and ``b`` may have any strides; ``out`` needs contiguous columns and may share no memory with the inputs.
-``activation`` is None or a kind of ``ops.activation``, with its default alpha; ``tf32`` is for CUDA and has no kernel yet.
+``activation`` is None or a kind of ``ops.activation``, with its default alpha.
 
 ``a`` and ``b`` are both float32, or both bfloat16 (the dtype of the package ml_dtypes). bfloat16 is summed in
 float32, ``bias`` stays float32, and the result is bfloat16, or float32 where ``out`` is or ``out_dtype=np.float32``
 says so; a bfloat16 result is rounded once, to nearest even, after the activation (PyTorch rounds before it).
 
+On a CUDA device bfloat16 is multiplied by tensor cores, and so is float32 with ``tf32=True``: ``a`` and ``b`` are then
+rounded to TF32, of 10 bits of fraction, as they are read (PyTorch: ``torch.backends.cuda.matmul.allow_tf32``).
+
 Returns ``out``, or a new array. The same bits for any number of threads; of float32 also for any ISA.
 
 Raises TypeError for arrays of other dtypes or of both, ValueError for shapes that do not fit, overlap, an ``out`` that
-cannot be written in place, ``beta != 0`` without ``out``, and ``tf32=True``.
+cannot be written in place, ``beta != 0`` without ``out``, and ``tf32=True`` for arrays of the host or of bfloat16.
 
 >>> import numpy as np
 >>> from fastnn import ops
@@ -136,9 +139,7 @@ PyObject* gemm(Call& call) {
     const bool trans_b = flag(call, call[kTransB]);
     const auto alpha = static_cast<float>(number(call, call[kAlpha]));
     const auto beta = static_cast<float>(number(call, call[kBeta]));
-    if (flag(call, call[kTf32]))
-        call.value_error(call[kTf32],
-                         "has no kernel yet (there will be one for CUDA arrays); leave it False");
+    const bool tf32 = flag(call, call[kTf32]);
     if (beta != 0 && !call[kOut].given()) {
         call.value_error(call[kBeta], "is not 0, which needs 'out' to read from; pass out=");
     }
@@ -146,6 +147,10 @@ PyObject* gemm(Call& call) {
     Input a = read_matrix(call, call[kA], Layout::strided, Dtypes::bfloat16_too);
     Input b = read_matrix(call, call[kB], Layout::strided, Dtypes::bfloat16_too);
     check_same_dtype(call, call[kA], call[kB], a.dtype, b.dtype);
+    if (tf32 && call.device() == nullptr)
+        call.value_error(call[kTf32], "is for arrays on a CUDA device; leave it False");
+    if (tf32 && a.dtype != Dtype::float32)
+        call.value_error(call[kTf32], "rounds float32 arrays, and 'a' and 'b' are bfloat16; leave it False");
     if (trans_a) transpose(a);
     if (trans_b) transpose(b);
     if (a.cols != b.rows) {
@@ -166,7 +171,9 @@ PyObject* gemm(Call& call) {
     if (out.rows > 0 && out.cols > 0) {
         const GemmBf16Args args16{.g = args, .a = a.data16, .b = b.data16, .c = out.data16};
         Tasks tasks(call);
-        if (a.dtype == Dtype::float32)
+        if (tf32)
+            call.device()->launch(GemmTf32Args{args});
+        else if (a.dtype == Dtype::float32)
             tasks.add(kernels().gemm, args);
         else
             tasks.add(kernels().gemm_bf16, args16);
@@ -220,7 +227,7 @@ PyObject* linear_bf16(Call& call) {
     if (call[kBias].given()) bias = read_vector(call, call[kBias], w.cols);
     Output y = write_rows(call, Value{Py_None, "out"}, Shape{x.rows, w.cols});
     if (y.rows > 0 && y.cols > 0) {
-        Operands operands(workspace(Operands::floats(x) + Operands::floats(w)));
+        Operands operands(workspace_of(call, Operands::floats(x) + Operands::floats(w)));
         Tasks tasks(call);
         operands.round(tasks, x);
         operands.round(tasks, w);
@@ -314,8 +321,8 @@ PyObject* linear_backward(Call& call) {
 void bind_gemm(py::module_& m) {
     add_function<gemm>(m, kGemmDoc, Places::device_too);
     add_function<linear_backward<false>>(m, kLinearBackwardDoc, Places::device_too);
-    add_function<linear_bf16>(m, kLinearBf16Doc);
-    add_function<linear_backward<true>>(m, kLinearBackwardBf16Doc);
+    add_function<linear_bf16>(m, kLinearBf16Doc, Places::device_too);
+    add_function<linear_backward<true>>(m, kLinearBackwardBf16Doc, Places::device_too);
 }
 
 }  // namespace fastnn::bind

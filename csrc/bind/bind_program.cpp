@@ -248,9 +248,9 @@ PyObject* run_forward(Call& call) {
 void bind_program(py::module_& m) {
     py::class_<BoundProgram>(m, "Program")
         .def(py::init<const py::list&, const py::list&, bool, std::size_t, const py::tuple&,
-                      const std::optional<py::capsule>&>(),
+                      const std::optional<py::capsule>&, bool>(),
              py::arg("buffers"), py::arg("ops"), py::arg("chains"), py::arg("loss"), py::arg("update"),
-             py::arg("kernels") = py::none())
+             py::arg("kernels") = py::none(), py::arg("tf32") = false)
         .def(py::init<const py::list&, const py::list&, bool, program::Ref>(), py::arg("buffers"),
              py::arg("ops"), py::arg("chains"), py::arg("pred"))
         .def("least_rows", [](BoundProgram& bound) { return bound.program().least_rows(); })

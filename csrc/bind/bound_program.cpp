@@ -77,14 +77,14 @@ InUse::InUse(BoundProgram& bound) : bound_(bound) {
 InUse::~InUse() { std::erase(g_running, &bound_); }
 
 BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool chains, std::size_t loss,
-                           const py::tuple& update, const std::optional<py::capsule>& kernels) {
+                           const py::tuple& update, const std::optional<py::capsule>& kernels, bool tf32) {
     if (kernels.has_value()) cuda_ = &cuda_kernels_of(*kernels);
     std::vector<program::Buffer> sizes = buffers_of(buffers);
     std::vector<std::unique_ptr<program::Op>> made = ops_of(ops);
     auto last = make_update(update);
     if (cuda_ != nullptr)
         program_ = std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), loss,
-                                                            std::move(last), *cuda_);
+                                                            std::move(last), *cuda_, tf32);
     else
         program_ = std::make_unique<program::Program>(std::move(sizes), std::move(made), chains, loss,
                                                       std::move(last));

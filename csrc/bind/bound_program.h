@@ -18,9 +18,9 @@ class BoundProgram {
     // buffers: (per_row, fixed); ops: ("kind", fields...) in the order in which csrc/program lists them;
     // chains: see program.h (a device has none);
     // update: (rule, groups, clip, limit, floor, refuse), see `make_update`; kernels: those of `_cuda` where
-    // all arrays lie on the device, else none.
+    // all arrays lie on the device, else none; tf32: there products of float32 round to it.
     BoundProgram(const py::list& buffers, const py::list& ops, bool chains, std::size_t loss,
-                 const py::tuple& update, const std::optional<py::capsule>& kernels);
+                 const py::tuple& update, const std::optional<py::capsule>& kernels, bool tf32);
     // A forward alone, on the CPU.
     BoundProgram(const py::list& buffers, const py::list& ops, bool chains, program::Ref pred);
 

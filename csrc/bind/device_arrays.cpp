@@ -70,8 +70,11 @@ PyObject* array_of_interface(Call& call, const Value& value) {
     }
     if (found.masked) call.type_error(value, "has a mask, which would be ignored; pass an array without one");
     if (found.stream) call.device()->check_stream(call, value, *found.stream);
+    // The interface has no word for bfloat16: two bytes, and the array's own dtype says what they are.
+    py::object type = py::str(found.type);
+    if (found.type.ends_with("V2") && py::hasattr(object, "dtype")) type = object.attr("dtype");
     PyObject* descr = nullptr;
-    if (py::detail::npy_api::get().PyArray_DescrConverter_(py::str(found.type).ptr(), &descr) != 1) {
+    if (py::detail::npy_api::get().PyArray_DescrConverter_(type.ptr(), &descr) != 1) {
         PyErr_Clear();
         call.type_error(value, "has type " + found.type + ", which is unknown; convert it to float32");
     }

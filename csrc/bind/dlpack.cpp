@@ -249,7 +249,8 @@ py::object numpy_descr(const Call& call, const Value& value, const DataType& d, 
         return owned(Npy::get().PyArray_DescrFromType_(kind.numpy));
     }
     if (dtypes == Dtypes::bfloat16_too && d.code == kBfloat && d.bits == 16 && d.lanes == 1) {
-        return py::reinterpret_borrow<py::object>(bfloat16_descr(call, value));
+        return py::reinterpret_borrow<py::object>(call.device() != nullptr ? device_bfloat16_descr()
+                                                                           : bfloat16_descr(call, value));
     }
     call.type_error(value, "has dtype " + name_of(d) +
                                ", which this function does not read; convert it to float32 " +
@@ -264,7 +265,6 @@ PyObject* array_of_dlpack(Call& call, const Value& value, bool written, Dtypes d
     if (!e.owner) return nullptr;
     const Tensor& t = *e.tensor;
     meet(call, value, t.device);
-    if (call.device() != nullptr) dtypes = Dtypes::float32;
     if (written && (e.flags & kIsCopy) != 0) {
         call.value_error(value,
                          "is exported by DLPack as a copy, so what is written would be lost; pass an " +

@@ -9,7 +9,9 @@ namespace {
 
 using Npy = py::detail::npy_api;
 
-PyObject* g_bfloat16 = nullptr;  // kept for ever
+// Kept for ever.
+PyObject* g_bfloat16 = nullptr;
+PyObject* g_device_bfloat16 = nullptr;
 
 void take_bfloat16(const py::object& ml_dtypes) {
     PyObject* descr = nullptr;
@@ -22,6 +24,7 @@ void take_bfloat16(const py::object& ml_dtypes) {
 }  // namespace
 
 bool is_bfloat16(PyObject* descr) {
+    if (descr == g_device_bfloat16) return true;
     if (g_bfloat16 == nullptr) {
         const auto ml_dtypes =
             py::reinterpret_steal<py::object>(PyImport_GetModule(py::str("ml_dtypes").ptr()));
@@ -48,6 +51,13 @@ PyObject* bfloat16_descr(const Call& call, const Value& value) {
         take_bfloat16(ml_dtypes);
     }
     return g_bfloat16;
+}
+
+PyObject* device_bfloat16_descr() {
+    if (g_device_bfloat16 == nullptr &&
+        Npy::get().PyArray_DescrConverter_(py::str("V2").ptr(), &g_device_bfloat16) != 1)
+        throw py::error_already_set();
+    return g_device_bfloat16;
 }
 
 Dtype read_dtype(const Call& call, const Value& value) {

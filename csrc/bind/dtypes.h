@@ -21,6 +21,9 @@ bool is_bfloat16(PyObject* descr);  // false where ml_dtypes was never imported:
 // installed.
 PyObject* bfloat16_descr(const Call& call, const Value& value);
 
+// The same for memory of a device, which NumPy never computes with: two bytes, without ml_dtypes.
+PyObject* device_bfloat16_descr();
+
 Dtype read_dtype(const Call& call, const Value& value);  // of an argument such as out_dtype
 
 }  // namespace fastnn::bind

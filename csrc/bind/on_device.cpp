@@ -120,10 +120,10 @@ void OnDevice::download(void* to, const void* from, Index bytes) {
     check(status);
 }
 
-py::object OnDevice::empty(const Call& call, const Value& value, const Shape& shape) const {
+py::object OnDevice::empty(const Call& call, const Value& value, const Shape& shape, Dtype dtype) const {
     py::tuple sizes(shape.nd);
     for (int i = 0; i < shape.nd; ++i) sizes[static_cast<std::size_t>(i)] = shape.dims[i];
-    const py::object made = libraries("empty_beside")(py::handle(first_.object), sizes);
+    const py::object made = libraries("empty_beside")(py::handle(first_.object), sizes, name_of(dtype));
     if (made.is_none()) {
         call.type_error(first_,
                         std::string("is neither CuPy's nor PyTorch's, so no array can be made for '") +

@@ -45,8 +45,8 @@ class OnDevice {
     }
     // From the device, when all that was launched is done.
     void download(void* to, const void* from, Index bytes);
-    // A new float32 array of the library whose array came first; `value`: what it is for.
-    py::object empty(const Call& call, const Value& value, const Shape& shape) const;
+    // A new array of the library whose array came first; `value`: what it is for.
+    py::object empty(const Call& call, const Value& value, const Shape& shape, Dtype dtype) const;
 
  private:
     OnDevice(Call& call, const Value& first, const py::object& place);

@@ -30,6 +30,10 @@ class Tasks {
         if (!launched(args)) add_pieces(kernel, args);
     }
 
+    bool multiplies_bf16(const Kernels& kernels) const {
+        return device_ != nullptr || kernels.multiplies_bf16;
+    }
+
     // cost_ns: estimated work of one thread. Throws py::error_already_set if a signal handler raised.
     void run(double cost_ns) const;
     // The same without a way out: what has begun is finished, so a half-applied update is never seen.

@@ -85,8 +85,9 @@ struct CudaKernels {
 
     // The operations, each known by its arguments; csrc/cuda/entries.h says more.
     CudaEntries<ActivationArgs, ActivationBackwardArgs, DropoutArgs, ColumnSumArgs, BatchNormArgs,
-                BatchNormBackwardArgs, SoftmaxArgs, PointLossArgs, GemmArgs, UpdateArgs, GatherArgs, AddArgs,
-                ScaleColumnsArgs, WidenArgs, StepBeginArgs, StepEndArgs>
+                BatchNormBackwardArgs, SoftmaxArgs, PointLossArgs, GemmArgs, GemmBf16Args, GemmTf32Args,
+                RoundArgs, UpdateArgs, GatherArgs, AddArgs, ScaleColumnsArgs, WidenArgs, StepBeginArgs,
+                StepEndArgs>
         entries;
     template <class Args>
     CudaEntry<Args> entry() const {

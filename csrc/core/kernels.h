@@ -49,10 +49,11 @@ struct Kernels {
     Kernel<LimitArgs> limit;
 };
 
-// The product of what `round_bf16` wrote: g.a and g.b are such memory, where c is float32.
+// The product of what `round_bf16` wrote: g.a and g.b are such memory, where c is float32. `tasks` may be
+// those of a device.
 template <class Tasks>
 void add_product_of_rounded(Tasks& tasks, const Kernels& kernels, GemmBf16Args& args) {
-    if (!kernels.multiplies_bf16) {
+    if (!tasks.multiplies_bf16(kernels)) {
         tasks.add(kernels.gemm, args.g);
         return;
     }

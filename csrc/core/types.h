@@ -90,6 +90,12 @@ struct GemmBf16Args {
     BFloat16* c;
 };
 
+// The product of float32 numbers that are rounded to TF32 (10 bits of fraction) as they are read; there is
+// such a kernel on a device alone.
+struct GemmTf32Args {
+    GemmArgs g;
+};
+
 // y = x rounded to bfloat16, contiguous, as the ISA multiplies such numbers (Kernels::multiplies_bf16): as
 // BFloat16, or as float32 with a lower half of zero.
 struct RoundArgs {

@@ -17,6 +17,9 @@ int cuda_batch_norm_backward(const BatchNormBackwardArgs& a, void* stream);
 int cuda_softmax_cross_entropy(const SoftmaxArgs& a, void* stream);
 int cuda_point_loss(const PointLossArgs& a, void* stream);
 int cuda_gemm(const GemmArgs& a, void* stream);
+int cuda_gemm_bf16(const GemmBf16Args& a, void* stream);  // these two have bits of their own,
+int cuda_gemm_tf32(const GemmTf32Args& a, void* stream);  // and need compute capability 8.0
+int cuda_round_bf16(const RoundArgs& a, void* stream);
 int cuda_update(const UpdateArgs& a, void* stream);  // in three launches: update_norm.cu first
 int cuda_update_norm(const UpdateArgs& a, void* stream);
 int cuda_gather(const GatherArgs& a, void* stream);

@@ -3,6 +3,7 @@
 // another, in order, so that the bits are the CPU's whatever the tile. Tensor cores have other bits.
 #include "cuda/activate.h"
 #include "cuda/entries.h"
+#include "cuda/gemm_tiles.h"
 #include "cuda/launch.h"
 
 namespace fastnn {
@@ -118,9 +119,8 @@ FASTNN_RULE void finish(const GemmArgs& g, Index r0, Index c0, bool first, bool 
 template <int T>
 __global__ void __launch_bounds__(kThreads) gemm(GemmArgs g) {
     FASTNN_SHARED(Tiles<T>, tiles);
-    const Index across = (g.n + Tiles<T>::kSize - 1) / Tiles<T>::kSize;
-    const Index r0 = blockIdx.x / across * Tiles<T>::kSize;
-    const Index c0 = blockIdx.x % across * Tiles<T>::kSize;
+    const Tile tile = tile_of(g, Tiles<T>::kSize, blockIdx.x);
+    const Index r0 = tile.row, c0 = tile.column;
     const int row = static_cast<int>(threadIdx.x) / kSide;
     const int column = static_cast<int>(threadIdx.x) % kSide;
     Reader<T> a(g.a, g.a_row, g.a_col, r0, g.m);
@@ -153,21 +153,14 @@ __global__ void __launch_bounds__(kThreads) gemm(GemmArgs g) {
     } while (k < g.k);
 }
 
-template <int T>
-unsigned tiles_of(const GemmArgs& g) {
-    return blocks_for(g.m, Tiles<T>::kSize) * blocks_for(g.n, Tiles<T>::kSize);
-}
-
-constexpr unsigned kEnoughBlocks = 132;  // large tiles where each multiprocessor of an H100 gets one
-
 }  // namespace
 
 int cuda_gemm(const GemmArgs& g, void* stream) {
     if (g.m == 0 || g.n == 0) return 0;
-    if (tiles_of<8>(g) >= kEnoughBlocks)
-        FASTNN_LAUNCH(gemm<8>, tiles_of<8>(g), kThreads, stream, g);
+    if (tiles_of(g, Tiles<8>::kSize) >= kEnoughTiles)
+        FASTNN_LAUNCH(gemm<8>, tiles_of(g, Tiles<8>::kSize), kThreads, stream, g);
     else
-        FASTNN_LAUNCH(gemm<4>, tiles_of<4>(g), kThreads, stream, g);
+        FASTNN_LAUNCH(gemm<4>, tiles_of(g, Tiles<4>::kSize), kThreads, stream, g);
     return launched();
 }
 

@@ -66,9 +66,11 @@ void DeviceProgram::check(int status) const {
 }
 
 DeviceProgram::DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
-                             std::size_t loss, std::unique_ptr<Update> update, const CudaKernels& cuda)
+                             std::size_t loss, std::unique_ptr<Update> update, const CudaKernels& cuda,
+                             bool tf32)
     : Program(std::move(buffers), std::move(ops), false, loss, std::move(update)),
       cuda_(cuda),
+      tf32_(tf32),
       fixed_(cuda),
       arena_(cuda),
       records_(cuda),
@@ -139,7 +141,8 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
                     .memory = memory_,
                     .scratch = floats + found.scratch[i],
                     .weighted = weighted,
-                    .device = &recording};
+                    .device = &recording,
+                    .tf32 = tf32_};
         ops_[i]->prepare(place);
     }
     StepEndArgs end{};  // behind the operations: the loss now knows where its arrays are

@@ -24,7 +24,7 @@ class DeviceProgram final : public Program {
     static constexpr std::size_t kGraphs = 4;  // kept
 
     DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
-                  std::unique_ptr<Update> update, const CudaKernels& cuda);
+                  std::unique_ptr<Update> update, const CudaKernels& cuda, bool tf32);
     ~DeviceProgram() override;
 
     Index arena_bytes(Index n) const override;
@@ -73,6 +73,7 @@ class DeviceProgram final : public Program {
     void refuse_again(const CudaRun& refused, void* stream);
 
     const CudaKernels& cuda_;
+    const bool tf32_;  // products of float32 round to it
     Targets targets_{};
     std::optional<Recording> layout_;  // of a step's record
     Memory fixed_, arena_, records_, staged_[kPlaces];

@@ -45,6 +45,7 @@ struct Place {
     bool weighted;                      // the batch has sample weights
     bool in_blocks = false;             // of rows, so that each weight is read several times
     Recording* device = nullptr;        // what is added is launched there; null: tasks of the CPU
+    bool tf32 = false;                  // there products round to TF32
     std::vector<Task> tasks{};
     Work work{};
 
@@ -52,9 +53,10 @@ struct Place {
     float* at(Ref ref) const {
         return ref == kNone ? nullptr : whole(ref) + begin * buffers[static_cast<std::size_t>(ref)].per_row;
     }
-    // The same of a buffer of rounded numbers, which the ISA may hold in half the memory.
+    bool multiplies_bf16(const Kernels& table) const { return device != nullptr || table.multiplies_bf16; }
+    // The same of a buffer of rounded numbers, which may take half the memory.
     void* rounded_at(Ref ref) const {
-        if (!kernels.multiplies_bf16) return at(ref);
+        if (!multiplies_bf16(kernels)) return at(ref);
         return reinterpret_cast<BFloat16*>(whole(ref)) +
                begin * buffers[static_cast<std::size_t>(ref)].per_row;
     }

@@ -49,6 +49,8 @@ void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounde
             .c = nullptr};
     if (rounded)
         add_product_of_rounded(place, place.kernels, args);
+    else if (place.tf32)
+        place.device->add(GemmTf32Args{args.g});
     else
         place.add(place.kernels.gemm, args.g);
     place.work += {2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k), 0,

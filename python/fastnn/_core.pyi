@@ -188,6 +188,7 @@ class Program:
         loss: int,
         update: tuple[Any, ...],
         kernels: object = None,
+        tf32: bool = False,
     ) -> None: ...
     @overload
     def __init__(

@@ -7,6 +7,7 @@ known of CuPy and PyTorch. Neither is imported here: whoever has their arrays ha
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from fastnn import cuda
@@ -54,11 +55,12 @@ def place_of(array: object) -> Place | str:
     return Place(native.kernels, stream_of(array), device)
 
 
-def empty_beside(array: object, shape: tuple[int, ...]) -> Any:
-    """A new float32 array of the same library on the current device; None where that is not known."""
+def empty_beside(array: object, shape: tuple[int, ...], dtype: str) -> Any:
+    """A new array ("float32" or "bfloat16") of the same library on the current device; None where that is not
+    known."""
     name, module = _library(array)
-    if name == "cupy":
-        return module.empty(shape, "float32")
+    if name == "cupy":  # whose bfloat16 is that of ml_dtypes
+        return module.empty(shape, dtype if dtype == "float32" else import_module("ml_dtypes").bfloat16)
     if name == "torch":
-        return module.empty(shape, dtype=module.float32, device="cuda")
+        return module.empty(shape, dtype=getattr(module, dtype), device="cuda")
     return None

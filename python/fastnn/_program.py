@@ -17,6 +17,7 @@ from fastnn import _core, _device, cuda
 from fastnn._arrays import Array, FloatArray
 from fastnn._lowering import Lowering, has_chains
 from fastnn._optimizer import Part
+from fastnn._precision import check_on_host
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.optim import Optimizer
 
@@ -26,9 +27,9 @@ _FLAGS = attrgetter("trainable", "decay")
 BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
 
 
-def _check_on_device(model: Module, precision: str) -> None:
+def _check_on_device(model: Module) -> None:
     """Refuse what the device does not have yet."""
-    lacks = [] if precision == "float32" else [f'precision "{precision}"']
+    lacks = []
     for name, module in model.named_modules():
         if isinstance(module, BatchNorm1d) and (module.debias or not module.unbiased):
             option = "debias=True" if module.debias else 'running_var="biased"'
@@ -80,7 +81,9 @@ class Program:
         self._trains = trains
         self.on_device = _device.holds(model)
         if self.on_device:
-            _check_on_device(model, precision)
+            _check_on_device(model)
+        else:
+            check_on_host(precision)
         chains = not self.on_device and has_chains(model, True)
         lowering = Lowering(batch_shape, labels, precision, chains)
         lowering.seen.append(vars(loss))
@@ -113,7 +116,9 @@ class Program:
         self.ops = lowering.all_ops()
         place += len(self.ops) - len(lowering.ops)
         kernels = cuda.kernels() if self.on_device else None
-        self.native = _core.Program(lowering.buffers, self.ops, chains, place, update, kernels)
+        self.native = _core.Program(
+            lowering.buffers, self.ops, chains, place, update, kernels, precision == "tf32"
+        )
         self._result = np.zeros(4)
         self.least_rows: int = self.native.least_rows()  # of a batch
 

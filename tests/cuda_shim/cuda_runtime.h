@@ -36,11 +36,25 @@ inline void* last_stream = nullptr;
 using cudaStream_t = shim::Stream*;  // null is the default stream
 using cudaGraph_t = shim::Launches*;
 using cudaGraphExec_t = shim::Launches*;
-enum cudaError_t : int { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorIllegalState = 401 };
+enum cudaError_t : int {
+    cudaSuccess = 0,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorIllegalState = 401,
+    cudaErrorNotSupported = 801
+};
 enum cudaMemcpyKind : int { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode : int { cudaStreamCaptureModeThreadLocal = 1 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 
+enum cudaDeviceAttr : int { cudaDevAttrComputeCapabilityMajor = 75 };
+inline cudaError_t cudaGetDevice(int* device) {
+    *device = 0;
+    return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+    *value = 9;
+    return cudaSuccess;
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t status) {
     return status == cudaSuccess ? "no error" : "an error of the shim";
@@ -158,6 +172,10 @@ T __shfl_xor_sync(unsigned mask, T value, int other, const shim::Where& where = 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int lane, const shim::Where& where = shim::Where::current()) {
     return shim::from_lane(mask, value, static_cast<unsigned>(lane), where);
+}
+inline void __syncwarp(const shim::Where& where = shim::Where::current()) {
+    const char nothing = 0;
+    shim::exchange(0xffffffffu, &nothing, 1, where, [](auto) {});
 }
 inline unsigned __ballot_sync(unsigned mask, bool vote, const shim::Where& where = shim::Where::current()) {
     unsigned result = 0;

@@ -45,8 +45,8 @@ struct Stop {};  // unwinds the threads of a block that failed
 
 struct Worker {
     State state = State::done;
-    std::array<unsigned char, 16> slot;
-    ucontext_t context;  // one at a time: where it waits
+    std::array<unsigned char, 16> slot;  // the largest: four registers
+    ucontext_t context;                  // one at a time: where it waits
     bool in_pool = false;
     std::condition_variable go;  // of its thread in the pool
 };

@@ -63,6 +63,13 @@ GEMM = struct(
     "Gemm",
     "a:p a_row,a_col:i b:p b_row,b_col:i c:p c_row:i bias:p m,n,k,k_begin,k_end:i alpha,beta:f activation:e",
 )
+GEMM_BF16 = type(
+    "GemmBf16",
+    (ctypes.Structure,),
+    {"_fields_": [("g", GEMM), *((name, ctypes.c_void_p) for name in ("a", "b", "c"))]},
+)
+GEMM_TF32 = type("GemmTf32", (ctypes.Structure,), {"_fields_": [("g", GEMM)]})
+ROUND = struct("Round", "x:p x_row,rows,cols:i y:p")
 UPDATE = struct(
     "Update",
     "tensors:p count,chunks:i options:p clip:e clip_limit,clip_floor:f refuse_non_finite:b sums,scales:p "
@@ -101,7 +108,20 @@ RUN = struct(
 # In the order of the table of core/cuda_kernels.h; then what they point to.
 STRUCTS = [
     *(ACTIVATION, ACTIVATION_BACKWARD, DROPOUT, COLUMN_SUM, BATCH_NORM, BATCH_NORM_BACKWARD, SOFTMAX),
-    *(POINT_LOSS, GEMM, UPDATE, GATHER, ADD, SCALE_COLUMNS, WIDEN, STEP_BEGIN, STEP_END),
+    *(
+        POINT_LOSS,
+        GEMM,
+        GEMM_BF16,
+        GEMM_TF32,
+        ROUND,
+        UPDATE,
+        GATHER,
+        ADD,
+        SCALE_COLUMNS,
+        WIDEN,
+        STEP_BEGIN,
+        STEP_END,
+    ),
     *(TENSOR, OPTIONS, SOURCE, TARGETS, RUN),
 ]
 
@@ -151,6 +171,11 @@ def address(x):
     return None if x is None else x.ctypes.data
 
 
+def filled(made, fields):
+    """The struct; arrays become their addresses."""
+    return made(**{k: address(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()})
+
+
 class Kernels:
     """The library; `run(ARGS, schedule, field=value...)` runs the operation whose struct that is."""
 
@@ -168,7 +193,7 @@ class Kernels:
         return self.library.shim_to_device()
 
     def run(self, made, schedule=FORWARD, **fields):
-        args = made(**{k: address(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()})
+        args = filled(made, fields)
         failure = ctypes.create_string_buffer(400)
         status = self.library.shim_run(
             STRUCTS.index(made),

@@ -56,7 +56,8 @@ done
 echo "=== the kernels"
 rm -f "$reports"/*
 status=0
-instrumented "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_kernels.py "$@" || status=$?
+instrumented "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_kernels.py \
+    tests/test_cuda_tensor.py "$@" || status=$?
 echo "=== $tier: pytest exit $status, $(count) reports"
 for file in "$reports"/*; do [ -e "$file" ] && sed -n 1,40p "$file"; done
 rm -f "$reports.log"
