@@ -312,7 +312,7 @@ def test_an_optimizer_with_parameters_in_two_places(where):
 
 def test_layouts_types_and_precisions_that_the_device_lacks(where, rows):
     run = Run(nn.Linear(6, 3), device="cuda")
-    x, y = where.all(rows)
+    x = where.put(rows[0])
     assert said(run.model, x.T, error=ValueError) == (
         "Linear: x must be C-contiguous on a device; pass cupy.ascontiguousarray(...)"
     )
@@ -324,8 +324,20 @@ def test_layouts_types_and_precisions_that_the_device_lacks(where, rows):
     )
     with products_in("bfloat16"):
         assert "linear_bf16(): 'x' lies on a CUDA device" in said(run.model, x)
-    # Metrics are the host's.
-    assert "CrossEntropyLoss: pred cannot be read" in said(lambda: run.loss.metrics(run.model(x), y))
+
+
+def test_what_is_the_hosts_alone(where, rows):
+    """It says so; nothing is copied there for it."""
+    run = Run(nn.Standardize(6), nn.Linear(6, 3), nn.BatchNorm1d(3), device="cuda")
+    x, y = where.all(rows)
+    pred = run.model(x)
+    refused = 'the model is on the device, this is for the CPU; call model.to("cpu")'
+    for function in (nn.fold_scaling, partial(nn.recalibrate_bn, X=x)):
+        assert refused in said(function, run.model, error=fastnn.CudaError)
+    assert "CrossEntropyLoss: pred cannot be read" in said(run.loss.metrics, pred, y)
+    assert "CrossEntropyLoss.probabilities: pred cannot be read" in said(run.loss.probabilities, pred)
+    binary = losses.BCEWithLogitsLoss().probabilities
+    assert_bits(where.get(binary(pred)), binary(where.get(pred)), "a kernel does that")
 
 
 def test_bad_labels_are_named_as_on_the_host(where, rows):

@@ -67,6 +67,14 @@ def holds(model: Any) -> bool:
     return first is not None and is_on_device(first[1].data)
 
 
+def refuse_model(where: str, model: Any) -> None:
+    """Raise for a model on the device: what is called computes on the CPU."""
+    if holds(model):
+        raise cuda.CudaError(
+            f'{where}: the model is on the device, this is for the CPU; call model.to("cpu")'
+        )
+
+
 def check_one_place(where: str, parameters: Iterable[Any]) -> None:
     """Raise where some are on the device and some are not."""
     if len({is_on_device(parameter.data) for parameter in parameters}) > 1:

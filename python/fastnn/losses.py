@@ -1,7 +1,8 @@
 """Losses: `loss(pred, target, sample_weight=None) -> (value, dpred)`, value and gradient in one call.
 
 Every value is a mean over rows, with weights sum(w * l) / sum(w); `sample_weight` is (n,), at least 0 and not
-all 0. Arrays of other real dtypes are converted to float32, never rescaled, and nothing broadcasts.
+all 0. Arrays of other real dtypes are converted to float32, never rescaled, and nothing broadcasts. Of arrays
+on a GPU the gradient is one there, metrics want NumPy's (docs/cuda.md).
 
 `scores()` begins the metrics that a `Trainer` reports: `add` a batch, another, then read `result`.
 

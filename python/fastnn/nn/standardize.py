@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastnn._arrays import Array, FloatArray, aligned_zeros, check_int
 from fastnn._columns import scale_columns
-from fastnn._device import as_floats
+from fastnn._device import as_floats, refuse_model
 from fastnn.nn.flatten import Flatten
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
@@ -151,6 +151,7 @@ def fold_scaling(model: Sequential) -> Sequential:
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"fold_scaling: model must be a Sequential, got {type(model).__name__}")
+    refuse_model("fold_scaling", model)
     at = next((i for i, layer in enumerate(model) if not isinstance(layer, Flatten)), 0)
     scaling = model[at]
     if not isinstance(scaling, Standardize):
