@@ -74,7 +74,7 @@ class Residual(Module):
         y = self.block(x)
         if y.shape != past.shape:
             raise ValueError(self._mismatch(y.shape, past.shape))
-        y = ops._add(y, past)
+        y = _sum(y, past, "Residual: a result")
         self._saved = y.shape if self.training else None
         return y
 
@@ -87,7 +87,7 @@ class Residual(Module):
         past: FloatArray | None = dy
         if self.shortcut is not None:
             past = self.shortcut.backward(dy, accumulate=accumulate, input_grad=input_grad)
-        return None if dx is None or past is None else ops._add(dx, past)
+        return None if dx is None or past is None else _sum(dx, past, "Residual.backward: a result")
 
     def _lower(self, lowering: Any, x: Any) -> Any:
         past, past_backward = x, None
@@ -118,3 +118,8 @@ class Residual(Module):
 
     def _arguments(self) -> str:
         return "zero_gamma=True" if self.zero_gamma else ""
+
+
+def _sum(one: FloatArray, other: FloatArray, what: str) -> FloatArray:
+    """Of what two layers gave, which may be the user's own."""
+    return ops._add(as_floats(one, what), as_floats(other, what))
