@@ -15,7 +15,7 @@ import numpy as np
 from fastnn import cuda
 from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32
 from fastnn._arrays import is_on_device as is_on_device
-from fastnn._libraries import stream_of
+from fastnn._libraries import is_cupy, stream_of
 
 moves = 0  # of arrays so far: whoever keeps arrays looks whether it still has the right ones
 
@@ -89,22 +89,23 @@ def beside(other: object, array: Any) -> Any:
     return moved(array, "cuda" if is_on_device(other) else "cpu")
 
 
-def as_floats(x: Any, what: str, beside: object = None) -> FloatArray:
+def as_floats(x: Any, what: str, own: object = None) -> FloatArray:
     """`as_float32`; on a device CuPy's array, which converts what is not float32.
 
-    `beside`: an array of the model, which must lie in the same place: nothing is moved in silence.
+    `own`: an array of the model, which must lie in the same place: nothing is moved in silence.
     """
-    if type(x) is np.ndarray and x.dtype == np.float32 and (beside is None or type(beside) is np.ndarray):
+    if type(x) is np.ndarray and x.dtype == np.float32 and (own is None or type(own) is np.ndarray):
         return x
-    on_device = beside is None or is_on_device(beside)
-    if not is_on_device(x):
-        if beside is not None and on_device:
-            raise TypeError(
-                f"{what} lies in host memory and the model on a CUDA device; pass cupy.asarray(...), or call "
-                'model.to("cpu")'
-            )
-        return as_float32(x, what)
-    x = rows(what, x, on_device)
+    on_device = not isinstance(own, np.ndarray)  # or wherever x lies
+    if not (on_device and is_cupy(x)):  # CuPy's own arrays need no further look, which takes microseconds
+        if not is_on_device(x):
+            if own is not None and on_device:
+                raise TypeError(
+                    f"{what} lies in host memory and the model on a CUDA device; pass cupy.asarray(...), or "
+                    'call model.to("cpu")'
+                )
+            return as_float32(x, what)
+        x = rows(what, x, on_device)
     if not x.flags.c_contiguous:
         raise ValueError(f"{what} must be C-contiguous on a device; pass cupy.ascontiguousarray(...)")
     if x.dtype == np.float32:
