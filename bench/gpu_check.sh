@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show; each word takes less than nine minutes. docs/cuda.md says what ran where.
 #   bench/gpu_check.sh test       drawn networks: steps, fits, evaluation on the device against the CPU; ops on arrays
-#                                 of CuPy and PyTorch
+#                                 of CuPy and PyTorch; plain loops
 #   bench/gpu_check.sh sanitize   the same few under compute-sanitizer's four tools
 #   bench/gpu_check.sh bench      steps against PyTorch (eager fused, CUDA graphs), copies against CuPy
 # Needs a CUDA 13 toolkit, Python 3.12 with torch, CuPy, NumPy, pytest, safetensors, CMake, ninja, pybind11 and
@@ -31,6 +31,6 @@ if [ "$word" = sanitize ]; then
 fi
 timeout 440 "$python" bench/gpu_check.py "$word" --commit "$commit"
 if [ "$word" = test ]; then  # the conftest needs packages that are not there
-    timeout 90 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "(CuPy or PyTorch) and not stand-in" \
-        tests/test_cuda_ops.py tests/test_cuda_precision.py
+    timeout 120 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "(CuPy or PyTorch) and not stand-in" \
+        tests/test_cuda_ops.py tests/test_cuda_layers.py tests/test_cuda_precision.py
 fi

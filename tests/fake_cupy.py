@@ -48,8 +48,11 @@ class ndarray:
     def astype(self, dtype, copy=True):
         return ndarray(self._memory.astype(dtype, copy=copy))
 
-    def reshape(self, shape):
-        return ndarray(self._memory.reshape(shape))
+    def reshape(self, *shape):
+        return ndarray(self._memory.reshape(*shape))
+
+    def sum(self, axis):
+        return ndarray(self._memory.sum(axis))
 
     def fill(self, value):
         self._memory.fill(value)
@@ -67,10 +70,28 @@ class ndarray:
 
     __hash__ = None
 
+    def __float__(self):
+        return float(self._memory)
+
     def __bool__(self):
         if self.size != 1:
             raise ValueError("The truth value of an array with more than one element is ambiguous")
         return bool(self._memory)
+
+
+def _operator(name):
+    def apply(self, other):
+        if isinstance(other, np.ndarray):
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        return ndarray(np.asarray(getattr(self._memory, name)(getattr(other, "_memory", other))))
+
+    return apply
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    for _kind in ("__{}__", "__r{}__", "__i{}__"):
+        setattr(ndarray, _kind.format(_name), _operator(_kind.format(_name)))
+ndarray.__array_ufunc__ = None  # NumPy's operators leave it to those above
 
 
 def asarray(array):

@@ -57,7 +57,7 @@ PYTHON_ROOMS = {
         *("ops", "init", "preprocessing"),
     },
     "_scores": {"_arrays"},
-    "losses": {"_arrays", "_scores", "ops", "init"},
+    "losses": {"_arrays", "_device", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
     "_clip": {"_arrays"},
     "_options": {"_arrays", "_clip", "_device", "_parameter"},
@@ -82,7 +82,7 @@ PYTHON_ROOMS = {
     },
     "_explain": {"_arrays", "_core", "_program", "_steps", "cuda", "nn"},
     "_epoch": {"_arrays", "_scores"},
-    "_fitting": {"_arrays", "_core", "callbacks"},
+    "_fitting": {"_arrays", "_core", "_device", "callbacks"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
     "trainer": {
         *("_arrays", "_device", "_explain", "_precision", "_scores", "_steps", "_epoch", "_fitting"),

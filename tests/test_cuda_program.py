@@ -222,14 +222,6 @@ def test_what_the_device_does_not_have_is_refused(rows):
         run.step(*rows)
 
 
-def test_a_plain_loop_on_the_device_is_refused(rows):
-    run = small("cuda")
-    with pytest.raises(fastnn.CudaError, match=r"Adam\.step: its parameters are on the device"):
-        run.optimizer.step()
-    with pytest.raises((TypeError, fastnn.CudaError)):
-        run.model(rows[0])
-
-
 def test_without_cupy(rows, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(fastnn.CudaError, match=r'needs CuPy.*pip install "fastnn-kernels\[cuda\]"'):

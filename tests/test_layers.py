@@ -173,6 +173,23 @@ def test_residual_with_shortcut(rng):
     assert names == ["0.block.weight", "0.block.bias", "0.shortcut.weight", "0.shortcut.bias"]
 
 
+def test_residual_sums_what_layers_of_ones_own_give(isa, rng):
+    """Any layout and real numbers, as every layer takes them; the terms are added once, in float32."""
+
+    class Wide(Square):
+        def forward(self, x):
+            return np.repeat(np.float64(super().forward(x)), 2, axis=-1)[..., ::2]
+
+        def backward(self, dy, **given):
+            return np.asfortranarray(super().backward(dy, **given))
+
+    layer = nn.Residual(Wide())
+    for shape in ((0, 3), (3, 5), (2, 3, 7), (300, 401)):
+        x, dy = rng.standard_normal((2, *shape), np.float32)
+        assert_bits(layer(x), x * x + x)
+        assert_bits(layer.backward(dy), 2 * x * dy + dy)
+
+
 def test_residual_results_are_new_arrays(rng):
     """Blocks and shortcuts that pass their argument on do not make the sum an array of the caller."""
     x = rng.standard_normal((5, 4), np.float32)

@@ -81,6 +81,21 @@ def test_float64_keeps_the_digits_that_float32_lacks(isa):
     assert np.array_equal(scale_columns(x, np.full(2, 1e4 - 2**-20), one, zero), np.full((3, 2), 2**-20))
 
 
+def test_what_is_not_given_changes_nothing(isa, rng):
+    """Neither a bit nor the sign of a zero; a shift in float32 is widened."""
+    x = draw(rng, (50, 33), np.float32)
+    x[3] = -0.0
+    shift, scale, offset = numbers(rng, 33)
+    narrow = shift.astype(np.float32)
+    one = np.ones(33, np.float32)
+    assert_bits(scale_columns(x, None, one, None), x)
+    assert_bits(scale_columns(x, None, scale, None), x * scale)
+    zeros = np.zeros(33, np.float32)
+    assert_bits(scale_columns(x, None, scale, offset), scale_columns(x, zeros, scale, offset))
+    wide = scale_columns(x, narrow.astype(np.float64), scale, offset)
+    assert_bits(scale_columns(x, narrow, scale, offset), wide)
+
+
 def test_nan_passes_through(isa, rng):
     x = draw(rng, (50, 20), np.float32)
     x[7, 3], x[8, 4] = np.nan, np.inf
@@ -187,11 +202,12 @@ BYTES = X.view(np.uint8)[:, :4]
         (lambda: column_moments(X[:, ::2]), ValueError, r"'x'.*contiguous"),
         (lambda: column_moments(layouts.misaligned(X)), ValueError, r"'x'.*aligned"),
         (lambda: scale_columns(X, W[:3], V, V), ValueError, r"'shift'.*shape"),
-        (lambda: scale_columns(X, V, V, V), TypeError, r"'shift'.*float64, got float32"),
-        (lambda: scale_columns(X, None, V, V), TypeError, r"'shift'.*got None"),
+        (lambda: scale_columns(X, BYTES[0], V, V), TypeError, r"'shift'.*float32, got uint8"),
+        (lambda: scale_columns(X, V[:3], V, V), ValueError, r"'shift'.*shape"),
         (lambda: scale_columns(X, np.ones(8)[::2], V, V), ValueError, r"'shift'.*contiguous"),
         (lambda: scale_columns(X, W, W, V), TypeError, r"'scale'.*float64"),
-        (lambda: scale_columns(X, W, V, None), TypeError, r"'offset'"),
+        (lambda: scale_columns(X, W, None, V), TypeError, r"'scale'"),
+        (lambda: scale_columns(X, W, V, W), TypeError, r"'offset'.*float64"),
         (lambda: scale_columns(X, W, V, V, out=X[:5].copy()), ValueError, r"'out'.*shape"),
         (lambda: scale_columns(X, W, V, V, out=X.astype("f8")), TypeError, r"'out'.*float64"),
         (lambda: scale_columns(BIG[:, :4], W, V, V, out=BIG[:, 2:6]), ValueError, r"'out'.*memory"),

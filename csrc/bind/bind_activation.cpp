@@ -68,6 +68,12 @@ array([0., 0., 1.], dtype=float32)
 array([0.42 , 1.   , 0.071], dtype=float32)
 )";
 
+constexpr const char* kAddDoc = R"(add(a, b)
+--
+
+``a + b``, a new float32 array; both have one shape. It is the sum of ``nn.Residual``.
+)";
+
 // The alpha of the kinds that have one.
 float alpha_of(const Call& call, const Value& value, Activation kind) {
     if (!value.given()) return default_alpha(kind);
@@ -129,11 +135,26 @@ PyObject* activation_backward(Call& call) {
     return out.release();
 }
 
+PyObject* add(Call& call) {
+    const Input a = read_flat(call, call[0]);
+    const Input b = read_flat(call, call[1]);
+    require_shape(call, call[1], b.shape, a.shape);
+    Output out = write_flat(call, {Py_None, "out"}, a.shape);
+    const AddArgs args{.a = a.data, .b = b.data, .y = out.data, .n = out.cols};
+    if (args.n > 0) {
+        Tasks tasks(call);
+        tasks.add(kernels().add, args);
+        tasks.run(stream_ns(3.0 * static_cast<double>(args.n)));
+    }
+    return out.release();
+}
+
 }  // namespace
 
 void bind_activation(py::module_& m) {
     add_function<activation>(m, kActivationDoc, Places::device_too);
     add_function<activation_backward>(m, kActivationBackwardDoc, Places::device_too);
+    add_function<add>(m, kAddDoc, Places::device_too);
 }
 
 }  // namespace fastnn::bind

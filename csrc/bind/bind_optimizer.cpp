@@ -87,6 +87,6 @@ PyObject* update_step(Call& call) {
 
 }  // namespace
 
-void bind_optimizer(py::module_& m) { add_function<update_step>(m, kUpdateStepDoc); }
+void bind_optimizer(py::module_& m) { add_function<update_step>(m, kUpdateStepDoc, Places::device_too); }
 
 }  // namespace fastnn::bind

@@ -94,6 +94,10 @@ DataRows read_any_rows(Call& call, const Value& value) {
     return x;
 }
 
+bool holds_doubles(Call& call, const Value& value) {
+    return sample_type_of(call, value, any_array(call, value)).element == Element::float64;
+}
+
 const double* read_doubles(Call& call, const Value& value, Index n) {
     const ArrayStruct* a = any_array(call, value);
     if (sample_type_of(call, value, a).element != Element::float64) {

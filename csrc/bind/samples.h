@@ -31,6 +31,8 @@ struct DataRows {
 };
 DataRows read_any_rows(Call& call, const Value& value);
 
+bool holds_doubles(Call& call, const Value& value);
+
 // n contiguous numbers of float64.
 const double* read_doubles(Call& call, const Value& value, Index n);
 

@@ -55,8 +55,16 @@ void UpdateArrays::add(const Value (&values)[kRoles], int group, PyObject* place
     }
 }
 
+// Groups are nested deeper than the checker looks for arrays of the host when it meets one on a device.
+void UpdateArrays::check_place(const Value& value) {
+    const bool lies_there = PyObject_TypeCheck(value.object, py::detail::npy_api::get().PyArray_Type_);
+    if (on_host_.object == nullptr && (lies_there || call_.device() == nullptr)) on_host_ = value;
+    if (call_.device() != nullptr && on_host_.object != nullptr) call_.device()->refuse_host(call_, on_host_);
+}
+
 float* UpdateArrays::in_place(const Value& value, Shape& shape) {
     const Output array = update_flat(call_, value, shape);  // the caller or the call keeps it alive
+    check_place(value);
     regions_.push_back(array.region);
     return array.data;
 }
@@ -71,6 +79,7 @@ void UpdateArrays::add_tensor(const Value (&items)[kRoles], int group, Index pla
         call_.type_error(gradient, "is None: every parameter needs a gradient; call backward first");
     }
     const Input grad = read_flat(call_, gradient);
+    check_place(gradient);
     require_shape(call_, gradient, grad.shape, shape);
     regions_.push_back(grad.region);
     t.grad = grad.data;
@@ -106,15 +115,24 @@ void UpdateArrays::check_all_apart() {
 
 void UpdateArrays::run() {
     plan.lay_out();
-    if (OnDevice* const device = call_.device()) {
-        UpdateArgs args = plan.args;
-        args.tensors = device->upload(plan.tensors.data(), args.count);
-        args.options = device->upload(plan.options.data(), static_cast<Index>(plan.options.size()));
-        return device->launch(args);
-    }
+    if (call_.device() != nullptr) return run_on_device(*call_.device());
     Tasks tasks;
     tasks.add(kernels().update, plan.args);
     tasks.run_to_the_end(stream_ns(plan.floats()));
+}
+
+// Waits only where the caller must know whether a gradient was refused.
+void UpdateArrays::run_on_device(OnDevice& device) {
+    UpdateArgs args = plan.args;
+    args.tensors = device.upload(plan.tensors.data(), args.count);
+    args.options = device.upload(plan.options.data(), static_cast<Index>(plan.options.size()));
+    if (args.scales != nullptr) args.scales = device.take<float>(plan.scale_count());
+    if (args.sums != nullptr) {
+        args.sums = device.take<double>(args.chunks);
+        args.verdict = device.upload(plan.args.verdict, 1);
+    }
+    device.launch(args);
+    if (args.refuse_non_finite) device.download(plan.args.verdict, args.verdict, sizeof(UpdateVerdict));
 }
 
 }  // namespace fastnn::bind

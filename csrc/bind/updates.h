@@ -30,9 +30,12 @@ class UpdateArrays {
  private:
     void add_tensor(const Value (&items)[kRoles], int group, Index place);
     float* in_place(const Value& value, Shape& shape);
+    void check_place(const Value& value);
+    void run_on_device(OnDevice& device);
 
     Call& call_;
     std::vector<Region> regions_;
+    Value on_host_{nullptr, nullptr};  // the first array that lies there
 };
 
 }  // namespace fastnn::bind

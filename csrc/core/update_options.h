@@ -60,6 +60,7 @@ class UpdatePlan {
     // The first array whose gradient is not finite and therefore nothing was updated, or -1.
     Index refused() const { return verdict_.refused ? verdict_.non_finite : -1; }
     double floats() const;  // read and written by a run
+    Index scale_count() const { return static_cast<Index>(scales_.size()); }
 
  private:
     Index count_units();

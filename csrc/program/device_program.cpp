@@ -89,9 +89,7 @@ void DeviceProgram::forget_graphs() {
 void DeviceProgram::make_fixed() {
     UpdatePlan& plan = update_->plan;
     const auto sums = plan.args.sums != nullptr ? plan.args.chunks : 0;
-    Index units = 0;
-    if (plan.args.scales != nullptr)
-        for (const UpdateTensor& t : plan.tensors) units += t.units;
+    const Index units = plan.scale_count();
     layout_.emplace(prepared(least_rows_, false, false));
     const Index record = layout_->record_bytes();
     fixed_.grow(bytes_of<CudaRun>(1) + bytes_of<double>(loss_->score_count()) + bytes_of<UpdateVerdict>(1) +

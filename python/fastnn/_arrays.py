@@ -91,15 +91,6 @@ def _rows_on_device(x: Any, what: str) -> Array:
     return cast(Array, x)
 
 
-def as_floats(x: Any, what: str) -> FloatArray:
-    """`as_float32`, or on a device the array itself."""
-    if not is_on_device(x):
-        return as_float32(x, what)
-    if x.dtype != np.float32 or not x.flags.c_contiguous:
-        raise TypeError(f"{what} must be contiguous float32 on a device, got {x.dtype}; pass such a copy")
-    return cast(FloatArray, x)
-
-
 def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:
     """Return a NumPy generator for an integer seed (None: fresh entropy), or the given generator itself."""
     if isinstance(rng, np.random.Generator):

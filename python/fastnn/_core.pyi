@@ -90,10 +90,16 @@ def activation_backward(
     y: _F32 | None = None,
     out: _F32 | None = None,
 ) -> _New: ...
+def add(a: _F32, b: _F32) -> _New: ...
 def dropout(x: _F32, p: float, *, seed: int, step: int, out: _F32 | None = None) -> _New: ...
 def column_moments(x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...
 def scale_columns(
-    x: npt.NDArray[Any], shift: npt.NDArray[np.float64], scale: _New, offset: _New, *, out: _New | None = None
+    x: npt.NDArray[Any],
+    shift: npt.NDArray[np.float64] | _F32 | None,
+    scale: _F32,
+    offset: _F32 | None,
+    *,
+    out: _New | None = None,
 ) -> _New: ...
 def batch_norm(
     x: _F32,

@@ -1,20 +1,21 @@
 """Arrays on the device: moved there and back. CuPy holds their memory, and is imported here when needed.
 
-A device array is whatever has `__cuda_array_interface__`; what computes with it is a native program.
+A device array is whatever has `__cuda_array_interface__`; what computes with it are the kernels of `ops` and
+native programs.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import numpy as np
 
 from fastnn import cuda
-from fastnn._arrays import Array, FloatArray, aligned_zeros
+from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32
 from fastnn._arrays import is_on_device as is_on_device
-from fastnn._libraries import stream_of
+from fastnn._libraries import is_cupy, stream_of
 
 moves = 0  # of arrays so far: whoever keeps arrays looks whether it still has the right ones
 
@@ -66,22 +67,56 @@ def holds(model: Any) -> bool:
     return first is not None and is_on_device(first[1].data)
 
 
+def refuse_model(where: str, model: Any) -> None:
+    """Raise for a model on the device: what is called computes on the CPU."""
+    if holds(model):
+        raise cuda.CudaError(
+            f'{where}: the model is on the device, this is for the CPU; call model.to("cpu")'
+        )
+
+
+def check_one_place(where: str, parameters: Iterable[Any]) -> None:
+    """Raise where some are on the device and some are not."""
+    if len({is_on_device(parameter.data) for parameter in parameters}) > 1:
+        raise cuda.CudaError(
+            f"{where}: some of its parameters are on the CPU, some on the device; move the whole model "
+            'with "to"'
+        )
+
+
 def beside(other: object, array: Any) -> Any:
     """The array, moved to where the other one is."""
     return moved(array, "cuda" if is_on_device(other) else "cpu")
 
 
-def check_plain(optimizer: object, array: object) -> None:
-    """Raise for a step on an array on the device: what is called step by step computes on the CPU."""
-    if is_on_device(array):
-        raise cuda.CudaError(
-            f"{type(optimizer).__name__}.step: its parameters are on the device, where Trainer trains them; "
-            'call model.to("cpu") for a loop of your own'
-        )
+def as_floats(x: Any, what: str, own: object = None) -> FloatArray:
+    """`as_float32`; on a device CuPy's array, which converts what is not float32.
+
+    `own`: an array of the model, which must lie in the same place: nothing is moved in silence.
+    """
+    if type(x) is np.ndarray and x.dtype == np.float32 and (own is None or type(own) is np.ndarray):
+        return x
+    on_device = not isinstance(own, np.ndarray)  # or wherever x lies
+    if not (on_device and is_cupy(x)):  # CuPy's own arrays need no further look, which takes microseconds
+        if not is_on_device(x):
+            if own is not None and on_device:
+                raise TypeError(
+                    f"{what} lies in host memory and the model on a CUDA device; pass cupy.asarray(...), or "
+                    'call model.to("cpu")'
+                )
+            return as_float32(x, what)
+        x = rows(what, x, on_device)
+    if not x.flags.c_contiguous:
+        raise ValueError(f"{what} must be C-contiguous on a device; pass cupy.ascontiguousarray(...)")
+    if x.dtype == np.float32:
+        return cast(FloatArray, x)
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must hold real numbers, got dtype {x.dtype}")
+    return cast(FloatArray, x.astype(np.float32))
 
 
 def rows(what: str, array: Any, on_device: bool) -> Any:
-    """What a trainer is given, on the device as CuPy's array over the same memory, else as it is.
+    """What a model is given, on the device as CuPy's array over the same memory, else as it is.
 
     `on_device`: the model is there. Its steps run on CuPy's stream.
     """
@@ -105,7 +140,7 @@ def copies(arrays: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def put(to: Any, values: FloatArray) -> None:
-    """Copy NumPy values into an array, wherever it lies."""
+    """Copy values into an array, wherever it lies; values on a device go to one there."""
     to[...] = cupy("fastnn").asarray(values) if is_on_device(to) else values
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
-from fastnn._arrays import Array, FloatArray, as_array, as_floats
+from fastnn._arrays import Array, FloatArray, as_array
+from fastnn._device import as_floats
 from fastnn.callbacks import Callback
 
 Metric = Callable[[FloatArray, Array], float]

@@ -30,6 +30,10 @@ def _library(array: object) -> tuple[str, Any]:
     return "", None
 
 
+def is_cupy(array: object) -> bool:
+    return _library(array)[0] == "cupy"
+
+
 def stream_of(array: object) -> int:
     """The caller's stream: the current one of the array's library, or else the one that the array names."""
     name, module = _library(array)

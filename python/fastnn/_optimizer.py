@@ -191,7 +191,7 @@ class Optimizer(ABC):
         """Update every trainable parameter from its gradient, at the rate of `lr`, and count the step.
 
         Raises NonFiniteGradientError, with nothing changed, for a gradient that holds NaN or an infinity
-        (`nonfinite`).
+        (`nonfinite`). On a device it waits for that verdict, unless `nonfinite` is "ignore".
         """
         parts = list(self._groups_now())
         groups = [
@@ -199,7 +199,6 @@ class Optimizer(ABC):
             for part, numbers, others, seed in parts
         ]
         if groups:
-            _device.check_plain(self, parts[0][0].parameters[0].data)
             clip = self._clip
             refused = ops._update_step(
                 self._rule,
@@ -262,6 +261,7 @@ class Optimizer(ABC):
         cached = self._cache.get(index)
         if cached is None or cached[0] != key:
             # Parameters move to a device alone: their arrays are collected for as long as the flags stay.
+            _device.check_one_place(type(self).__name__, self._parameters())
             places = [(i, p) for i, p in enumerate(group["params"], self._make_slots(index)) if p.trainable]
             chosen = (
                 [([at for at in places if at[1].decay == decay], decay) for decay in (True, False)]

@@ -90,10 +90,11 @@ class Parameter:
 
     def _checked(self, value: Array, what: str) -> FloatArray:
         what = f"Parameter {self.name!r}: {what}"
-        value = as_array(_device.on_host(value), what)
+        if not (_device.is_on_device(value) and _device.is_on_device(self._data)):
+            value = as_array(_device.on_host(value), what)
         if value.shape != self._data.shape:
             raise ValueError(f"{what} must have shape {self._data.shape}, got {value.shape}")
-        return as_float32(value, what)
+        return _device.as_floats(value, what)
 
     def draw(self, rng: np.random.Generator, init: Initializer | None = None) -> FloatArray:
         """New values from `init` or the parameter's own initializer; the present ones without either."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _device, cuda, data, losses
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_floats, as_rows, check_int
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import as_rows as checked_array
 from fastnn._fitting import total_weight
@@ -156,7 +156,7 @@ class Steps:
         """Targets and weights as the program reads them."""
         target = self._loss._target(y, (len(x), *program.pred_shape))  # type: ignore[attr-defined]
         if weight is not None:
-            weight = as_floats(weight, "Trainer: sample_weight")
+            weight = _device.as_floats(weight, "Trainer: sample_weight")
             if weight.shape != (len(x),):
                 raise ValueError(
                     f"Trainer: sample_weight must have shape ({len(x)},), one for each row, "
@@ -179,8 +179,9 @@ class Steps:
     def _refuse_on_device(self) -> None:
         if self.on_device and not self.is_native:
             raise cuda.CudaError(
-                "Trainer: a loss of one's own cannot run on the device, where native programs alone do; "
-                'use one of fastnn.losses, or stay on "cpu"'
+                "Trainer: a loss of one's own cannot run on the device, where native programs alone do; use "
+                "one of fastnn.losses, or the plain loop: value, dpred = loss(model(x), y); "
+                "model.backward(dpred, input_grad=False); optimizer.step()"
             )
 
     @property

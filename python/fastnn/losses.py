@@ -1,7 +1,8 @@
 """Losses: `loss(pred, target, sample_weight=None) -> (value, dpred)`, value and gradient in one call.
 
 Every value is a mean over rows, with weights sum(w * l) / sum(w); `sample_weight` is (n,), at least 0 and not
-all 0. Arrays of other real dtypes are converted to float32, never rescaled, and nothing broadcasts.
+all 0. Arrays of other real dtypes are converted to float32, never rescaled, and nothing broadcasts. Of arrays
+on a GPU the gradient is one there, metrics want NumPy's (docs/cuda.md).
 
 `scores()` begins the metrics that a `Trainer` reports: `add` a batch, another, then read `result`.
 
@@ -25,16 +26,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import (
-    Array,
-    FloatArray,
-    as_array,
-    as_float32,
-    as_floats,
-    as_rows,
-    check_int,
-    check_number,
-)
+from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int, check_number
+from fastnn._device import as_floats, rows
 from fastnn._scores import Accuracy, RegressionScores, Scores, columns
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "MSELoss", "QuadraticCost"]
@@ -75,7 +68,7 @@ class _Loss(ABC):
     def _weight(self, sample_weight: Array | None) -> FloatArray | None:
         if sample_weight is None:
             return None
-        return as_float32(sample_weight, f"{type(self).__name__}: sample_weight")
+        return as_floats(sample_weight, f"{type(self).__name__}: sample_weight")
 
 
 class CrossEntropyLoss(_Loss):
@@ -124,7 +117,7 @@ class CrossEntropyLoss(_Loss):
     def __call__(
         self, pred: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[float, FloatArray]:
-        logits = as_float32(pred, "CrossEntropyLoss: pred")
+        logits = as_floats(pred, "CrossEntropyLoss: pred")
         if logits.ndim != 2:
             raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {logits.shape}")
         return ops.softmax_cross_entropy(
@@ -197,7 +190,7 @@ class _ElementwiseLoss(_Loss):
     def _pair(self, pred: Array, target: Array) -> tuple[FloatArray, FloatArray]:
         """Both in float32 and of one shape."""
         name = type(self).__name__
-        pred, target = as_float32(pred, f"{name}: pred"), as_float32(target, f"{name}: target")
+        pred, target = as_floats(pred, f"{name}: pred"), as_floats(target, f"{name}: target")
         if pred.ndim == 0:
             raise ValueError(f"{name}: pred must have rows, got a single value")
         return pred, _like(pred.shape, target, name)
@@ -344,7 +337,7 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
         >>> BCEWithLogitsLoss().probabilities(np.zeros((1, 2), np.float32)).tolist()
         [[0.5, 0.5]]
         """
-        logits = as_float32(pred, "BCEWithLogitsLoss.probabilities: pred")
+        logits = as_floats(pred, "BCEWithLogitsLoss.probabilities: pred")
         return ops.activation(logits, "sigmoid")
 
     def classes(self, pred: Array) -> Array:
@@ -381,7 +374,8 @@ def _like(shape: tuple[int, ...], target: FloatArray, name: str) -> FloatArray:
 def _labels(target: Array, shape: tuple[int, ...]) -> Array:
     """`target` as the kernel takes it: class ids in native byte order, or float32 probabilities."""
     where = "CrossEntropyLoss: target"
-    target = as_array(target, where, on_device=True)
+    if not isinstance(target, np.ndarray):
+        target = as_array(rows(where, target, True), where, on_device=True)
     n, kind = shape[0], target.dtype.kind
     if kind in "iu" and target.shape == (n,):
         return target.astype(target.dtype.newbyteorder("="), copy=False)

@@ -48,6 +48,8 @@ from fastnn._core import (
     softmax_cross_entropy,
 )
 
+# The sum of nn.Residual.
+_add = _core.add
 # A whole step of an optimizer, for fastnn._optimizer, which has checked the options.
 _update_step = _core.update_step
 # What metrics are made of, for fastnn.losses.

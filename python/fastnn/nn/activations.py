@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_float32, check_number
+from fastnn._arrays import Array, FloatArray, check_number
+from fastnn._device import as_floats
 from fastnn.nn.module import Module
 
 
@@ -20,14 +21,14 @@ class Activation(Module):
     _alpha: float | None = None
 
     def forward(self, x: Array) -> FloatArray:
-        x = as_float32(x, f"{type(self).__name__}: x")
+        x = as_floats(x, f"{type(self).__name__}: x")
         self._saved = x if self.training else None
         return ops.activation(x, self.kind, alpha=self._alpha)
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         x = self._take_saved()
         where = f"{type(self).__name__}.backward: dy"
-        dy = as_float32(dy, where)
+        dy = as_floats(dy, where, x)
         if dy.shape != x.shape:
             raise ValueError(f"{where} must have shape {x.shape}, got {dy.shape}")
         return ops.activation_backward(dy, x, self.kind, alpha=self._alpha) if input_grad else None
@@ -206,13 +207,13 @@ class Identity(Module):
     passes_on = True
 
     def forward(self, x: Array) -> FloatArray:
-        x = as_float32(x, "Identity: x")
+        x = as_floats(x, "Identity: x")
         self._saved = x.shape if self.training else None
         return x
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         shape = self._take_saved()
-        dy = as_float32(dy, "Identity.backward: dy")
+        dy = as_floats(dy, "Identity.backward: dy")
         if dy.shape != shape:
             raise ValueError(f"Identity.backward: dy must have shape {shape}, got {dy.shape}")
         return dy if input_grad else None

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32, check_int, check_number
+from fastnn._arrays import Array, FloatArray, aligned_zeros, check_int, check_number
+from fastnn._device import as_floats
 from fastnn._parameter import Parameter
 from fastnn.init import Zeros
 from fastnn.nn.module import Fusable
@@ -94,7 +95,8 @@ class BatchNorm1d(Fusable):
         self.running_var[...] = 1
 
     def forward_activated(self, x: Array, activation: Any) -> FloatArray:
-        x = as_float32(x, "BatchNorm1d: x")
+        gamma = self.gamma.data
+        x = as_floats(x, "BatchNorm1d: x", gamma)
         if x.ndim < 2 or x.shape[-1] != self.num_features:
             raise ValueError(f"BatchNorm1d: x must have shape (..., {self.num_features}), got {x.shape}")
         if self._observe is not None:
@@ -106,7 +108,7 @@ class BatchNorm1d(Fusable):
         old_var = self.running_var.astype(np.float64) if biased else None
         y, mean, rstd = ops.batch_norm(
             x,
-            self.gamma.data,
+            gamma,
             self.beta.data,
             self.running_mean,
             self.running_var,
@@ -139,7 +141,7 @@ class BatchNorm1d(Fusable):
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         x, mean, rstd, activation, before, y = self._take_saved()
-        dy = as_float32(dy, "BatchNorm1d.backward: dy")
+        dy = as_floats(dy, "BatchNorm1d.backward: dy", x)
         if dy.shape != x.shape:
             raise ValueError(f"BatchNorm1d.backward: dy must have shape {x.shape}, got {dy.shape}")
         if activation and y is None:

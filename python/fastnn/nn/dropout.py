@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_float32, as_generator, check_number
+from fastnn._arrays import Array, FloatArray, as_generator, check_number
+from fastnn._device import as_floats
 from fastnn.nn.module import Module
 
 _HALF = 0.5  # the default itself, an object of its own: another 0.5 was given, and then not beside keep
@@ -67,7 +68,7 @@ class Dropout(Module):
         self.forwards = 0
 
     def forward(self, x: Array) -> FloatArray:
-        x = as_float32(x, "Dropout: x")
+        x = as_floats(x, "Dropout: x")
         self._saved = None
         if not self.training:
             return x
@@ -78,7 +79,7 @@ class Dropout(Module):
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         shape, step = self._take_saved()
-        dy = as_float32(dy, "Dropout.backward: dy")
+        dy = as_floats(dy, "Dropout.backward: dy")
         if dy.shape != shape:
             raise ValueError(f"Dropout.backward: dy must have shape {shape}, got {dy.shape}")
         return ops.dropout(dy, self.p, seed=self.seed, step=step) if input_grad else None

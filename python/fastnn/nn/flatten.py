@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnn._arrays import Array, FloatArray, as_float32
+from fastnn._arrays import Array, FloatArray
+from fastnn._device import as_floats
 from fastnn.nn.module import Module
 
 
@@ -25,7 +26,7 @@ class Flatten(Module):
     passes_on = True
 
     def forward(self, x: Array) -> FloatArray:
-        x = as_float32(x, "Flatten: x")
+        x = as_floats(x, "Flatten: x")
         if x.ndim < 2:
             raise ValueError(f"Flatten: x must have shape (n, ...), got {x.shape}; pass x[:, None]")
         self._saved = x.shape if self.training else None
@@ -33,7 +34,7 @@ class Flatten(Module):
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         shape = self._take_saved()
-        dy = as_float32(dy, "Flatten.backward: dy")
+        dy = as_floats(dy, "Flatten.backward: dy")
         flat = shape[0], math.prod(shape[1:])
         if dy.shape != flat:
             raise ValueError(f"Flatten.backward: dy must have shape {flat}, got {dy.shape}")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_float32, as_generator, check_int
+from fastnn._arrays import Array, FloatArray, as_generator, check_int
+from fastnn._device import as_floats
 from fastnn._parameter import Initializer, Parameter
 from fastnn._precision import linear_backward_bf16, linear_bf16, on_thread
 from fastnn.init import KaimingUniform, Zeros
@@ -75,7 +76,8 @@ class Linear(Fusable):
         self.reset_parameters(as_generator(rng, "Linear: rng"))
 
     def forward_activated(self, x: Array, activation: Any) -> FloatArray:
-        x = as_float32(x, "Linear: x")
+        weight = self.weight.data
+        x = as_floats(x, "Linear: x", weight)
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             raise ValueError(self._wrong(x.shape))
         self._saved = None
@@ -84,7 +86,7 @@ class Linear(Fusable):
         fused = self._in_kernel(activation)
         rounded = on_thread.bfloat16
         multiply = linear_bf16 if rounded else ops.gemm
-        before = y = multiply(rows, self.weight.data, bias=bias, activation=fused)
+        before = y = multiply(rows, weight, bias=bias, activation=fused)
         if fused != activation:
             y = ops.activation(before, activation)
         if self.training:
@@ -100,7 +102,7 @@ class Linear(Fusable):
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         x, shape, activation, before, y, rounded = self._take_saved()
-        dy = as_float32(dy, "Linear.backward: dy")
+        dy = as_floats(dy, "Linear.backward: dy", x)
         if dy.shape != (*shape[:-1], self.out_features):
             raise ValueError(
                 f"Linear.backward: dy must have shape {(*shape[:-1], self.out_features)}, got {dy.shape}"

@@ -282,9 +282,10 @@ class Module(ABC):
     def to(self: Self, device: str) -> Self:
         """Move all arrays to "cpu" or "cuda", keeping the Parameter objects; returns the module.
 
-        On "cuda" they are CuPy arrays, which `Trainer(device="cuda")` trains (it moves them itself); layers
-        called one by one compute on the CPU alone. Optimizers made before take their arrays along at the next
-        step. Raises `fastnn.CudaError` with the reason where no GPU can be used.
+        On "cuda" they are CuPy arrays, which `Trainer(device="cuda")` trains (it moves them itself). Layers,
+        losses and optimizers called one by one then compute there too and take CuPy arrays (docs/cuda.md).
+        Optimizers made before take their arrays along at the next step. Raises `fastnn.CudaError` with the
+        reason where no GPU can be used.
         """
         _device.check(f"{type(self).__name__}.to", device)
         for module in self.modules():

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._arrays import Array, FloatArray, as_array, as_float32, check_int
+from fastnn._device import refuse_model
 from fastnn.nn.batchnorm import BatchNorm1d
 from fastnn.nn.module import Module, evaluating
 
@@ -43,6 +44,7 @@ def recalibrate_bn(model: Module, X: Array, *, batch_size: int = 1024) -> None:
     where = "recalibrate_bn"
     if not isinstance(model, Module):
         raise TypeError(f"{where}: model must be an nn.Module, got {type(model).__name__}")
+    refuse_model(where, model)
     X = as_array(X, f"{where}: X")
     if X.ndim == 0 or len(X) < 2:
         raise ValueError(f"{where}: X must have at least two rows, got shape {X.shape}")

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._arrays import Array, FloatArray, as_float32
+from fastnn import ops
+from fastnn._arrays import Array, FloatArray
+from fastnn._device import as_floats
 from fastnn.init import Zeros
 from fastnn.nn.batchnorm import BatchNorm1d
 from fastnn.nn.module import Module
@@ -66,26 +68,26 @@ class Residual(Module):
             norms[-1].gamma.data[...] = 0
 
     def forward(self, x: Array) -> FloatArray:
-        x = as_float32(x, "Residual: x")
+        x = as_floats(x, "Residual: x")
         self._saved = None
         past = x if self.shortcut is None else self.shortcut(x)
         y = self.block(x)
         if y.shape != past.shape:
             raise ValueError(self._mismatch(y.shape, past.shape))
-        y = y + past
+        y = _sum(y, past, "Residual: a result")
         self._saved = y.shape if self.training else None
         return y
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         shape = self._take_saved()
-        dy = as_float32(dy, "Residual.backward: dy")
+        dy = as_floats(dy, "Residual.backward: dy")
         if dy.shape != shape:
             raise ValueError(f"Residual.backward: dy must have shape {shape}, got {dy.shape}")
         dx = self.block.backward(dy, accumulate=accumulate, input_grad=input_grad)
         past: FloatArray | None = dy
         if self.shortcut is not None:
             past = self.shortcut.backward(dy, accumulate=accumulate, input_grad=input_grad)
-        return None if dx is None or past is None else dx + past
+        return None if dx is None or past is None else _sum(dx, past, "Residual.backward: a result")
 
     def _lower(self, lowering: Any, x: Any) -> Any:
         past, past_backward = x, None
@@ -116,3 +118,8 @@ class Residual(Module):
 
     def _arguments(self) -> str:
         return "zero_gamma=True" if self.zero_gamma else ""
+
+
+def _sum(one: FloatArray, other: FloatArray, what: str) -> FloatArray:
+    """Of what two layers gave, which may be the user's own."""
+    return ops._add(as_floats(one, what), as_floats(other, what))

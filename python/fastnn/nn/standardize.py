@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32, check_int
+from fastnn._arrays import Array, FloatArray, aligned_zeros, check_int
 from fastnn._columns import scale_columns
+from fastnn._device import as_floats, refuse_model
 from fastnn.nn.flatten import Flatten
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
@@ -80,19 +81,23 @@ class Standardize(Module):
         """Nothing: what a scaler learned is no state of training."""
 
     def forward(self, x: Array) -> FloatArray:
-        x = as_float32(x, "Standardize: x")
+        x = as_floats(x, "Standardize: x", self.scale)
         if x.ndim < 2 or x.shape[-1] != self.num_features:
             raise ValueError(self._wrong(x.shape))
         self._saved = x.shape if self.training else None
-        x = np.require(x, requirements=("C", "A"))
-        return scale_columns(x, self.shift.astype(np.float64), self.scale, self.offset)
+        return self._scaled(x, self.shift, self.offset)
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         shape = self._take_saved()
-        dy = as_float32(dy, "Standardize.backward: dy")
+        dy = as_floats(dy, "Standardize.backward: dy", self.scale)
         if dy.shape != shape:
             raise ValueError(f"Standardize.backward: dy must have shape {shape}, got {dy.shape}")
-        return dy * self.scale if input_grad else None
+        return self._scaled(dy, None, None) if input_grad else None
+
+    def _scaled(self, x: FloatArray, shift: FloatArray | None, offset: FloatArray | None) -> FloatArray:
+        if isinstance(x, np.ndarray):  # of a device it is so already
+            x = np.require(x, requirements=("C", "A"))
+        return scale_columns(x, shift, self.scale, offset)
 
     def _lower(self, lowering: Any, x: Any) -> Any:
         if not x.shape or x.shape[-1] != self.num_features:
@@ -146,6 +151,7 @@ def fold_scaling(model: Sequential) -> Sequential:
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"fold_scaling: model must be a Sequential, got {type(model).__name__}")
+    refuse_model("fold_scaling", model)
     at = next((i for i, layer in enumerate(model) if not isinstance(layer, Flatten)), 0)
     scaling = model[at]
     if not isinstance(scaling, Standardize):
