@@ -76,10 +76,11 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers[:-1], seed=0)
 
 
-def epoch_of_fastnn(X: Any, Y: Any) -> Callable[[], float]:
+def epoch_of_fastnn(X: Any, Y: Any, precision: str) -> Callable[[], float]:
     """Seconds of the second epoch of a fit: the data is on the device then."""
     model = network()
-    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()), device="cuda")
+    adam = optim.Adam(model.parameters())
+    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), adam, precision=precision, device="cuda")
     return lambda: run.fit(X, Y, batch_size=BATCH, epochs=2, progress=False)["seconds"][1]
 
 
@@ -137,15 +138,30 @@ def seconds_of(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return times
 
 
-def bench() -> dict[str, Any]:
-    """Whole epochs with the data on the device: microseconds a step; the copy bandwidth of CuPy."""
+def copy_of_cupy() -> float:
+    """GB/s, read and written."""
     import cupy
+
+    a, b = cupy.zeros(1 << 28, np.float32), cupy.empty(1 << 28, np.float32)
+
+    def copy() -> None:
+        b[...] = a
+        cupy.cuda.get_current_stream().synchronize()
+
+    return 2 * a.nbytes / statistics.median(seconds_of({"copy": copy}, 20)["copy"]) / 1e9
+
+
+def bench() -> dict[str, Any]:
+    """Whole epochs with the data on the device: microseconds a step; the copy bandwidth of CuPy; kernels."""
+    from gpu_kernels import kernels
 
     rng = np.random.default_rng(0)
     X = rng.standard_normal((BATCH * 500, SIZES[0]), np.float32)
     Y = rng.integers(0, SIZES[-1], len(X))
     calls = {
-        "fastnn": epoch_of_fastnn(X, Y),
+        "fastnn": epoch_of_fastnn(X, Y, "float32"),
+        "fastnn, bfloat16": epoch_of_fastnn(X, Y, "bfloat16"),
+        "fastnn, TF32": epoch_of_fastnn(X, Y, "tf32"),
         "torch eager, fused Adam": epoch_of_torch(X, Y, graphs=False),
         "torch CUDA graph, fused Adam": epoch_of_torch(X, Y, graphs=True),
     }
@@ -155,14 +171,7 @@ def bench() -> dict[str, Any]:
         name: {"us a step": 1e6 * statistics.median(t) / steps, "all": [1e6 * s / steps for s in t]}
         for name, t in times.items()
     }
-    a, b = cupy.zeros(1 << 28, np.float32), cupy.empty(1 << 28, np.float32)
-
-    def copy() -> None:
-        b[...] = a
-        cupy.cuda.get_current_stream().synchronize()
-
-    seconds = statistics.median(seconds_of({"copy": copy}, 20)["copy"])
-    return {**found, "CuPy copy GB/s": 2 * a.nbytes / seconds / 1e9}
+    return {**found, "CuPy copy GB/s": copy_of_cupy(), "kernels": kernels()}
 
 
 def main() -> int:

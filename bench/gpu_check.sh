@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show; each word takes less than nine minutes. docs/cuda.md says what ran where.
 #   bench/gpu_check.sh test       drawn networks: steps, fits, evaluation on the device against the CPU; ops on arrays
-#                                 of CuPy and PyTorch; plain loops
+#                                 of CuPy and PyTorch; plain loops; bfloat16 and TF32
 #   bench/gpu_check.sh sanitize   the same few under compute-sanitizer's four tools
-#   bench/gpu_check.sh bench      steps against PyTorch (eager fused, CUDA graphs), copies against CuPy
+#   bench/gpu_check.sh bench      steps against PyTorch (eager fused, CUDA graphs); products, updates and batch-norm
+#                                 against PyTorch's, which calls cuBLAS; copies against CuPy
 # Needs a CUDA 13 toolkit, Python 3.12 with torch, CuPy, NumPy, pytest, safetensors, CMake, ninja, pybind11 and
 # scikit-build-core, and no network. Results go to bench/results/gpu-*.json, or to $RESULTS.
 set -euo pipefail

@@ -4,6 +4,7 @@ Their sums have bits of their own, so results are near float64 of the rounded nu
 24 bits or a few more, and cuts what lies below: a term of a sum may be wrong by twice as much as on the host.
 """
 
+import fake_cupy
 import fastnn
 import numpy as np
 import pytest
@@ -87,6 +88,27 @@ def test_products_of_layers_in_bfloat16(where):
 
 
 # ---- training, by the shim
+
+
+@pytest.fixture
+def old_device(device):
+    device.library.shim_capability(7)
+    yield device
+    device.library.shim_capability(9)
+
+
+def test_a_device_without_such_tensor_cores(old_device):
+    x, w = (fake_cupy.ndarray(draw(4, 4)) for _ in range(2))
+    said = "CUDA says: the device has no tensor cores for bfloat16 or TF32"
+    with pytest.raises(fastnn.CudaError, match=rf"^gemm\(\): {said}"):
+        ops.gemm(x, w, tf32=True)
+    assert_bits(ops.gemm(x, w).get(), ops.gemm(x.get(), w.get()), "float32")
+    run = trainer("tf32")
+    before = state(run)
+    with pytest.raises(fastnn.CudaError, match=said):
+        run.step(draw(6, 40), np.zeros(6, int))
+    for name, array in state(run).items():
+        assert_bits(array, before[name], name)
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ int cuda_step_begin(const StepBeginArgs& a, void* stream);
 int cuda_step_end(const StepEndArgs& a, void* stream);
 
 // memory.cu
+// A status of our own: before compute capability 8.0 there are no tensor cores for bfloat16 and TF32.
+inline constexpr int kNoTensorCores = -1;
 int cuda_allocate(void** memory, Index bytes);
 int cuda_release(void* memory);
 int cuda_borrow(void** memory, Index bytes, void* stream);

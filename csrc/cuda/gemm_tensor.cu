@@ -278,7 +278,7 @@ int run(const GemmArgs& g, const T* a, const T* b, BFloat16* c, void* stream) {
     int device = 0, major = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    if (major < 8) return static_cast<int>(cudaErrorNotSupported);
+    if (major < 8) return kNoTensorCores;
     const bool across_a = g.a_row == 1 && g.a_col != 1, across_b = g.b_col == 1 && g.b_row != 1;
     TensorArgs<T> t{
         .g = g, .a = {a, g.a_row, g.a_col, g.m, false}, .b = {b, g.b_col, g.b_row, g.n, false}, .c = c};

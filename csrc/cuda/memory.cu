@@ -75,7 +75,11 @@ int cuda_forget(void* graph) {
     return static_cast<int>(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
 }
 
-const char* cuda_message(int status) { return cudaGetErrorString(static_cast<cudaError_t>(status)); }
+const char* cuda_message(int status) {
+    if (status == kNoTensorCores)
+        return "the device has no tensor cores for bfloat16 or TF32, which come with compute capability 8.0";
+    return cudaGetErrorString(static_cast<cudaError_t>(status));
+}
 
 CudaTransfers cuda_transfers() { return {.to_host = bytes_to_host, .to_device = bytes_to_device}; }
 

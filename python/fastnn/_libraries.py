@@ -7,7 +7,6 @@ known of CuPy and PyTorch. Neither is imported here: whoever has their arrays ha
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from fastnn import cuda
@@ -60,11 +59,13 @@ def place_of(array: object) -> Place | str:
 
 
 def empty_beside(array: object, shape: tuple[int, ...], dtype: str) -> Any:
-    """A new array ("float32" or "bfloat16") of the same library on the current device; None where that is not
-    known."""
+    """A new array of the same library on the current device; None where that is not known.
+
+    dtype: "float32", or "bfloat16" where `array` is that too.
+    """
     name, module = _library(array)
-    if name == "cupy":  # whose bfloat16 is that of ml_dtypes
-        return module.empty(shape, dtype if dtype == "float32" else import_module("ml_dtypes").bfloat16)
+    if name == "cupy":  # which has no name for the dtype of ml_dtypes
+        return module.empty(shape, dtype if dtype == "float32" else array.dtype)  # type: ignore[attr-defined]
     if name == "torch":
         return module.empty(shape, dtype=getattr(module, dtype), device="cuda")
     return None

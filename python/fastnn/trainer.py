@@ -36,8 +36,7 @@ class Trainer:
     optimizer : one of `fastnn.optim`, made from the model's parameters
     precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
         bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
-        `evaluate` and `predict` (docs/numerics.md). On a GPU also "tf32": they round to 10 bits of fraction.
-        May be assigned later
+        `evaluate` and `predict` (docs/numerics.md). On a GPU also "tf32". May be assigned later
     device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):

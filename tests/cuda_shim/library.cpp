@@ -55,6 +55,7 @@ void shim_schedule(int schedule) { shim::set_schedule(static_cast<shim::Schedule
 const void* shim_table() { return &cuda_kernels(); }
 std::uint64_t shim_to_host() { return cuda_transfers().to_host; }
 std::uint64_t shim_to_device() { return cuda_transfers().to_device; }
+void shim_capability(int major) { shim::capability = major; }
 int shim_borrowed() { return shim::borrowed; }
 const void* shim_last_stream() { return shim::last_stream; }
 }
