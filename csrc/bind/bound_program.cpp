@@ -78,7 +78,7 @@ InUse::~InUse() { std::erase(g_running, &bound_); }
 
 BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool chains, std::size_t loss,
                            const py::tuple& update, const std::optional<py::capsule>& kernels, bool tf32) {
-    if (kernels.has_value()) cuda_ = &cuda_kernels_of(*kernels);
+    if (kernels.has_value()) cuda_ = cuda_kernels_of(*kernels);
     std::vector<program::Buffer> sizes = buffers_of(buffers);
     std::vector<std::unique_ptr<program::Op>> made = ops_of(ops);
     auto last = make_update(update);

@@ -40,7 +40,7 @@ bool is_device_array(py::handle object);
 // caller's work and fastnn's are on one stream.
 DeviceArray device_array(py::handle object);
 
-// The table of `_cuda`; ImportError where it is of another build.
-const CudaKernels& cuda_kernels_of(const py::capsule& capsule);
+// The table of `_cuda`, which outlives the capsule; ImportError where it is of another build.
+const CudaKernels* cuda_kernels_of(const py::capsule& capsule);
 
 }  // namespace fastnn::bind

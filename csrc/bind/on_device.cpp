@@ -42,7 +42,7 @@ void Call::leave_device() { delete device_; }
 OnDevice::OnDevice(Call& call, const Value& first, const py::object& place)
     : function_(call.function()),
       first_(first),
-      cuda_(cuda_kernels_of(py::reinterpret_borrow<py::capsule>(item(place, 0)))),
+      cuda_(*cuda_kernels_of(py::reinterpret_borrow<py::capsule>(item(place, 0)))),
       stream_(item(place, 1).cast<std::uintptr_t>()),
       device_(item(place, 2).cast<long>()) {}
 
