@@ -107,7 +107,9 @@ def batch_norm(
     eps: float = 1e-5,
     activation: _Kind | None = None,
     out: _F32 | None = None,
+    unbiased: bool = True,
 ) -> tuple[_New, _New, _New]: ...
+def debiased_weight(momentum: float, updates: float) -> float: ...
 def batch_norm_backward(
     dy: _F32,
     x: _F32,

@@ -17,7 +17,7 @@ from fastnn import _core, _device, cuda
 from fastnn._arrays import Array, FloatArray
 from fastnn._lowering import Lowering, has_chains
 from fastnn._optimizer import Part
-from fastnn.nn import BatchNorm1d, Module
+from fastnn.nn import Module
 from fastnn.optim import Optimizer
 
 _NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
@@ -28,13 +28,8 @@ BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
 
 def _check_on_device(model: Module, precision: str) -> None:
     """Refuse what the device does not have yet."""
-    lacks = [] if precision == "float32" else [f'precision "{precision}"']
-    for name, module in model.named_modules():
-        if isinstance(module, BatchNorm1d) and (module.debias or not module.unbiased):
-            option = "debias=True" if module.debias else 'running_var="biased"'
-            lacks.append(f"BatchNorm1d({option}) ({name or 'the model'})")
-    if lacks:
-        raise cuda.CudaError(f"Trainer: {', '.join(lacks)} is not on the device yet (docs/cuda.md)")
+    if precision != "float32":
+        raise cuda.CudaError(f'Trainer: precision "{precision}" is not on the device yet (docs/cuda.md)')
     arrays = [array for module in model.modules() for array in module._state().values()]
     if not all(map(_device.is_on_device, arrays)):
         raise cuda.CudaError('Trainer: part of the model is on the CPU; call model.to("cuda")')

@@ -46,7 +46,7 @@ COLUMN_SUM = struct("ColumnSum", "x:p x_row,rows,cols:i out,partials:p accumulat
 BATCH_NORM = struct(
     "BatchNorm",
     "x:p x_row:i y:p y_row,rows,cols:i gamma,beta,mean,rstd,running_mean,running_var,partials:p "
-    "momentum,eps:f training:b activation:e frozen:p",
+    "momentum:d eps:f training,biased:b activation:e frozen,updates:p",
 )
 BATCH_NORM_BACKWARD = struct(
     "BatchNormBackward",
