@@ -244,6 +244,24 @@ def run_steps_on_device(
     keep_refused: bool = False,
     stream: int,
 ) -> None: ...
+def queue_step_on_device(
+    program: Program,
+    x: Any,
+    target: Any,
+    *,
+    sample_weight: Any = None,
+    numbers: npt.NDArray[np.float64],
+    number: int,
+    forwards: list[int],
+    stream: int,
+) -> bool: ...
+def settle_on_device(
+    program: Program,
+    values: npt.NDArray[np.float64],
+    result: npt.NDArray[np.float64],
+    *,
+    stream: int,
+) -> None: ...
 def run_step(
     program: Program,
     x: npt.NDArray[Any],

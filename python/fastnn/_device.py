@@ -6,6 +6,7 @@ A device array is whatever has `__cuda_array_interface__`; what computes with it
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastnn._arrays import Array, FloatArray, aligned_zeros
 from fastnn._arrays import is_on_device as is_on_device
 from fastnn._libraries import stream_of
 
+queues: weakref.WeakSet[Any] = weakref.WeakSet()  # `_queue.Queue`s with steps that nobody has waited for
 moves = 0  # of arrays so far: whoever keeps arrays looks whether it still has the right ones
 
 
@@ -112,6 +114,13 @@ def put(to: Any, values: FloatArray) -> None:
 def free_bytes() -> int:
     """Memory of the device that nobody has taken."""
     return int(cupy("fastnn").cuda.runtime.memGetInfo()[0])
+
+
+def settle(owner: object) -> None:
+    """Wait for queued steps that change a module or an optimizer; raise what kept one from being done."""
+    for queue in list(queues):
+        if queue.changes(owner):
+            queue.settle()
 
 
 def stream() -> int:

@@ -56,5 +56,12 @@ const void* shim_table() { return &cuda_kernels(); }
 std::uint64_t shim_to_host() { return cuda_transfers().to_host; }
 std::uint64_t shim_to_device() { return cuda_transfers().to_device; }
 int shim_borrowed() { return shim::borrowed; }
+int shim_waits() { return shim::waits; }
+// Whether work is put off until somebody waits.
+void shim_puts_off(int whether) {
+    shim::catch_up();
+    shim::puts_off = whether != 0;
+}
+void shim_catch_up() { shim::catch_up(); }
 const void* shim_last_stream() { return shim::last_stream; }
 }

@@ -96,7 +96,8 @@ SOURCE = struct("Source", "data:p row:i number:e order,next:p next_rows:i")
 TARGETS = struct("Targets", "labels:p label_kind:e label_stride:i weight,order,next:p next_rows:i")
 RUN = struct(
     "Run",
-    "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d",
+    "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d "
+    "values:p",
 )
 # In the order of the table of core/cuda_kernels.h; then what they point to.
 STRUCTS = [
