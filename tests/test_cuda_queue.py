@@ -172,6 +172,17 @@ def test_saving_sees_an_error(late, tmp_path):
         assert not list(tmp_path.iterdir())
 
 
+def test_loading_sees_an_error(late, tmp_path):
+    run, (other, _, _) = trainer(), on_cpu(2)
+    other.save(tmp_path / "run")
+    queued(run, 3, 1)
+    with pytest.raises(ValueError, match=r"^softmax_cross_entropy\(\): labels\[2\] is 7"):
+        run.load(tmp_path / "run")
+    assert run.optimizer.step_count == 1
+    run.load(tmp_path / "run")
+    assert_same_course(run, other)
+
+
 def test_an_error_is_of_one_trainer(late):
     run, other = trainer(), trainer()
     queued(run, 3, 1)
