@@ -101,22 +101,27 @@ def column_sum(kernels, schedule, rows, cols, accumulate=False):
         assert_bits(out, db, "column sum")
 
 
-def batch_norm(kernels, schedule, rows, cols, kind, *, training=True):
+def batch_norm(
+    kernels, schedule, rows, cols, kind, *, training=True, unbiased=True, updates=None, frozen=False
+):
     x = place(draw(rows, cols) + 3 * draw(cols, seed=5))
     gamma, beta = place(draw(cols, seed=1)), place(draw(cols, seed=2))
     running = [draw(cols, seed=3), np.abs(draw(cols, seed=4))]
     cpu, gpu = [r.copy() for r in running], [place(r) for r in running]
     y, mean, rstd = empty(rows, cols), empty(cols), empty(cols)
+    count = None if updates is None else place(np.array([updates], np.float32))
     kernels.run(
         shim.BATCH_NORM, schedule, x=x, x_row=cols, y=y, y_row=cols, rows=rows, cols=cols, gamma=gamma,
         beta=beta, mean=mean, rstd=rstd, running_mean=gpu[0], running_var=gpu[1],
         partials=partials(rows, cols, 3) if training else None, momentum=0.1, eps=1e-5, training=training,
-        activation=KINDS.index(kind),
+        activation=KINDS.index(kind), biased=not unbiased, updates=count, frozen=place(np.array([frozen])),
     )  # fmt: skip
     activation = None if kind == "none" else kind
-    want = ops.batch_norm(
-        x, gamma, beta, running_mean=cpu[0], running_var=cpu[1], training=training, activation=activation
-    )
+    weight = 0.1 if updates is None else ops._debiased_weight(0.1, updates)
+    given = {} if frozen else {"running_mean": cpu[0], "running_var": cpu[1]}
+    given |= {"training": training, "momentum": weight, "unbiased": unbiased}
+    want = ops.batch_norm(x, gamma, beta, activation=activation, **given)
+    assert count is None or count[0] == updates + (not frozen)
     for got, should, what in zip((y, mean, rstd, *gpu), (*want, *cpu), ("y", "mean", "rstd", "rm", "rv")):
         assert_bits(got, should, f"batch-norm {kind}: {what}")
     if not training:

@@ -93,7 +93,9 @@ def step_ends(kernels, schedule, rows, wrong=None, refused=False, cols=3):
     before = np.zeros(rows + 4, np.int16), np.ones(rows + 4, np.float32), np.arange(rows + 4)
     stale = shim.TARGETS(shim.address(before[0]), targets.label_kind, 1, *map(shim.address, before[1:]))
     current = np.frombuffer(bytes(stale), np.uint64).copy()
-    run, verdict = shim.RUN(records=shim.address(record), refused=-1), np.array([0, -1])
+    values = np.full(2, np.nan)
+    run = shim.RUN(records=shim.address(record), refused=-1, values=shim.address(values))
+    verdict = np.array([0, -1])
     taken, own = place(np.zeros(rows, np.int64)), empty(rows)
     scaled = empty(rows)
     kernels.run(
@@ -129,7 +131,8 @@ def step_ends(kernels, schedule, rows, wrong=None, refused=False, cols=3):
         value += x * term
         if label != 7:
             hits, all_of = hits + x * (np.argmax(row) == label), all_of + x
-    assert run.value == value / total
+    assert run.value == values[0] == value / total
+    assert np.isnan(values[1])
     assert (run.done, run.outcome, run.refused) == ((0, 2, 2) if refused else (1, 0, -1))
     assert scores.tolist() == ([3.0, 4.0] if refused else [hits, all_of])
     assert run.weight_sum == (0.0 if refused else total)

@@ -10,9 +10,18 @@ import types
 import numpy as np
 
 
+def catch_up():
+    """For a shim that puts work off: called before numbers are read or written."""
+
+
 class ndarray:
     def __init__(self, memory):
         self._memory = memory
+
+    @property
+    def _numbers(self):
+        catch_up()
+        return self._memory
 
     shape = property(lambda self: self._memory.shape)
     dtype = property(lambda self: self._memory.dtype)
@@ -40,13 +49,13 @@ class ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
     def get(self):
-        return self._memory.copy()
+        return self._numbers.copy()
 
     def copy(self):
-        return ndarray(self._memory.copy())
+        return ndarray(self._numbers.copy())
 
     def astype(self, dtype, copy=True):
-        return ndarray(self._memory.astype(dtype, copy=copy))
+        return ndarray(self._numbers.astype(dtype, copy=copy))
 
     def reshape(self, *shape):
         return ndarray(self._memory.reshape(*shape))
@@ -55,7 +64,7 @@ class ndarray:
         return ndarray(self._memory.sum(axis))
 
     def fill(self, value):
-        self._memory.fill(value)
+        self._numbers.fill(value)
 
     def __getitem__(self, key):
         return ndarray(self._memory[key])
@@ -63,10 +72,10 @@ class ndarray:
     def __setitem__(self, key, value):
         if isinstance(value, np.ndarray):
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-        self._memory[key] = value._memory if isinstance(value, ndarray) else value
+        self._numbers[key] = value._memory if isinstance(value, ndarray) else value
 
     def __eq__(self, other):
-        return ndarray(self._memory == getattr(other, "_memory", other))
+        return ndarray(self._numbers == getattr(other, "_memory", other))
 
     __hash__ = None
 
@@ -76,7 +85,7 @@ class ndarray:
     def __bool__(self):
         if self.size != 1:
             raise ValueError("The truth value of an array with more than one element is ambiguous")
-        return bool(self._memory)
+        return bool(self._numbers)
 
 
 def _operator(name):

@@ -147,7 +147,7 @@ def batch_norm(s):
     shape = batch_shape(s, 2 if training else 0)
     channels = shape[-1]
     numbers = {"training": training, "eps": s.choose(1e-5, 1e-3), "momentum": s.choose(0.1, 0.0, 1.0)}
-    numbers["activation"] = s.choose(None, "relu")
+    numbers |= {"activation": s.choose(None, "relu"), "unbiased": s.flag()}
     inputs = {"x": s.input(shape, "normal", "offset"), "gamma": s.input(channels), "beta": s.input(channels)}
     outputs = {"out": s.output(shape, padded=len(shape) == 2)} if s.flag() else {}
     if not training:
@@ -170,7 +170,8 @@ def batch_norm(s):
             (1.0 / std, 6e-7 / std),
         ]
         if training and running_mean is not None:
-            var, eps32 = ref.unbiased(var, x.size // max(1, channels)), 2.0 * bounds.EPS
+            var = ref.unbiased(var, x.size // max(1, channels)) if numbers["unbiased"] else var
+            eps32 = 2.0 * bounds.EPS
             mean_limit = eps32 * (np.abs(running_mean) + np.abs(mean) + 2.0 * np.sqrt(var))
             var_limit = eps32 * np.abs(running_var) + 1.2e-6 * var
             results += [

@@ -165,7 +165,7 @@ NATIVE = [
     ),
     Mutant(
         *(21, "the biased variance in the kernel's running one", BATCH_NORM),
-        *("variance.v[i] * unbiased, w)", "variance.v[i] * inverse, w)"),
+        *("variance.v[i] * averaged, w)", "variance.v[i] * inverse, w)"),
         ("tests/test_batch_norm.py::test_running_statistics",),
     ),
     Mutant(

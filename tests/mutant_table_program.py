@@ -128,6 +128,11 @@ PROGRAMS = [
         (STEPS_ARE,),
     ),
     Mutant(
+        *(44, "a biased running variance is the unbiased one", OPS),
+        *("args.biased = !unbiased;", "args.biased = false;"),
+        (STEPS_ARE,),
+    ),
+    Mutant(
         *(44, "a sum of losses, not divided", LOSSES),
         *(
             "weighted_sum(row_loss_, weight_, rows_) / total_weight_",

@@ -74,12 +74,24 @@ PYTHON_ROOMS = {
     "checkpoint": {"_arrays", "_describe", "_device", "_file", "_plain", "_runtime", "init", "nn"},
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_lowering": {"_arrays", "_core", "nn"},
+    "_queue": {"_arrays", "_core", "_device", "nn"},
     "_program": {
-        *("_arrays", "_core", "_device", "_lowering", "_optimizer", "_precision", "cuda", "nn", "optim"),
+        *("_arrays", "_core", "_device", "_lowering", "_optimizer", "_precision", "_queue"),
+        *("cuda", "nn", "optim"),
     },
     "_forward": {"_arrays", "_core", "_device", "_lowering", "nn"},
     "_steps": {
-        *("_arrays", "_device", "_epoch", "_fitting", "_forward", "_precision", "_program", "_scores"),
+        *(
+            "_arrays",
+            "_device",
+            "_epoch",
+            "_fitting",
+            "_forward",
+            "_precision",
+            "_program",
+            "_queue",
+            "_scores",
+        ),
         *("cuda", "data", "losses", "nn", "optim"),
     },
     "_explain": {"_arrays", "_core", "_program", "_steps", "cuda", "nn"},

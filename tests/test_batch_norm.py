@@ -144,16 +144,16 @@ def test_offset_of_a_million_keeps_the_variance(isa, rng):
 
 
 def test_running_statistics(isa, rng):
-    """The weight of the new batch is momentum; the running variance is the unbiased one."""
+    """The weight of the new batch is momentum; the running variance is as asked for."""
     for shape in [(2, 5), (50, 33), (4, 3, 7), (200, 16)]:
         x, gamma, beta = draw(rng, shape, 1.0)
         rows = x.size // shape[-1]
         old_mean, old_var = rng.standard_normal(shape[-1], np.float32), rng.random(shape[-1], np.float32)
-        for momentum in (0.1, 0.0, 1.0, 0.7):
+        for momentum, unbiased in ((0.1, True), (0.0, True), (1.0, False), (0.7, True), (0.7, False)):
             running_mean, running_var = old_mean.copy(), old_var.copy()
-            ops.batch_norm(x, gamma, beta, running_mean, running_var, momentum=momentum)
+            ops.batch_norm(x, gamma, beta, running_mean, running_var, momentum=momentum, unbiased=unbiased)
             _, mean, var, _ = ref.batch_norm(x, gamma, beta)
-            var = ref.unbiased(var, rows)
+            var = ref.unbiased(var, rows) if unbiased else var
             limit = 2 * EPS * (np.abs(old_mean) + np.abs(mean) + 2 * np.sqrt(var))
             assert_within(running_mean, ref.running(old_mean, mean, momentum), limit, f"{shape} {momentum}")
             limit = 2 * EPS * old_var + 1.2e-6 * var

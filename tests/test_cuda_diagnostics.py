@@ -48,9 +48,9 @@ def test_a_profile_has_the_bytes_that_a_step_moves():
     X, Y = labelled_rows()
     run, host = on_device_and_host()
     report = diagnostics.profile(run, X, Y, batch_size=16)
-    run.step(X[:16], Y[:16])  # which makes its program again: arrays were moved
+    float(run.step(X[:16], Y[:16]))  # which makes its program again: arrays were moved
     before = cuda.transfer_bytes()
-    run.step(X[:16], Y[:16])
+    float(run.step(X[:16], Y[:16]))
     after = cuda.transfer_bytes()
     assert report.transfer_bytes == (after.to_host - before.to_host, after.to_device - before.to_device)
     assert report.transfer_bytes.to_device >= X[:16].nbytes

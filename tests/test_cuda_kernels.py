@@ -107,6 +107,8 @@ def test_batch_norm(cuda_kernels, schedule):
     for (rows, cols), i in each(schedule, drawn(BATCHES, 600, 100)):
         if rows > 1:
             checks.batch_norm(cuda_kernels, schedule, rows, cols, checks.KINDS[i % 11])
+            averaging = {"unbiased": i % 3 == 0, "updates": (None, 0, 7)[i % 3], "frozen": i % 4 == 3}
+            checks.batch_norm(cuda_kernels, schedule, rows, cols, "none", **averaging)
         checks.batch_norm(cuda_kernels, schedule, rows, cols, "relu", training=False)
 
 

@@ -89,6 +89,7 @@ def of_batch_norm():
         running = {"running_mean": draw(cols, seed=3), "running_var": np.abs(draw(cols, seed=4))}
         yield "batch_norm", {**given, **(running if i % 2 else {"out": nans(rows, cols)})}
         yield "batch_norm", {**given, **running, "training": False}
+        yield "batch_norm", {**given, **running, "unbiased": False}
         if kind not in ("none", *OF_RESULT):
             continue
         y, mean, rstd = ops.batch_norm(**given)

@@ -1,5 +1,6 @@
 """Training on the device, run by the shim: drawn networks, losses and optimizers give the CPU's bits."""
 
+import contextlib
 import copy
 import sys
 
@@ -17,21 +18,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Rprop follows"),
 ]
 # Small ones that hold, together, every layer, loss, rule and clip.
-SEEDS = [0, 2, 3, 23, 41, 54, 103, 131, 133, 182, 190, 191, 192]
-FITS = [1, 3, 23, 54, 133, 182]
+SEEDS = [0, 2, 3, 23, 41, 54, 103, 131, 133, 182, 190, 191, 192, 319, 699, 771]
+FITS = [1, 3, 23, 54, 133, 182, 319, 699, 771]
+# How batch-norm averages.
+NORMS = [{"debias": True}, {"running_var": "biased"}, {"debias": True, "running_var": "biased"}]
 
 
-def problem_of(seed):
-    """The drawn problem, without the two options of batch-norm that the device does not have."""
-    problem = seeded(seed)
-    for module in problem.model.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.debias, module.unbiased = False, True
-    return problem
-
-
-def small(device="cpu", optimizer=optim.Adam, loss=None, **options):
-    hidden = nn.Linear(6, 9, bias=False), nn.BatchNorm1d(9), nn.ReLU(), nn.Dropout(0.3)
+def small(device="cpu", optimizer=optim.Adam, loss=None, norm=None, **options):
+    hidden = nn.Linear(6, 9, bias=False), nn.BatchNorm1d(9, **(norm or {})), nn.ReLU(), nn.Dropout(0.3)
     model = nn.Sequential(*hidden, nn.Linear(9, 3), seed=3)
     made = optimizer(model.parameters(), **options)
     return fastnn.Trainer(model, loss or losses.CrossEntropyLoss(), made, device=device)
@@ -44,19 +38,19 @@ def rows():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_steps_are_the_cpus(seed):
-    problem = problem_of(seed)
+    problem = seeded(seed)
     one, other = problem.trainer(), problem.trainer(device="cuda")
     batches = [batch for epoch in range(3) for batch in problem.batches(epoch)][:3]
     for count, batch in enumerate(batches, 1):
         want, got = one.step(*batch), other.step(*batch)
-        assert_same_loss(got, want, count)
+        assert_same_loss(float(got), want, count)
         assert_same_course(other, one, f"after {count} steps")
 
 
 @pytest.mark.parametrize("seed", FITS)
 def test_a_fit_is_the_cpus(seed):
     """Two epochs with the data on the device: parameters bit for bit, the history up to rounding."""
-    problem = problem_of(seed)
+    problem = seeded(seed)
     one, other = problem.trainer(seed=3), problem.trainer(seed=3, device="cuda")
     given = {"batch_size": problem.batch_size, "epochs": 2, "sample_weight": problem.weight}
     want = one.fit(problem.X, problem.Y, validation=(problem.X, problem.Y), **given)
@@ -69,12 +63,16 @@ def test_a_fit_is_the_cpus(seed):
 
 
 def test_the_draws_reach_what_the_device_has():
-    problems = [problem_of(seed) for seed in (*SEEDS, *FITS)]
+    problems = [seeded(seed) for seed in (*SEEDS, *FITS)]
     modules = {type(module) for problem in problems for module in problem.model.modules()}
     layers = {getattr(nn, name) for name in nn.__all__} - {nn.Module, nn.Parameter}
     assert {kind for kind in layers if isinstance(kind, type) and issubclass(kind, nn.Module)} <= modules
     assert {type(problem.loss) for problem in problems} == {getattr(losses, name) for name in losses.__all__}
     assert {type(problem.optimizer) for problem in problems} >= set(OWN)
+    for seeds in (SEEDS, FITS):
+        norms = [m for s in seeds for m in seeded(s).model.modules() if isinstance(m, nn.BatchNorm1d)]
+        averages = {(norm.debias, norm.unbiased) for norm in norms if 0 < norm.momentum < 1}
+        assert averages >= {(False, False), (True, True), (True, False)}
 
 
 def test_arrays_move_and_come_back(rows):
@@ -157,11 +155,12 @@ def test_a_bad_batch_changes_nothing_and_raises(rows, where):
     assert_same_course(trainers[1], trainers[0])
 
 
+@pytest.mark.parametrize("norm", [None, NORMS[-1]], ids=["", "debiased"])
 @pytest.mark.parametrize("nonfinite", ["raise", "skip", "ignore"])
-def test_gradients_that_are_not_finite(rows, nonfinite):
+def test_gradients_that_are_not_finite(rows, nonfinite, norm):
     X, Y = rows[0].copy(), rows[1]
     X[27, 2] = np.inf
-    trainers = [small(nonfinite=nonfinite), small("cuda", nonfinite=nonfinite)]
+    trainers = [small(device, nonfinite=nonfinite, norm=norm) for device in ("cpu", "cuda")]
     for run in trainers:
         try:
             run.fit(X, Y, batch_size=8, epochs=1, shuffle=False)
@@ -170,6 +169,35 @@ def test_gradients_that_are_not_finite(rows, nonfinite):
     assert getattr(trainers[0], "error", "") == getattr(trainers[1], "error", "")
     assert ("error" in vars(trainers[0])) == (nonfinite == "raise")
     assert_same_course(trainers[1], trainers[0])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_batches_count_as_on_the_cpu(rows, norm):
+    """Also those of other sizes, after a fit that a bad label ends, and on from a state that was loaded."""
+    X, Y = rows
+    bad = Y.copy()
+    bad[21] = 3
+    one, other = (small(device, norm={"momentum": 0.05, **norm}) for device in ("cpu", "cuda"))
+    counts = []
+    for run in (one, other):
+        for end in (9, 31, 2):
+            run.step(X[:end], Y[:end])
+        for labels in (bad, Y):
+            with contextlib.suppress(ValueError):
+                run.fit(X, labels, batch_size=8, epochs=1, shuffle=False)
+            counts.append(float(np.max(run.model.state_dict().get("1.updates", 0))))
+        with pytest.raises(ValueError, match=r"labels\[5\] is 3"):
+            float(run.step(X[16:24], bad[16:24]))
+    assert_same_course(other, one)
+    steps = [3 + 2, 3 + -(-len(X) // 8)] if norm.get("debias") else [0, 0]
+    assert counts == [*steps, *steps]
+    assert other.evaluate(X, Y) == pytest.approx(one.evaluate(X, Y), rel=1e-6)
+    assert np.array_equal(other.predict(X), one.predict(X))
+    state = {name: np.zeros_like(array) for name, array in one.model.state_dict().items()}
+    for run in (one, other):
+        run.model.load_state_dict(state)
+        run.step(X, Y)
+    assert_same_course(other, one)
 
 
 def test_evaluation_and_prediction(rows):
@@ -201,12 +229,6 @@ def test_own_metrics_see_the_predictions(rows):
 
 
 def test_what_the_device_does_not_have_is_refused(rows):
-    for options, said in (({"debias": True}, "debias=True"), ({"running_var": "biased"}, "biased")):
-        model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4, **options), nn.Linear(4, 3))
-        made = optim.SGD(model.parameters(), lr=0.1)
-        run = fastnn.Trainer(model, losses.CrossEntropyLoss(), made, device="cuda")
-        with pytest.raises(fastnn.CudaError, match=rf"BatchNorm1d\(.*{said}.*\(1\) is not on the device yet"):
-            run.step(*rows)
     with pytest.raises(fastnn.CudaError, match="explain"):
         small("cuda").explain(8)
     own = small("cuda", loss=lambda pred, target: (0.0, pred))

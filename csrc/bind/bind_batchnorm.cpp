@@ -3,20 +3,21 @@
 #include "bind/run.h"
 #include "bind/scalars.h"
 #include "core/dispatch.h"
+#include "core/sums.h"
 
 namespace fastnn::bind {
 namespace {
 
 constexpr const char* kBatchNormDoc =
-    R"(batch_norm(x, gamma, beta, running_mean=None, running_var=None, *, training=True, momentum=0.1, eps=1e-5, activation=None, out=None)
+    R"(batch_norm(x, gamma, beta, running_mean=None, running_var=None, *, training=True, momentum=0.1, eps=1e-5, activation=None, out=None, unbiased=True)
 --
 
 Batch normalization: ``y = activation((x - mean) * rstd * gamma + beta)``, ``rstd = 1 / sqrt(var + eps)``.
 
 In training ``mean`` and ``var`` (biased) are those of ``x`` over all axes but the last, and the running
 statistics, if given, move in place: ``running = (1 - momentum) * running + momentum * batch``, with the unbiased
-variance. ``momentum`` is the weight of the new batch, as in PyTorch. In evaluation the running statistics are
-needed and used, and nothing but ``y`` is written.
+variance (``unbiased=False``: the biased one). ``momentum`` is the weight of the new batch, as in PyTorch. In
+evaluation the running statistics are needed and used, and nothing but ``y`` is written.
 
 Shapes: ``x`` and ``out`` (..., c); ``gamma, beta, running_mean, running_var`` (c,). ``activation`` is None or a
 kind of ``ops.activation``, with its default alpha. ``out`` may share no memory with the inputs.
@@ -36,6 +37,18 @@ array([[-1., -1.],
        [ 1.,  1.]], dtype=float32)
 >>> mean
 array([2., 4.], dtype=float32)
+)";
+
+constexpr const char* kDebiasedWeightDoc = R"(debiased_weight(momentum, updates)
+--
+
+What the batch after ``updates`` others weighs in debiased running statistics, for ``batch_norm(momentum=)``.
+
+``min(1, momentum / (1 - (1 - momentum)**(updates + 1)))``, with the bits of a training program.
+
+>>> from fastnn import _core
+>>> _core.debiased_weight(0.5, 0), _core.debiased_weight(0.5, 1)
+(1.0, 0.6666666666666666)
 )";
 
 constexpr const char* kBatchNormBackwardDoc =
@@ -96,11 +109,24 @@ Running running_statistics(Call& call, const Value& mean, const Value& var, bool
 }
 
 PyObject* batch_norm(Call& call) {
-    enum { kX, kGamma, kBeta, kRunningMean, kRunningVar, kTraining, kMomentum, kEps, kActivation, kOut };
+    enum {
+        kX,
+        kGamma,
+        kBeta,
+        kRunningMean,
+        kRunningVar,
+        kTraining,
+        kMomentum,
+        kEps,
+        kActivation,
+        kOut,
+        kUnbiased
+    };
     const bool training = flag(call, call[kTraining]);
     BatchNormArgs args{};
     args.training = training;
-    args.momentum = static_cast<float>(in_unit_range(call, call[kMomentum]));
+    args.biased = !flag(call, call[kUnbiased]);
+    args.momentum = in_unit_range(call, call[kMomentum]);
     args.eps = static_cast<float>(non_negative(call, call[kEps]));
     args.activation = optional_activation(call, call[kActivation]);
 
@@ -141,6 +167,10 @@ PyObject* batch_norm(Call& call) {
             stream_ns((training ? 3.0 : 2.0) * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
     return result.release().ptr();
+}
+
+PyObject* debiased_weight_of(Call& call) {
+    return PyFloat_FromDouble(debiased_weight(in_unit_range(call, call[0]), number(call, call[1])));
 }
 
 PyObject* batch_norm_backward(Call& call) {
@@ -214,6 +244,7 @@ PyObject* batch_norm_backward(Call& call) {
 
 void bind_batchnorm(py::module_& m) {
     add_function<batch_norm>(m, kBatchNormDoc, Places::device_too);
+    add_function<debiased_weight_of>(m, kDebiasedWeightDoc);
     add_function<batch_norm_backward>(m, kBatchNormBackwardDoc, Places::device_too);
 }
 

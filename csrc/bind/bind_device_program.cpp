@@ -22,16 +22,41 @@ host, from where they are copied whole; the rest lies on the host. The steps are
 ``stream``: a cudaStream_t as a number.
 )";
 
+constexpr const char* kQueueDoc =
+    R"(queue_step_on_device(program, x, target, *, sample_weight=None, numbers, number, forwards, stream)
+--
+
+One step on all rows of x, queued on the stream behind those before it, without waiting. Arrays of the host are copied
+before it returns. False, with nothing done: `settle_on_device` must come first.
+)";
+
+constexpr const char* kSettleDoc = R"(settle_on_device(program, values, result, *, stream)
+--
+
+Waits for the steps that were queued on this stream. ``values`` (256,), float64: the loss of each that was done;
+``result`` as of `run_steps`.
+)";
+
+// The result of a run for Python.
+void say(const CudaRun& run, double* result) {
+    result[0] = static_cast<double>(run.done);
+    result[1] = static_cast<double>(run.outcome);
+    result[2] = static_cast<double>(run.refused);
+    result[3] = run.value;
+}
+
 // Which memory of a program holds what came from the host.
 enum Staged { kStagedX, kStagedTarget, kStagedWeight, kStagedOrder };
 
-// (rows, ...) on the device, each row contiguous; from the host if need be.
+// (rows, ...) on the device, each row contiguous; from the host if need be, where a queued step finds null if
+// there is no room.
 DataRows rows_on_device(Call& call, const Value& value, program::DeviceProgram& program, Staged place,
-                        void* stream) {
+                        void* stream, bool queued = false) {
     if (!is_device_array(value.object)) {
         DataRows rows = read_any_rows(call, value);
         const Index size = kNumberBytes[static_cast<int>(rows.number)];
-        rows.data = program.to_device(place, rows.data, rows.cols * size, rows.row * size, rows.rows, stream);
+        rows.data =
+            program.to_device(place, rows.data, rows.cols * size, rows.row * size, rows.rows, queued, stream);
         rows.row = rows.cols;
         return rows;
     }
@@ -47,6 +72,40 @@ DataRows rows_on_device(Call& call, const Value& value, program::DeviceProgram& 
     if (!contiguous) call.value_error(value, "must have contiguous rows");
     rows.row = array.strides.empty() || rows.rows < 2 ? rows.cols : array.strides[0];
     return rows;
+}
+
+// What a step reads, without an order of its rows; null: see above.
+struct Taken {
+    DataRows x, target, weight;
+    bool weighted = false;
+
+    bool complete() const {
+        return x.data != nullptr && target.data != nullptr && (!weighted || weight.data != nullptr);
+    }
+};
+Taken take(Call& call, program::DeviceProgram& program, const Value& x, const Value& target,
+           const Value& weight, void* stream, bool queued) {
+    Taken rows;
+    rows.x = rows_on_device(call, x, program, kStagedX, stream, queued);
+    rows.target = rows_on_device(call, target, program, kStagedTarget, stream, queued);
+    rows.weighted = weight.given();
+    if (rows.weighted) rows.weight = rows_on_device(call, weight, program, kStagedWeight, stream, queued);
+    return rows;
+}
+program::Batch taken_batch(Call& call, BoundProgram& bound, const Value& x, const Value& target,
+                           const Value& weight, const Taken& rows) {
+    const program::Loss& loss = bound.program().loss();
+    program::Batch batch = batch_of(call, bound, x, rows.x, target, rows.target);
+    if (loss.target == program::kNone &&
+        (rows.target.number == Number::float32 || rows.target.number == Number::float64))
+        call.type_error(target, "must hold class ids");
+    if (rows.weighted) {
+        const DataRows& w = rows.weight;
+        if (w.number != Number::float32 || w.rows != rows.x.rows || w.cols != 1 || w.row != 1)
+            call.value_error(weight, "must be contiguous float32, one for each row");
+        batch.targets.weight = static_cast<const float*>(w.data);
+    }
+    return batch;
 }
 
 PyObject* run_steps_on_device(Call& call) {
@@ -82,18 +141,9 @@ PyObject* run_steps_on_device(Call& call) {
     if (bounds.number != Number::int64 || bounds.row != 1) call.type_error(call[kBounds], "must be int64");
     if (last >= bounds.rows || first > last) call.value_error(call[kLast], "must be a batch of bounds");
 
-    const DataRows x = rows_on_device(call, call[kX], program, kStagedX, stream);
-    const DataRows target = rows_on_device(call, call[kTarget], program, kStagedTarget, stream);
-    program::Batch batch = batch_of(call, bound, call[kX], x, call[kTarget], target);
-    if (loss.target == program::kNone &&
-        (target.number == Number::float32 || target.number == Number::float64))
-        call.type_error(call[kTarget], "must hold class ids");
-    if (call[kSampleWeight].given()) {
-        const DataRows weight = rows_on_device(call, call[kSampleWeight], program, kStagedWeight, stream);
-        if (weight.number != Number::float32 || weight.rows != x.rows || weight.cols != 1 || weight.row != 1)
-            call.value_error(call[kSampleWeight], "must be contiguous float32, one for each row");
-        batch.targets.weight = static_cast<const float*>(weight.data);
-    }
+    const Taken taken = take(call, program, call[kX], call[kTarget], call[kSampleWeight], stream, false);
+    const DataRows& x = taken.x;
+    program::Batch batch = taken_batch(call, bound, call[kX], call[kTarget], call[kSampleWeight], taken);
     const std::int64_t* order = nullptr;
     Index available = x.rows;
     if (call[kOrder].given()) {
@@ -104,7 +154,7 @@ PyObject* run_steps_on_device(Call& call) {
             call.value_error(call[kOrder], "must hold numbers of rows of x");
         available = given.rows;
         order = static_cast<const std::int64_t*>(
-            program.to_device(kStagedOrder, rows, given.rows * 8, given.rows * 8, 1, stream));
+            program.to_device(kStagedOrder, rows, given.rows * 8, given.rows * 8, 1, false, stream));
     }
     for (Index i = first; i < last; ++i) {
         if (bound_of[i] < 0 || bound_of[i + 1] - bound_of[i] < program.least_rows() ||
@@ -139,10 +189,7 @@ PyObject* run_steps_on_device(Call& call) {
     }
     const bool finished = without_gil(1e9, [&] {
         const CudaRun run = program.run(keep_refused, sums, scores, signal_raised, stream);
-        result[0] = static_cast<double>(run.done);
-        result[1] = static_cast<double>(run.outcome);
-        result[2] = static_cast<double>(run.refused);
-        result[3] = run.value;
+        say(run, result);
         if (pred.data != nullptr) program.predictions(pred.data, stream);
         return run.outcome != 0 || run.done == steps;
     });
@@ -150,8 +197,49 @@ PyObject* run_steps_on_device(Call& call) {
     Py_RETURN_NONE;
 }
 
+PyObject* queue_step_on_device(Call& call) {
+    enum { kProgram, kX, kTarget, kSampleWeight, kNumbers, kNumber, kForwards, kStream };
+    auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
+    program::DeviceProgram& program = bound.on_device();
+    const InUse in_use(bound);
+    auto* const stream = reinterpret_cast<void*>(integer(call, call[kStream], 0));
+    const Numbers numbers = read_numbers(call, call[kNumbers], bound);
+    const std::int64_t number = positive_integer(call, call[kNumber]);
+    const auto forwards = py::handle(call[kForwards].object).cast<std::vector<std::uint64_t>>();
+    if (program.is_full()) Py_RETURN_FALSE;
+    const Taken taken = take(call, program, call[kX], call[kTarget], call[kSampleWeight], stream, true);
+    if (!taken.complete()) Py_RETURN_FALSE;
+    program::Batch batch = taken_batch(call, bound, call[kX], call[kTarget], call[kSampleWeight], taken);
+    batch.rows = taken.x.rows;
+    if (batch.rows < program.least_rows()) call.value_error(call[kX], "must have more rows");
+    bound.set_masks(forwards, 0);
+    without_gil(1e9, [&] {
+        program.queue(batch, number, numbers.of(0), stream);
+        return true;
+    });
+    Py_RETURN_TRUE;
+}
+
+PyObject* settle_on_device(Call& call) {
+    enum { kProgram, kValues, kResult, kStream };
+    auto& bound = py::handle(call[kProgram].object).cast<BoundProgram&>();
+    const InUse in_use(bound);
+    auto* const stream = reinterpret_cast<void*>(integer(call, call[kStream], 0));
+    double* values = const_cast<double*>(read_doubles(call, call[kValues], program::DeviceProgram::kQueue));
+    double* result = const_cast<double*>(read_doubles(call, call[kResult], 4));
+    without_gil(1e9, [&] {
+        say(bound.on_device().settle(values, stream), result);
+        return true;
+    });
+    Py_RETURN_NONE;
+}
+
 }  // namespace
 
-void bind_device_program(py::module_& m) { add_function<run_steps_on_device>(m, kRunOnDeviceDoc); }
+void bind_device_program(py::module_& m) {
+    add_function<run_steps_on_device>(m, kRunOnDeviceDoc);
+    add_function<queue_step_on_device>(m, kQueueDoc);
+    add_function<settle_on_device>(m, kSettleDoc);
+}
 
 }  // namespace fastnn::bind

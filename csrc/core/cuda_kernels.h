@@ -34,6 +34,7 @@ struct CudaRun {
     bool keep_refused;             // a refused step counts as done
     double value, total;           // loss and weight of the last step
     double sums[2];                // of weight and weight * loss, over all steps
+    double* values;                // null, or where the loss of each step is kept
 };
 
 // Begins a step: its record becomes the current one, class ids and weights are checked and taken.

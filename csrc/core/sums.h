@@ -35,6 +35,24 @@ FASTNN_RULE double squares_about_mean(double sum, double squares, double offset)
 
 // A running statistic moves by w towards that of the batch.
 FASTNN_RULE double moved(double old, double batch, double w) { return (1.0 - w) * old + w * batch; }
+// What the squares about the mean are multiplied by for the variance that is averaged.
+FASTNN_RULE double averaged_share(const BatchNormArgs& a) {
+    return 1.0 / (static_cast<double>(a.rows) - (a.biased ? 0.0 : 1.0));
+}
+
+// w of a batch after `updates` others where the running statistics are means of the batches alone, with
+// weights that fade by 1 - momentum: momentum / (1 - (1 - momentum)^(updates + 1)). The power is made of
+// squares, because pow of CUDA and of a C library differ in the last bits.
+FASTNN_RULE double debiased_weight(double momentum, double updates) {
+    constexpr double kMany = 1e15;  // by which each power has faded
+    double faded = 1.0, factor = 1.0 - momentum;
+    for (auto n = static_cast<Index>(updates < kMany ? updates + 1.0 : kMany); n > 0; n /= 2) {
+        if (n % 2 == 1) faded *= factor;
+        factor *= factor;
+    }
+    const double w = momentum / (1.0 - faded);
+    return w < 1.0 ? w : 1.0;
+}
 
 // ---- elementwise losses: a chunk gives one number
 

@@ -227,10 +227,13 @@ struct BatchNormArgs {
     float *mean, *rstd;
     float *running_mean, *running_var;
     float* partials;  // 3 * column_partials(rows, cols) floats; training only
-    float momentum, eps;
-    bool training;
+    double momentum;
+    float eps;
+    bool training, biased;  // biased: the variance that is averaged divides by rows, else by rows - 1
     Activation activation;
-    const bool* frozen;  // on a device: the running statistics stay where it says so
+    // On a device alone, where they are not null:
+    const bool* frozen;  // the running statistics stay where it says so
+    float* updates;      // the number of batches so far: running statistics are debiased
 };
 
 // With dy' = dy * activation'(y), which needs derivative_of_result and, but for ReLU, dx; xhat = (x - mean) *

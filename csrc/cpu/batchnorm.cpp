@@ -63,8 +63,8 @@ FASTNN_FLAT void reduce(const BatchNormArgs a, const ColumnPlan p, const Block b
 // shift.
 void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
     const double inverse = 1.0 / static_cast<double>(a.rows);
-    const double unbiased = 1.0 / (static_cast<double>(a.rows) - 1.0);
-    const double w = static_cast<double>(a.momentum);
+    const double averaged = averaged_share(a);
+    const double w = a.momentum;
     each_vec(columns, [&](Index j, int lanes) FASTNN_BODY {
         const Wide reference = load_wide(moments_of(a, p, 0).shift + j, lanes);
         Wide sum{};
@@ -92,7 +92,7 @@ void combine(const BatchNormArgs& a, const ColumnPlan& p, Range columns) {
             Wide moved_var = load_wide(a.running_var + j, lanes);
             for (int i = 0; i < kLanes; ++i) {
                 moved_mean.v[i] = moved(moved_mean.v[i], mean.v[i], w);
-                moved_var.v[i] = moved(moved_var.v[i], variance.v[i] * unbiased, w);
+                moved_var.v[i] = moved(moved_var.v[i], variance.v[i] * averaged, w);
             }
             store_wide(a.running_mean + j, moved_mean, lanes);
             store_wide(a.running_var + j, moved_var, lanes);

@@ -13,6 +13,8 @@ FASTNN_RULE float* plane(const BatchNormArgs& a, const ColumnGrid& g, int which)
     return a.partials + which * g.blocks * g.padded;
 }
 
+FASTNN_RULE bool is_frozen(const BatchNormArgs& a) { return a.frozen != nullptr && *a.frozen; }
+
 template <int W>
 __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, ColumnGrid g) {
     const ColumnPlace p = column_place<W>(g);
@@ -84,16 +86,18 @@ __global__ void __launch_bounds__(kColumnThreads) combine(BatchNormArgs a, Colum
     const double mean = reference + offset;
     a.mean[j] = static_cast<float>(mean);
     a.rstd[j] = static_cast<float>(1.0 / ::sqrt(variance * inverse + eps));
-    if (a.running_mean == nullptr || (a.frozen != nullptr && *a.frozen)) return;
-    const double unbiased = 1.0 / (static_cast<double>(a.rows) - 1.0);
-    const double w = static_cast<double>(a.momentum);
+    if (a.running_mean == nullptr || is_frozen(a)) return;
+    const double w =
+        a.updates == nullptr ? a.momentum : debiased_weight(a.momentum, static_cast<double>(*a.updates));
     a.running_mean[j] = static_cast<float>(moved(static_cast<double>(a.running_mean[j]), mean, w));
     a.running_var[j] =
-        static_cast<float>(moved(static_cast<double>(a.running_var[j]), variance * unbiased, w));
+        static_cast<float>(moved(static_cast<double>(a.running_var[j]), variance * averaged_share(a), w));
 }
 
 template <int W>
 __global__ void __launch_bounds__(kThreads) apply(BatchNormArgs a) {
+    // `combine` has read the number for the last time.
+    if (a.updates != nullptr && thread_number() == 0 && !is_frozen(a)) *a.updates += 1.0f;
     const RowPlace p = row_place<W>(a.cols);
     if (p.row >= a.rows) return;
     const Pack<W> x = load<W>(a.x + p.row * a.x_row + p.column);

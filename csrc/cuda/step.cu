@@ -160,6 +160,7 @@ __global__ void __launch_bounds__(kThreads) end(StepEndArgs a) {
     if (threadIdx.x != 0) return;
     if (counts && a.score == Score::squares) a.scores[0] += total;
     run.value = a.mean_of_terms ? sum / total : sum * a.scale;
+    if (run.values != nullptr) run.values[run.next - 1] = run.value;
     if (counts) {
         ++run.done;
         run.sums[0] += total;

@@ -92,11 +92,12 @@ void DeviceProgram::make_fixed() {
     const Index units = plan.scale_count();
     layout_.emplace(prepared(least_rows_, false, false));
     const Index record = layout_->record_bytes();
-    fixed_.grow(bytes_of<CudaRun>(1) + bytes_of<double>(loss_->score_count()) + bytes_of<UpdateVerdict>(1) +
-                rounded(record) + bytes_of<UpdateTensor>(plan.args.count) + bytes_of<double>(sums) +
-                bytes_of<float>(units));
+    fixed_.grow(bytes_of<CudaRun>(1) + bytes_of<double>(kQueue) + bytes_of<double>(loss_->score_count()) +
+                bytes_of<UpdateVerdict>(1) + rounded(record) + bytes_of<UpdateTensor>(plan.args.count) +
+                bytes_of<double>(sums) + bytes_of<float>(units));
     Pieces pieces(fixed_.data);
     run_ = pieces.take<CudaRun>(1);
+    losses_ = pieces.take<double>(kQueue);
     scores_ = pieces.take<double>(loss_->score_count());
     verdict_ = pieces.take<UpdateVerdict>(1);
     current_ = pieces.take<unsigned char>(record);
@@ -192,11 +193,18 @@ const DeviceProgram::Graph& DeviceProgram::graph_of(Index n, bool weighted, bool
 }
 
 void* DeviceProgram::to_device(int place, const void* from, Index row_bytes, Index row_stride, Index rows,
-                               void* stream) {
+                               bool queued, void* stream) {
     Memory& memory = staged_[place];
-    memory.grow(rows * row_bytes);
-    check(cuda_.to_device(memory.data, from, row_bytes, row_stride, rows, stream));
-    return memory.data;
+    const Index bytes = std::max(rounded(rows * row_bytes), kAlignBytes);
+    Index& slot = slot_bytes_[place];
+    if (queued_ == 0) {
+        memory.grow(queued ? bytes * std::clamp(kQueueBytes / bytes, Index{4}, kQueue) : bytes);
+        slot = bytes;
+    }
+    if (bytes > slot || (queued_ + 1) * slot > memory.bytes) return nullptr;
+    auto* const to = static_cast<unsigned char*>(memory.data) + queued_ * slot;
+    check(cuda_.to_device(to, from, row_bytes, row_stride, rows, stream));
+    return to;
 }
 
 void DeviceProgram::begin() {
@@ -220,10 +228,7 @@ CudaRun DeviceProgram::run(bool keep_refused, double* sums, double* scores, Poll
     if (batches_.empty()) return state;
     Index most = 0;
     for (const Step& step : batches_) most = std::max(most, step.rows);
-    if (arena_.bytes < arena_bytes(most)) {
-        forget_graphs();  // they hold the arena's address
-        arena_.grow(arena_bytes(most));
-    }
+    reserve_arena(most, stream);
     const auto bytes = static_cast<Index>(steps_.size());
     records_.grow(bytes);
     check(cuda_.to_device(records_.data, steps_.data(), bytes, bytes, 1, stream));
@@ -234,17 +239,64 @@ CudaRun DeviceProgram::run(bool keep_refused, double* sums, double* scores, Poll
     if (scores != nullptr) check(cuda_.to_device(scores_, scores, scores_bytes, scores_bytes, 1, stream));
     Patience patience;
     for (const Step& step : batches_) {
-        const Graph& graph = graph_of(step.rows, step.weighted, scores != nullptr);
-        check(cuda_.replay(graph.graph, stream));
-        prediction_ = graph.prediction;
-        last_rows_ = step.rows;
+        replay(graph_of(step.rows, step.weighted, scores != nullptr), step.rows, stream);
         if (patience.over() && poll()) break;
     }
-    check(cuda_.to_host(&state, run_, sizeof(state), stream));
     if (scores != nullptr) check(cuda_.to_host(scores, scores_, scores_bytes, stream));
+    state = ended(stream);
+    std::copy(state.sums, state.sums + 2, sums);
+    return state;
+}
+
+void DeviceProgram::reserve_arena(Index rows, void* stream) {
+    if (arena_.bytes >= arena_bytes(rows)) return;
+    check(cuda_.wait(stream));  // for queued steps
+    forget_graphs();            // they hold the arena's address
+    arena_.grow(arena_bytes(rows));
+}
+
+void DeviceProgram::replay(const Graph& graph, Index rows, void* stream) {
+    check(cuda_.replay(graph.graph, stream));
+    prediction_ = graph.prediction;
+    last_rows_ = rows;
+}
+
+// Waits for all steps.
+CudaRun DeviceProgram::ended(void* stream) {
+    CudaRun state;
+    check(cuda_.to_host(&state, run_, sizeof(state), stream));
     check(cuda_.wait(stream));
     if (state.outcome == 2 && state.next < static_cast<Index>(batches_.size())) refuse_again(state, stream);
-    std::copy(state.sums, state.sums + 2, sums);
+    return state;
+}
+
+void DeviceProgram::queue(const Batch& batch, std::int64_t number, const GroupNumbers* numbers,
+                          void* stream) {
+    const Index record = layout_->record_bytes();
+    reserve_arena(batch.rows, stream);
+    if (queued_ == 0) {
+        begin();
+        records_.grow(kQueue * record);
+        CudaRun state{};
+        state.refused = -1;
+        state.records = static_cast<const unsigned char*>(records_.data);
+        state.values = losses_;
+        check(cuda_.to_device(run_, &state, sizeof(state), sizeof(state), 1, stream));
+    }
+    const Index at = queued_ * record;
+    batches_.resize(static_cast<std::size_t>(queued_));  // without one that failed on its way
+    steps_.resize(static_cast<std::size_t>(at));
+    add(batch, number, numbers);
+    check(cuda_.to_device(static_cast<unsigned char*>(records_.data) + at, steps_.data() + at, record, record,
+                          1, stream));
+    replay(graph_of(batch.rows, batches_.back().weighted, false), batch.rows, stream);
+    ++queued_;
+}
+
+CudaRun DeviceProgram::settle(double* values, void* stream) {
+    check(cuda_.to_host(values, losses_, queued_ * Index{sizeof(double)}, stream));
+    const CudaRun state = ended(stream);
+    queued_ = 0;
     return state;
 }
 

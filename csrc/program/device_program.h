@@ -21,22 +21,32 @@ class DeviceError : public std::runtime_error {
 
 class DeviceProgram final : public Program {
  public:
-    static constexpr std::size_t kGraphs = 4;  // kept
+    static constexpr std::size_t kGraphs = 4;       // kept
+    static constexpr Index kQueue = 256;            // steps
+    static constexpr Index kQueueBytes = 32 << 20;  // for their rows, but room for four steps
 
     DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
                   std::unique_ptr<Update> update, const CudaKernels& cuda, bool tf32);
     ~DeviceProgram() override;
 
     Index arena_bytes(Index n) const override;
-    // Rows on the host, brought to the device in their order; valid until the next call for the same `place`.
+    // Rows on the host, brought to the device in their order; valid until the next call for the same `place`,
+    // or (queued) until `settle`. Null: there is no room for them before that.
     static constexpr int kPlaces = 4;
-    void* to_device(int place, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
+    void* to_device(int place, const void* from, Index row_bytes, Index row_stride, Index rows, bool queued,
+                    void* stream);
 
     // A run: its steps, then `run`, which returns when they are done.
     void begin();
     void add(const Batch& batch, std::int64_t number, const GroupNumbers* numbers);
     // sums and scores (null: none are asked for) are what they were, and become what they are.
     CudaRun run(bool keep_refused, double* sums, double* scores, Poll poll, void* stream);
+    // Steps one by one, all on one stream: `queue` does not wait, unless memory must grow. When `is_full`,
+    // and before a run, `settle` waits for them. It says how many were done and, where one was not, why;
+    // values: the loss of each.
+    bool is_full() const { return queued_ == kQueue; }
+    void queue(const Batch& batch, std::int64_t number, const GroupNumbers* numbers, void* stream);
+    CudaRun settle(double* values, void* stream);
     // The predictions of the last step.
     void predictions(float* to, void* stream);
 
@@ -70,6 +80,9 @@ class DeviceProgram final : public Program {
     Recording prepared(Index n, bool weighted, bool scored);
     const Graph& graph_of(Index n, bool weighted, bool scored);
     void forget_graphs();
+    void reserve_arena(Index rows, void* stream);
+    void replay(const Graph& graph, Index rows, void* stream);
+    CudaRun ended(void* stream);
     void refuse_again(const CudaRun& refused, void* stream);
 
     const CudaKernels& cuda_;
@@ -77,8 +90,11 @@ class DeviceProgram final : public Program {
     Targets targets_{};
     std::optional<Recording> layout_;  // of a step's record
     Memory fixed_, arena_, records_, staged_[kPlaces];
+    Index queued_ = 0;                // steps that `settle` has not waited for
+    Index slot_bytes_[kPlaces] = {};  // of a queued step in staged_
     // In fixed_:
     CudaRun* run_ = nullptr;
+    double* losses_ = nullptr;  // kQueue, of queued steps
     double* scores_ = nullptr;
     UpdateVerdict* verdict_ = nullptr;
     unsigned char* current_ = nullptr;

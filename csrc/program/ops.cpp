@@ -1,7 +1,8 @@
 #include "program/ops.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "core/sums.h"
 
 namespace fastnn::program {
 namespace {
@@ -177,10 +178,12 @@ void BatchNorm::prepare(Place& place) {
     args.running_var = running_var;
     args.partials = place.scratch;
     args.eps = eps;
-    args.momentum = static_cast<float>(momentum);  // on the CPU see before_run
+    args.momentum = momentum;
     args.training = training;
+    args.biased = !unbiased;
     args.activation = activation;
     args.frozen = place.device != nullptr ? place.device->frozen() : nullptr;
+    args.updates = place.device != nullptr && training ? updates : nullptr;
     place.add(place.kernels.batch_norm, args);
     place.moves(3.0 * elements(args.rows, cols));
 }
@@ -190,30 +193,18 @@ void BatchNorm::forget() {
     running_.clear();
 }
 
-// The formulas of nn.BatchNorm1d, in float64 as there.
 void BatchNorm::before_run() {
     if (!training) return;
-    weight_ = momentum;
     if (updates != nullptr) {
-        const double batches = static_cast<double>(*updates) + 1.0;
-        weight_ = std::min(1.0, momentum / (1.0 - std::pow(1.0 - momentum, batches)));
+        const double w = debiased_weight(momentum, static_cast<double>(*updates));
+        for (BatchNormArgs& args : args_) args.momentum = w;
     }
-    for (BatchNormArgs& args : args_) args.momentum = static_cast<float>(weight_);
     old_.assign(running_mean, running_mean + cols);
     old_.insert(old_.end(), running_var, running_var + cols);
 }
 
 void BatchNorm::after_run() {
-    if (!training) return;
-    if (!unbiased) {
-        const auto n = static_cast<double>(args_.front().rows);
-        for (Index i = 0; i < cols; ++i) {
-            const auto moved_var = static_cast<double>(running_var[i]);
-            const auto old = static_cast<double>(old_[static_cast<std::size_t>(cols + i)]);
-            running_var[i] = static_cast<float>(moved_var + ((1.0 - weight_) * old - moved_var) / n);
-        }
-    }
-    if (updates != nullptr) *updates += 1.0f;
+    if (training && updates != nullptr) *updates += 1.0f;
 }
 
 void BatchNorm::cancelled() {

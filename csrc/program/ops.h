@@ -200,7 +200,6 @@ class BatchNorm final : public OpOf<BatchNormArgs> {
     }
     // In evaluation mode each block of rows makes its own of the running ones.
     std::deque<std::vector<float>> running_;
-    double weight_ = 0;       // of this batch in the running statistics
     std::vector<float> old_;  // running mean and variance before this batch
 };
 

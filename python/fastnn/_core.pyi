@@ -113,7 +113,9 @@ def batch_norm(
     eps: float = 1e-5,
     activation: _Kind | None = None,
     out: _F32 | None = None,
+    unbiased: bool = True,
 ) -> tuple[_New, _New, _New]: ...
+def debiased_weight(momentum: float, updates: float) -> float: ...
 def batch_norm_backward(
     dy: _F32,
     x: _F32,
@@ -247,6 +249,24 @@ def run_steps_on_device(
     scores: npt.NDArray[np.float64] | None = None,
     pred: npt.NDArray[np.float32] | None = None,
     keep_refused: bool = False,
+    stream: int,
+) -> None: ...
+def queue_step_on_device(
+    program: Program,
+    x: Any,
+    target: Any,
+    *,
+    sample_weight: Any = None,
+    numbers: npt.NDArray[np.float64],
+    number: int,
+    forwards: list[int],
+    stream: int,
+) -> bool: ...
+def settle_on_device(
+    program: Program,
+    values: npt.NDArray[np.float64],
+    result: npt.NDArray[np.float64],
+    *,
     stream: int,
 ) -> None: ...
 def run_step(

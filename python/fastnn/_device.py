@@ -7,6 +7,7 @@ native programs.
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32
 from fastnn._arrays import is_on_device as is_on_device
 from fastnn._libraries import is_cupy, stream_of
 
+queues: weakref.WeakSet[Any] = weakref.WeakSet()  # `_queue.Queue`s with steps that nobody has waited for
 moves = 0  # of arrays so far: whoever keeps arrays looks whether it still has the right ones
 
 
@@ -147,6 +149,13 @@ def put(to: Any, values: FloatArray) -> None:
 def free_bytes() -> int:
     """Memory of the device that nobody has taken."""
     return int(cupy("fastnn").cuda.runtime.memGetInfo()[0])
+
+
+def settle(owner: object) -> None:
+    """Wait for queued steps that change a module or an optimizer; raise what kept one from being done."""
+    for queue in list(queues):
+        if queue.changes(owner):
+            queue.settle()
 
 
 def stream() -> int:

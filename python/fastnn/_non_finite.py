@@ -13,8 +13,8 @@ from fastnn._parameter import Parameter
 class NonFiniteGradientError(ValueError):
     """A gradient held NaN or an infinity; nothing was updated.
 
-    `parameter` is its name, `index` the place of the first such number in it. PyTorch's optimizers look for
-    nothing; `clip_grad_norm_(error_if_nonfinite=True)` raises without a place.
+    `parameter` is its name, `index` the place of the first such number in it, () where it is not known.
+    PyTorch's optimizers look for nothing; `clip_grad_norm_(error_if_nonfinite=True)` raises without a place.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim
@@ -39,9 +39,12 @@ class NonFiniteGradientError(ValueError):
 def non_finite_gradient(optimizer: str, parameter: Parameter, updates: int) -> NonFiniteGradientError:
     """The error about a parameter whose gradient is not finite."""
     gradient = _device.on_host(parameter.grad)
-    index = tuple(int(i) for i in np.argwhere(~np.isfinite(gradient))[0])
+    # None where rows on a device have changed since: the gradient is that of others.
+    places = np.argwhere(~np.isfinite(gradient))
+    index = tuple(map(int, places[0])) if len(places) else ()
+    what = f"{gradient[index]} at {index}" if len(places) else "not finite"
     return NonFiniteGradientError(
-        f"{optimizer}: the gradient of {parameter.name!r} is {gradient[index]} at {index} after "
+        f"{optimizer}: the gradient of {parameter.name!r} is {what} after "
         f'{updates} updates; nothing was updated. Lower lr, look at this batch, or pass nonfinite="skip"',
         parameter.name,
         index,

@@ -185,6 +185,7 @@ class Optimizer(ABC):
     @nonfinite.setter
     def nonfinite(self, value: str) -> None:
         check_choice(value, f"{type(self).__name__}: nonfinite", ("raise", "skip", "ignore"))
+        _device.settle(self)
         self._nonfinite = value
 
     def step(self) -> None:
@@ -352,12 +353,10 @@ class Optimizer(ABC):
         As in PyTorch. A schedule and `clip` are code and are not saved: load into an optimizer built the
         same way. In the place of a schedule stands None, or what its own `state_dict()` gives.
         """
-        numbers = iter(range(len(self._parameters())))
+        _device.settle(self)
+        n = iter(range(len(self._parameters())))
         groups = [
-            {
-                **{key: saved_option(value) for key, value in group.items()},
-                "params": [next(numbers) for _ in group["params"]],
-            }
+            {**{k: saved_option(v) for k, v in group.items()}, "params": [next(n) for _ in group["params"]]}
             for group in self.param_groups
         ]
         state = {i: _device.copies(slots) for i, slots in enumerate(self._state)}

@@ -6,6 +6,7 @@ bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ from fastnn._arrays import Array, FloatArray
 from fastnn._lowering import Lowering, has_chains
 from fastnn._optimizer import Part
 from fastnn._precision import check_on_host
-from fastnn.nn import BatchNorm1d, Module
+from fastnn._queue import Queue, QueuedLoss
+from fastnn.nn import Module
 from fastnn.optim import Optimizer
 
 _NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
@@ -29,13 +31,6 @@ BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
 
 def _check_on_device(model: Module) -> None:
     """Refuse what the device does not have yet."""
-    lacks = []
-    for name, module in model.named_modules():
-        if isinstance(module, BatchNorm1d) and (module.debias or not module.unbiased):
-            option = "debias=True" if module.debias else 'running_var="biased"'
-            lacks.append(f"BatchNorm1d({option}) ({name or 'the model'})")
-    if lacks:
-        raise cuda.CudaError(f"Trainer: {', '.join(lacks)} is not on the device yet (docs/cuda.md)")
     arrays = [array for module in model.modules() for array in module._state().values()]
     if not all(map(_device.is_on_device, arrays)):
         raise cuda.CudaError('Trainer: part of the model is on the CPU; call model.to("cuda")')
@@ -102,11 +97,13 @@ class Program:
         self._precision = precision
         self._dropouts = lowering.dropouts
         self._masks = self._masks_now()
-        self._moves = _device.moves
         # Lists of dicts, compared in one go: this is done before every step.
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
+        if self.on_device:
+            self._lowered_update()  # moves the optimizer's new arrays there, whose parts are made anew then
         self._parts, self._options, groups = self._lowered_update()
+        self._moves = _device.moves
         # What the update was made from, when that was last looked at.
         self._update_then: tuple[Any, ...] = ()
         self._flags_then: list[tuple[bool, bool]] = []
@@ -120,6 +117,8 @@ class Program:
             lowering.buffers, self.ops, chains, place, update, kernels, precision == "tf32"
         )
         self._result = np.zeros(4)
+        self.queue = Queue(self)
+        self.trained = model, optimizer
         self.least_rows: int = self.native.least_rows()  # of a batch
 
     def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
@@ -168,11 +167,15 @@ class Program:
         """Bytes of the one piece of memory that a step works in."""
         return self.native.arena_bytes(batch_size)
 
-    def step(self, x: Array, target: Array, weight: FloatArray | None) -> float | Run:
-        """Train on one batch; returns its loss, or the run where it was not done."""
+    def step(self, x: Array, target: Array, weight: FloatArray | None) -> float | QueuedLoss | Run:
+        """Train on one batch; returns its loss, or the run where it was not done. A device queues it."""
         if self.on_device:
+            if self._optimizer.nonfinite != "skip":
+                return self.queue.add(x, target, weight)
+            # Steps queued behind one that is skipped would do nothing.
             run = self.run(Batches(x, target, weight, None, np.array([0, len(x)])), 0, 1, np.zeros(2))
-            return run.value if run.outcome == 0 else run
+            self.check(run, target, weight)
+            return QueuedLoss(run.value)
         # After the step nothing may fail, so what is counted is made before, the iterator too.
         optimizer, number = self._optimizer, self._optimizer.step_count + 1
         numbers, forwards = self._numbers(1), [layer.forwards for layer in self._dropouts]
@@ -184,6 +187,49 @@ class Program:
         for layer, count in counted:
             layer.forwards = count
         return value
+
+    def queue_step(self, x: Array, target: Array, weight: FloatArray | None, stream: int) -> bool:
+        """Queue a step and count it as done; False where those before it must be waited for first."""
+        optimizer, forwards = self._optimizer, [layer.forwards for layer in self._dropouts]
+        number = optimizer.step_count + 1
+        queued = _core.queue_step_on_device(
+            self.native,
+            x,
+            target,
+            sample_weight=weight,
+            numbers=self._numbers(1),
+            number=number,
+            forwards=forwards,
+            stream=stream,
+        )
+        if queued:
+            optimizer.step_count = number
+            self._count_forwards(1)
+        return queued
+
+    def undone(
+        self, result: npt.NDArray[np.float64], queued: int, target: Array, weight: FloatArray | None
+    ) -> None:
+        """Take back what was counted for steps that were queued and not done, and raise why."""
+        done, outcome, refused = map(int, result[:3])
+        self._optimizer.step_count -= queued - done
+        self._count_forwards(done - queued + (outcome == REFUSED))
+        self.check(Run(done, outcome, refused, math.nan, 0.0), target, weight)
+
+    def _count_forwards(self, steps: int) -> None:
+        for layer in self._dropouts:
+            layer.forwards += steps * layer.training
+
+    def check(self, run: Run, target: Array, weight: FloatArray | None) -> None:
+        """Raise what kept the program from this batch, or from its update."""
+        if run.outcome == REFUSED:
+            parameters = [parameter for part in self._parts for parameter in part.parameters]
+            self._optimizer._refuse(parameters[run.refused])
+        elif run.outcome == BAD_BATCH:
+            target, weight = _device.on_host(target), None if weight is None else _device.on_host(weight)
+            pred = np.zeros((len(target), *self.pred_shape), np.float32)
+            self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
+            raise RuntimeError("Trainer: the batch cannot be trained on")
 
     def run(
         self,
@@ -202,6 +248,7 @@ class Program:
         Adds (weight, weight * loss) of each step to `sums`, and to `scores` what the metrics are made of;
         leaves the predictions of the last step in `pred`.
         """
+        self.queue.settle()
         numbers = self._numbers(last - first)
         where: dict[str, Any] = {"seconds": seconds}
         run_steps: Callable[..., None] = _core.run_steps
@@ -256,10 +303,6 @@ class Program:
         parts = len(self._parts)
         lr = numbers.item((max(done, 1) - 1) * parts % len(numbers), 0) if parts else self._optimizer.lr
         return Run(done, outcome, refused, value, lr)
-
-    def parameter(self, number: int) -> Any:
-        """The parameter of this number in `Run.refused`."""
-        return [parameter for part in self._parts for parameter in part.parameters][number]
 
     def _numbers(self, steps: int) -> npt.NDArray[np.float64]:
         """The numbers of each group for the next steps; one set where they stay the same."""

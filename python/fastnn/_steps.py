@@ -17,7 +17,8 @@ from fastnn._fitting import as_rows as checked_array
 from fastnn._fitting import total_weight
 from fastnn._forward import Forward, can_lower
 from fastnn._precision import products_in
-from fastnn._program import BAD_BATCH, REFUSED, Batches, Program, Run
+from fastnn._program import BAD_BATCH, Batches, Program, Run
+from fastnn._queue import QueuedLoss
 from fastnn._scores import Scores
 from fastnn.nn import Module
 from fastnn.nn.module import evaluating
@@ -63,7 +64,13 @@ class Steps:
         """The shape of a row of x in the last step, and whether its targets were class ids."""
         return None if self._program is None else (self._program.row_shape, self._program.labels)
 
+    def settle(self) -> None:
+        """Wait for queued steps; raise what kept one from being done."""
+        if self._program is not None:
+            self._program.queue.settle()
+
     def __getstate__(self) -> dict[str, object]:
+        self.settle()
         # A copy has arrays of its own.
         return vars(Steps())
 
@@ -83,6 +90,7 @@ class Steps:
             or labels != program.labels
             or not program.fits(*parts)
         ):
+            self.settle()
             program = self._program = Program(*parts, x.shape, labels)
             self._layout = None  # which was for another program
         return program
@@ -93,7 +101,7 @@ class Steps:
 
     # ---- a batch by itself
 
-    def step(self, x: Array, y: Array, weight: Array | None) -> float:
+    def step(self, x: Array, y: Array, weight: Array | None) -> float | QueuedLoss:
         """Train on one batch; returns the loss before the update."""
         self._training()
         layout = None
@@ -110,13 +118,13 @@ class Steps:
             return self._first_step(x, y, weight, layout)
         done = program.step(x, y, None)
         if isinstance(done, Run):
-            self._check(program, done, y, None)
+            program.check(done, y, None)
             return done.value
         return done
 
     def _first_step(
         self, x: Array, y: Array, weight: Array | None, layout: tuple[object, ...] | None
-    ) -> float:
+    ) -> float | QueuedLoss:
         """A step on arrays that must be looked at; later ones of the same layout need not be."""
         x, y, weight = self.taken("Trainer.step", x=x, y=y, sample_weight=weight)
         if not self.is_native:
@@ -133,7 +141,7 @@ class Steps:
         self._layout = layout if rows is x and target is y else None
         done = program.step(rows, target, weight)
         if isinstance(done, Run):
-            self._check(program, done, target, weight)
+            program.check(done, target, weight)
             return done.value
         return done
 
@@ -163,16 +171,6 @@ class Steps:
                     f"got {weight.shape}"
                 )
         return target, weight
-
-    def _check(self, program: Program, run: Run, target: Array, weight: FloatArray | None) -> None:
-        """Raise what kept the program from this batch, or from its update."""
-        if run.outcome == REFUSED:
-            self._optimizer._refuse(program.parameter(run.refused))
-        elif run.outcome == BAD_BATCH:
-            target, weight = _device.on_host(target), None if weight is None else _device.on_host(weight)
-            pred = np.zeros((len(target), *program.pred_shape), np.float32)
-            self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
-            raise RuntimeError("Trainer: the batch cannot be trained on")
 
     # ---- on the device
 
@@ -238,7 +236,7 @@ class Steps:
             batches = Batches(x[rows], target[rows], w, None, bounds)
             run = program.run(batches, 0, 1, sums, scores=adds, pred=pred[rows])
             if y is not None:
-                self._check(program, run, target[rows], w)
+                program.check(run, target[rows], w)
         if scores is not None and adds is not None:
             scores.take(adds)
         return float(sums[1] / sums[0]) if sums[0] else math.nan, pred
@@ -255,6 +253,7 @@ class Steps:
         scores: Scores | None,
     ) -> tuple[float, FloatArray]:
         """Loss and predictions in evaluation mode; the metrics are added to `scores`."""
+        self.settle()
         if self.on_device:
             batch_size = check_int(batch_size, f"{where}: batch_size", 1)
             with evaluating(self._model):
@@ -267,6 +266,7 @@ class Steps:
 
     def predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         """The raw outputs in evaluation mode, `batch_size` rows at a time."""
+        self.settle()
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
         X = checked_array(where, "X", *self.taken(where, X=X))
         forward, self._forward = self._forward, None  # another thread that predicts makes one of its own
@@ -295,6 +295,7 @@ class Steps:
     def rows(self, X: Array) -> Array:
         """X as `run` takes it: as it is where the program can convert its rows batch by batch."""
         self._refuse_on_device()
+        self.settle()
         return as_rows(X, "Trainer.fit: X") if self.is_native else as_float32(X, "Trainer.fit: X")
 
     def run(
@@ -347,7 +348,7 @@ class Steps:
                 rows = order[begin:end]
                 target = _device.on_host(target)[rows]
                 weight = None if weight is None else _device.on_host(weight)[rows]
-            self._check(program, run, target, weight)
+            program.check(run, target, weight)
         except NonFiniteGradientError as error:
             if not keep_refused:
                 raise

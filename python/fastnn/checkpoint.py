@@ -121,6 +121,7 @@ def _strangers(section: Mapping[str, Any]) -> str:
 
 def model_section(model: Module, arrays: dict[str, Array]) -> dict[str, Any]:
     """What a file says of a model; its arrays go into `arrays` under their names in `state_dict()`."""
+    _device.settle(model)
     modules, parameters = list(model.named_modules()), list(model.named_parameters())
     strangers = [[name, type(module).__name__] for name, module in modules if not _is_public(module)]
     arrays.update({name: _device.on_host(array) for name, array in model._state().items()})

@@ -52,6 +52,8 @@ from fastnn._core import (
 _add = _core.add
 # A whole step of an optimizer, for fastnn._optimizer, which has checked the options.
 _update_step = _core.update_step
+# What a batch weighs, for fastnn.nn.
+_debiased_weight = _core.debiased_weight
 # What metrics are made of, for fastnn.losses.
 _score_hits, _score_sides, _score_squares = _core.score_hits, _core.score_sides, _core.score_squares
 

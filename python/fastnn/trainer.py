@@ -130,9 +130,10 @@ class Trainer:
     def step(self, x: Array, y: Array, sample_weight: Array | None = None) -> float:
         """Train on one batch; returns the loss before the update. Puts the model into training mode.
 
-        With device="cuda" arrays here, in `fit`, `evaluate` and `predict` may be on the device already.
+        With device="cuda" arrays here, in `fit`, `evaluate` and `predict` may be on the device already, and
+        the step is queued: `float(loss)`, or what else needs it, waits and raises its errors (docs/cuda.md).
         """
-        return self._steps.step(x, y, sample_weight)
+        return self._steps.step(x, y, sample_weight)  # type: ignore[return-value]  # as good as a float
 
     def fit(
         self,
@@ -378,9 +379,8 @@ class Trainer:
         each output.
         """
         probabilities = self._classifier("predict_proba", "probabilities")
-        return np.asarray(
-            probabilities(self._steps.predict("Trainer.predict_proba", X, batch_size)), np.float32
-        )
+        pred = self._steps.predict("Trainer.predict_proba", X, batch_size)
+        return np.asarray(probabilities(pred), np.float32)
 
     def predict_class(self, X: Array, *, batch_size: int = 1024) -> Array:
         """The most probable class id of each row of X; ValueError unless the loss classifies.

@@ -1,6 +1,7 @@
 // As much of CUDA as csrc/cuda uses, for a CPU: the .cu files compile with this header as plain C++, and each
-// thread of a block is a thread of shim.cpp. Memory of the device is the host's, a launch runs at once, and a
-// stream that captures keeps its launches for the graph. Found instead of the toolkit's by -Itests/cuda_shim.
+// thread of a block is a thread of shim.cpp. Memory of the device is the host's, a launch runs at once (or,
+// if a test asks for it, when somebody waits), and a stream that captures keeps its launches for the graph.
+// Found instead of the toolkit's by -Itests/cuda_shim.
 #pragma once
 
 #include <cmath>
@@ -30,8 +31,23 @@ struct Stream {
 };
 // For the tests: pieces of memory that a stream has not got back, and the stream of the last launch.
 inline int borrowed = 0;
+inline int waits = 0;
 inline void* last_stream = nullptr;
 inline int capability = 9;  // of the device, its major number
+// Work that is put off until somebody waits, in its order, whatever its stream.
+inline bool puts_off = false;
+inline Launches put_off;
+inline void catch_up() {
+    Launches work;
+    work.swap(put_off);
+    for (const auto& one : work) one();
+}
+inline void in_turn(const std::function<void()>& work) {
+    if (puts_off)
+        put_off.push_back(work);
+    else
+        work();
+}
 }  // namespace shim
 
 using cudaStream_t = shim::Stream*;  // null is the default stream
@@ -63,6 +79,7 @@ inline cudaError_t cudaMalloc(void** p, std::size_t n) {
     return cudaSuccess;
 }
 inline cudaError_t cudaFree(void* p) {
+    shim::catch_up();
     std::free(p);
     return cudaSuccess;
 }
@@ -72,16 +89,27 @@ inline cudaError_t cudaMallocAsync(void** p, std::size_t n, cudaStream_t) {
 }
 inline cudaError_t cudaFreeAsync(void* p, cudaStream_t) {
     --shim::borrowed;
-    return cudaFree(p);
+    shim::in_turn([=] { std::free(p); });
+    return cudaSuccess;
 }
-// Between host and device, which no graph may hold: its memory would have to stay.
+// Between host and device, which no graph may hold: its memory would have to stay. Memory of the host may
+// change as soon as the call has returned.
 inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_row, const void* from, std::size_t from_row,
-                                     std::size_t bytes, std::size_t rows, cudaMemcpyKind,
+                                     std::size_t bytes, std::size_t rows, cudaMemcpyKind kind,
                                      cudaStream_t stream) {
     if (stream != nullptr && stream->captured != nullptr) return cudaErrorIllegalState;
+    if (kind == cudaMemcpyDeviceToHost) shim::catch_up();
+    std::vector<char> staged(rows * bytes);
     for (std::size_t i = 0; i < rows; ++i)
-        std::memcpy(static_cast<char*>(to) + i * to_row, static_cast<const char*>(from) + i * from_row,
-                    bytes);
+        std::memcpy(staged.data() + i * bytes, static_cast<const char*>(from) + i * from_row, bytes);
+    const auto put = [=] {
+        for (std::size_t i = 0; i < rows; ++i)
+            std::memcpy(static_cast<char*>(to) + i * to_row, staged.data() + i * bytes, bytes);
+    };
+    if (kind == cudaMemcpyDeviceToHost)
+        put();
+    else
+        shim::in_turn(put);
     return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind kind,
@@ -96,7 +124,11 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     delete stream;
     return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    ++shim::waits;
+    shim::catch_up();
+    return cudaSuccess;
+}
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     if (stream == nullptr) return cudaErrorIllegalState;  // the default stream cannot be captured
     stream->captured = new shim::Launches;
@@ -120,7 +152,7 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
-    for (const auto& launch : *graph) launch();
+    for (const auto& launch : *graph) shim::in_turn(launch);
     return cudaSuccess;
 }
 
@@ -133,8 +165,9 @@ void launch(unsigned blocks, unsigned threads, const std::function<void()>& kern
 inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
     last_stream = stream;
     auto* const on = static_cast<Stream*>(stream);
-    if (on == nullptr || on->captured == nullptr) return launch(blocks, threads, kernel);
-    on->captured->push_back([=] { launch(blocks, threads, kernel); });
+    const auto work = [=] { launch(blocks, threads, kernel); };
+    if (on == nullptr || on->captured == nullptr) return in_turn(work);
+    on->captured->push_back(work);
 }
 // The block's shared memory, of exactly this size and full of NaN at first.
 void* shared(std::size_t bytes);

@@ -57,5 +57,12 @@ std::uint64_t shim_to_host() { return cuda_transfers().to_host; }
 std::uint64_t shim_to_device() { return cuda_transfers().to_device; }
 void shim_capability(int major) { shim::capability = major; }
 int shim_borrowed() { return shim::borrowed; }
+int shim_waits() { return shim::waits; }
+// Whether work is put off until somebody waits.
+void shim_puts_off(int whether) {
+    shim::catch_up();
+    shim::puts_off = whether != 0;
+}
+void shim_catch_up() { shim::catch_up(); }
 const void* shim_last_stream() { return shim::last_stream; }
 }

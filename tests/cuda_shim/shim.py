@@ -46,7 +46,7 @@ COLUMN_SUM = struct("ColumnSum", "x:p x_row,rows,cols:i out,partials:p accumulat
 BATCH_NORM = struct(
     "BatchNorm",
     "x:p x_row:i y:p y_row,rows,cols:i gamma,beta,mean,rstd,running_mean,running_var,partials:p "
-    "momentum,eps:f training:b activation:e frozen:p",
+    "momentum:d eps:f training,biased:b activation:e frozen,updates:p",
 )
 BATCH_NORM_BACKWARD = struct(
     "BatchNormBackward",
@@ -103,7 +103,8 @@ SOURCE = struct("Source", "data:p row:i number:e order,next:p next_rows:i")
 TARGETS = struct("Targets", "labels:p label_kind:e label_stride:i weight,order,next:p next_rows:i")
 RUN = struct(
     "Run",
-    "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d",
+    "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d "
+    "values:p",
 )
 # In the order of the table of core/cuda_kernels.h; then what they point to.
 STRUCTS = [

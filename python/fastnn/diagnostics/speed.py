@@ -184,8 +184,8 @@ def profile(trainer: Trainer, X: Array, Y: Array, *, batch_size: int = 128) -> P
     x, y = next(batches_of(where, trainer, X, Y, batch_size))
     whole = twin(trainer, trainer.device)
     whole.optimizer.lr = 0.0
-    step = median_time(lambda: whole.step(x, y))
-    moved = _moved(lambda: whole.step(x, y)) if trainer.device == "cuda" else None
+    step = median_time(lambda: float(whole.step(x, y)))  # on a device, when it is done
+    moved = _moved(lambda: float(whole.step(x, y))) if trainer.device == "cuda" else None
     copied = twin(trainer)
     copied.optimizer.lr = 0.0
     calls = _Calls(copied.model)

@@ -103,9 +103,9 @@ class BatchNorm1d(Fusable):
             self._observe(x)
         self._saved = None
         fused = self._in_kernel(activation)
-        weight = self._weight_of_batch()
-        biased = self.training and not self.unbiased
-        old_var = self.running_var.astype(np.float64) if biased else None
+        weight = self.momentum
+        if self.debias and self.training:
+            weight = ops._debiased_weight(weight, float(self.updates))
         y, mean, rstd = ops.batch_norm(
             x,
             gamma,
@@ -116,13 +116,10 @@ class BatchNorm1d(Fusable):
             momentum=weight,
             eps=self.eps,
             activation=fused,
+            unbiased=self.unbiased,
         )
         if not self.training:
             return y
-        if old_var is not None:
-            # The kernel gave (1 - weight) * old + weight * unbiased, and biased = unbiased * (n - 1) / n.
-            moved = self.running_var.astype(np.float64)
-            self.running_var[...] = moved + ((1 - weight) * old_var - moved) / (x.size // self.num_features)
         if self.debias:
             self.updates += 1
         before = y
@@ -130,14 +127,6 @@ class BatchNorm1d(Fusable):
             y = ops.activation(before, activation)
         self._saved = (x, mean, rstd, activation, before if activation else None, y if fused else None)
         return y
-
-    def _weight_of_batch(self) -> float:
-        """What the next batch counts in the running statistics."""
-        if not self.debias:
-            return self.momentum
-        batches = float(self.updates) + 1
-        faded: float = (1 - self.momentum) ** batches
-        return min(1.0, self.momentum / (1 - faded))
 
     def backward(self, dy: Array, *, accumulate: bool = False, input_grad: bool = True) -> FloatArray | None:
         x, mean, rstd, activation, before, y = self._take_saved()

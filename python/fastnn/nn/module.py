@@ -201,6 +201,7 @@ class Module(ABC):
 
     def state_dict(self) -> dict[str, FloatArray]:
         """Name -> NumPy array, for all parameters and running statistics; copies, which training leaves."""
+        _device.settle(self)
         return _device.copies(self._state())
 
     def load_state_dict(
@@ -218,6 +219,7 @@ class Module(ABC):
         because nothing in them says which way round a square weight is.
         """
         where = f"{type(self).__name__}.load_state_dict"
+        _device.settle(self)
         if layout not in ("fastnn", "pytorch"):
             raise ValueError(f'{where}: layout must be "fastnn" or "pytorch", got {layout!r}')
         if not isinstance(state, Mapping):
