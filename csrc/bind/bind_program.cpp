@@ -246,6 +246,13 @@ PyObject* run_forward(Call& call) {
 }  // namespace
 
 void bind_program(py::module_& m) {
+    py::register_exception_translator([](std::exception_ptr thrown) {
+        try {
+            if (thrown) std::rethrow_exception(thrown);
+        } catch (const DeviceError& e) {
+            set_cuda_error(e.what());
+        }
+    });
     py::class_<BoundProgram>(m, "Program")
         .def(py::init<const py::list&, const py::list&, bool, std::size_t, const py::tuple&,
                       const std::optional<py::capsule>&, bool>(),

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "bind/on_device.h"
+
 namespace fastnn::bind {
 namespace {
 
@@ -162,6 +164,8 @@ PyObject* invoke(const Signature& signature, Body body, PyObject* const* args, P
         PyErr_NoMemory();
     } catch (const std::invalid_argument& e) {
         PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const DeviceError& e) {
+        set_cuda_error(e.what());
     } catch (const std::exception& e) {
         PyErr_SetString(PyExc_RuntimeError, e.what());
     }

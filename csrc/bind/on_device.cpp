@@ -37,6 +37,11 @@ py::handle item(const py::object& place, int number) { return PyTuple_GET_ITEM(p
 
 }  // namespace
 
+void set_cuda_error(const std::string& text) {
+    const py::object error = py::module_::import("fastnn.cuda").attr("CudaError");
+    PyErr_SetString(error.ptr(), text.c_str());
+}
+
 void Call::leave_device() { delete device_; }
 
 OnDevice::OnDevice(Call& call, const Value& first, const py::object& place)
@@ -96,9 +101,7 @@ void OnDevice::refuse_host(const Call& call, const Value& value) const { refuse_
 
 void OnDevice::check(int status) const {
     if (status == 0) return;
-    const std::string text = function_ + "(): CUDA says: " + cuda_.message(status);
-    const py::object error = py::module_::import("fastnn.cuda").attr("CudaError");
-    PyErr_SetString(error.ptr(), text.c_str());
+    set_cuda_error(function_ + "(): CUDA says: " + cuda_.message(status));
     throw py::error_already_set();
 }
 

@@ -62,6 +62,9 @@ class OnDevice {
     std::vector<void*> memory_;
 };
 
+// fastnn.CudaError becomes the current exception.
+void set_cuda_error(const std::string& text);
+
 // Partial sums and the like, until the call ends.
 inline float* workspace_of(const Call& call, Index floats) {
     return call.device() != nullptr ? call.device()->take<float>(floats) : workspace(floats);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -117,6 +118,12 @@ struct CudaKernels {
     int (*replay)(void* graph, void* stream);
     int (*forget)(void* graph);
     const char* (*message)(int status);
+};
+
+// What CUDA said.
+class DeviceError : public std::runtime_error {
+ public:
+    using std::runtime_error::runtime_error;
 };
 
 // The name of the capsule that holds the table.

@@ -7,17 +7,10 @@
 
 #include <list>
 #include <optional>
-#include <stdexcept>
 
 #include "program/program.h"
 
 namespace fastnn::program {
-
-// What CUDA said.
-class DeviceError : public std::runtime_error {
- public:
-    using std::runtime_error::runtime_error;
-};
 
 class DeviceProgram final : public Program {
  public:
