@@ -42,7 +42,7 @@ class Recording {
     }
 
     // Whether running statistics must stay: the run has halted.
-    const bool* frozen() const { return &run_->frozen; }
+    const bool* frozen() const { return run_ != nullptr ? &run_->frozen : nullptr; }
     Index record_bytes() const { return bytes_; }
     // The members as they are now.
     void append_record(std::vector<unsigned char>& to) const {
