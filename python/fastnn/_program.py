@@ -117,7 +117,7 @@ class Program:
             lowering.buffers, self.ops, chains, place, update, kernels, precision == "tf32"
         )
         self._result = np.zeros(4)
-        self.queue = Queue(self)
+        self.queue = Queue()
         self.trained = model, optimizer
         self.least_rows: int = self.native.least_rows()  # of a batch
 
@@ -171,7 +171,7 @@ class Program:
         """Train on one batch; returns its loss, or the run where it was not done. A device queues it."""
         if self.on_device:
             if self._optimizer.nonfinite != "skip":
-                return self.queue.add(x, target, weight)
+                return self.queue.add(self, x, target, weight)
             # Steps queued behind one that is skipped would do nothing.
             run = self.run(Batches(x, target, weight, None, np.array([0, len(x)])), 0, 1, np.zeros(2))
             self.check(run, target, weight)

@@ -85,8 +85,8 @@ class _Queued(NamedTuple):
 class Queue:
     """The steps of a program (`_program.Program`) that nobody has waited for yet."""
 
-    def __init__(self, program: Any) -> None:
-        self._program = program
+    def __init__(self) -> None:
+        self._program: Any = None  # while there are any: it holds the queue, and a ring would outlive both
         self._steps: list[_Queued] = []
         self._held = 0  # bytes on the device
         self._stream = 0
@@ -98,9 +98,9 @@ class Queue:
             return owner is optimizer
         return not {*map(id, model.modules())}.isdisjoint(map(id, owner.modules()))
 
-    def add(self, x: Array, target: Array, weight: FloatArray | None) -> QueuedLoss:
-        """Queue a step on this batch, and count it as done."""
-        program, stream = self._program, _device.stream()
+    def add(self, program: Any, x: Array, target: Array, weight: FloatArray | None) -> QueuedLoss:
+        """Queue a step of the program on this batch, and count it as done."""
+        stream = _device.stream()
         if stream != self._stream or self._held > _HELD:
             self.settle()
             self._stream = stream
@@ -115,6 +115,7 @@ class Queue:
             self.settle()
             if not program.queue_step(x, target, weight, stream):
                 raise MemoryError("Trainer.step: no memory for a batch")
+        self._program = program
         self._steps.append(step)
         self._held += sum(array.nbytes for array in step.held)
         _device.queues.add(self)
@@ -125,8 +126,9 @@ class Queue:
         if not self._steps:
             return
         values, result = np.zeros(_STEPS), np.zeros(4)
-        _core.settle_on_device(self._program.native, values, result, stream=self._stream)
-        steps, self._steps, self._held = self._steps, [], 0
+        program = self._program
+        _core.settle_on_device(program.native, values, result, stream=self._stream)
+        steps, self._steps, self._held, self._program = self._steps, [], 0, None
         _device.queues.discard(self)
         done = int(result[0])
         for step, value in zip(steps[:done], values.tolist(), strict=False):
@@ -134,7 +136,7 @@ class Queue:
         if done == len(steps):
             return
         try:
-            self._program.undone(result, len(steps), steps[done].target, steps[done].weight)
+            program.undone(result, len(steps), steps[done].target, steps[done].weight)
         except Exception as error:
             steps[done].loss.take(error)
             behind = RuntimeError(f"Trainer.step: not done, because a step before it was not: {error}")
