@@ -30,7 +30,9 @@ if [ "$word" = sanitize ]; then
     done
     exit $status
 fi
-timeout 440 "$python" bench/gpu_check.py "$word" --commit "$commit"
+limit=440
+[ "$word" = bench ] || limit=330 # pytest comes after it
+timeout "$limit" "$python" bench/gpu_check.py "$word" --commit "$commit"
 if [ "$word" = test ]; then  # the conftest needs packages that are not there
     timeout 120 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "(CuPy or PyTorch) and not stand-in" \
         tests/test_cuda_ops.py tests/test_cuda_layers.py tests/test_cuda_precision.py
