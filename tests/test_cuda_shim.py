@@ -69,7 +69,6 @@ def test_ballots_shuffles_and_atomics(planted, schedule):
 
 
 UNSEEN = [
-    ("gemm_tensor.cu", 2),  # before sums take the place of the last stage: the warps go at one pace here
     ("step.cu", 5),  # for the metrics of squares, which no check here asks for yet
     ("update_norm.cu", 1),  # for a second round, in arrays past 2^33 elements
 ]

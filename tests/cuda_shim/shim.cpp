@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -99,15 +100,24 @@ void fail(const std::string& what) {
     }
 }
 
-// The caller stops: somebody else must be able to go on.
+// The turn goes to the next of these threads that may run, counted from the caller; false where none may.
+bool pass_among(unsigned first, unsigned count) {
+    for (unsigned i = 1; i <= count; ++i) {
+        const unsigned step = schedule == Schedule::backward ? count - i : i;
+        const unsigned t = first + (me - first + step) % count;
+        if (!may_run(t)) continue;
+        turn = t;
+        return true;
+    }
+    return false;
+}
+
+// The caller stops: somebody else must be able to go on. Its warp goes first: one that meets at shuffles
+// would else keep the others' pace, and a barrier between warps would never be missed.
 void pass_turn() {
     for (int round = 0; round < 2; ++round) {
-        for (unsigned i = 1; i <= threads; ++i) {
-            const unsigned t = (schedule == Schedule::backward ? me + threads - i : me + i) % threads;
-            if (!may_run(t)) continue;
-            turn = t;
-            return;
-        }
+        const unsigned warp = me / 32 * 32;
+        if (pass_among(warp, std::min(32u, threads - warp)) || pass_among(0, threads)) return;
         fail("divergent barrier: the threads of a block wait for each other at different places");
     }
 }
