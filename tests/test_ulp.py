@@ -109,6 +109,18 @@ def test_the_histogram_sees_what_is_wrong(monkeypatch):
     assert found(lose)
 
 
+def test_an_infinity_is_the_number_beyond_the_largest(monkeypatch):
+    """The truth at the first x lies 0.1 ULP above the largest float32, and the result is infinite."""
+    x = np.array([3.2386221e38, np.inf, -np.inf], np.float32)
+    assert np.isinf(ops.activation(x, "selu")[0])
+    histogram = ulp.Histogram("selu")
+    histogram.add(x)
+    assert not histogram.wrong
+    monkeypatch.setattr(ops, "activation", lambda x, kind: np.full_like(x, np.inf))
+    histogram.add(np.array([3.2386e38], np.float32))
+    assert histogram.wrong
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ref.ACTIVATIONS)
 def test_all_values(kind):
