@@ -74,7 +74,7 @@ PYTHON_ROOMS = {
     "checkpoint": {"_arrays", "_describe", "_device", "_file", "_plain", "_runtime", "init", "nn"},
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_lowering": {"_arrays", "_core", "nn"},
-    "_queue": {"_arrays", "_core", "_device", "nn"},
+    "_queue": {"_arrays", "_core", "_device"},
     "_program": {
         *("_arrays", "_core", "_device", "_lowering", "_optimizer", "_precision", "_queue"),
         *("cuda", "nn", "optim"),

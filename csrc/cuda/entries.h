@@ -17,8 +17,11 @@ int cuda_batch_norm_backward(const BatchNormBackwardArgs& a, void* stream);
 int cuda_softmax_cross_entropy(const SoftmaxArgs& a, void* stream);
 int cuda_point_loss(const PointLossArgs& a, void* stream);
 int cuda_gemm(const GemmArgs& a, void* stream);
-int cuda_gemm_bf16(const GemmBf16Args& a, void* stream);  // these two have bits of their own,
-int cuda_gemm_tf32(const GemmTf32Args& a, void* stream);  // and need compute capability 8.0
+// On tensor cores, with bits of their own. Before compute capability 8.0 there are none for these numbers,
+// which is a status of our own.
+int cuda_gemm_bf16(const GemmBf16Args& a, void* stream);
+int cuda_gemm_tf32(const GemmTf32Args& a, void* stream);
+inline constexpr int kNoTensorCores = -1;
 int cuda_round_bf16(const RoundArgs& a, void* stream);
 int cuda_update(const UpdateArgs& a, void* stream);  // in three launches: update_norm.cu first
 int cuda_update_norm(const UpdateArgs& a, void* stream);
@@ -30,8 +33,6 @@ int cuda_step_begin(const StepBeginArgs& a, void* stream);
 int cuda_step_end(const StepEndArgs& a, void* stream);
 
 // memory.cu
-// A status of our own: before compute capability 8.0 there are no tensor cores for bfloat16 and TF32.
-inline constexpr int kNoTensorCores = -1;
 int cuda_allocate(void** memory, Index bytes);
 int cuda_release(void* memory);
 int cuda_borrow(void** memory, Index bytes, void* stream);

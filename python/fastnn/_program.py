@@ -118,7 +118,6 @@ class Program:
         )
         self._result = np.zeros(4)
         self.queue = Queue()
-        self.trained = model, optimizer
         self.least_rows: int = self.native.least_rows()  # of a batch
 
     def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
@@ -206,6 +205,12 @@ class Program:
             optimizer.step_count = number
             self._count_forwards(1)
         return queued
+
+    def changes(self, owner: object) -> bool:
+        """Whether its steps change this module or optimizer."""
+        if not isinstance(owner, Module):
+            return owner is self._optimizer
+        return not {*map(id, self._model.modules())}.isdisjoint(map(id, owner.modules()))
 
     def undone(
         self, result: npt.NDArray[np.float64], queued: int, target: Array, weight: FloatArray | None

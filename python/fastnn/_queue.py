@@ -10,7 +10,6 @@ import numpy as np
 
 from fastnn import _core, _device
 from fastnn._arrays import Array, FloatArray
-from fastnn.nn import Module
 
 _STEPS = 256  # DeviceProgram::kQueue
 _HELD = 1 << 28  # bytes of the caller's rows on the device that are kept from being freed
@@ -93,10 +92,7 @@ class Queue:
 
     def changes(self, owner: object) -> bool:
         """Whether its steps change this module or optimizer."""
-        model, optimizer = self._program.trained
-        if not isinstance(owner, Module):
-            return owner is optimizer
-        return not {*map(id, model.modules())}.isdisjoint(map(id, owner.modules()))
+        return bool(self._program.changes(owner))
 
     def add(self, program: Any, x: Array, target: Array, weight: FloatArray | None) -> QueuedLoss:
         """Queue a step of the program on this batch, and count it as done."""
