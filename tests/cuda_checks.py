@@ -218,6 +218,68 @@ def gemm(
         assert_within(c, ref.gemm(a, b, out=out, **options), bound, f"gemm {m} {n} {k}")
 
 
+def beside(kernels, schedule, precision, shape, kind, from_x, sums):
+    """A product, the gradient of an activation (None: none) behind it and column sums of another matrix of
+    this shape (None: none) in one launch: the bits of one after another."""
+    m, n, k = shape
+    numbers = place(draw(m, k)), place(draw(k, n, seed=1))
+    one, all_at_once = empty(m, n), empty(m, n)
+    of = draw(m, n, seed=2)
+    of = place(of if from_x or kind is None else ops.activation(of, kind))
+
+    def product(c):
+        a, b = (
+            (x.view(np.uint32) >> 16).astype(np.uint16) if precision == "bfloat16" else x for x in numbers
+        )
+        kept.extend((a, b))
+        g = {
+            "a_row": k, "a_col": 1, "b_row": n, "b_col": 1, "c": c, "c_row": n, "m": m, "n": n, "k": k,
+            "k_end": k, "alpha": 1.0,
+        }  # fmt: skip
+        if precision == "bfloat16":
+            return shim.GEMM_BF16, {"g": shim.filled(shim.GEMM, g), "a": a, "b": b}
+        g |= {"a": a, "b": b}
+        return (
+            (shim.GEMM, g) if precision == "float32" else (shim.GEMM_TF32, {"g": shim.filled(shim.GEMM, g)})
+        )
+
+    kept = []
+    made, fields = product(one)
+    kernels.run(made, schedule, **fields)
+    slope = {}
+    if kind is not None:
+        options = {"kind": KINDS.index(kind), "alpha": ALPHA.get(kind, 1.0)}
+        kernels.run(
+            shim.ACTIVATION_BACKWARD,
+            schedule,
+            dy=one,
+            x=of,
+            y=None if from_x else of,
+            dx=one,
+            n=m * n,
+            **options,
+        )
+        slope = {"of": of, "of_x": from_x, **options}
+    want, got, columns = None, None, {}
+    if sums is not None:
+        rows, cols = sums
+        x, old = place(draw(rows, cols, seed=3)), draw(cols, seed=4)
+        want, got = place(old), place(old)
+        columns = {"x": x, "x_row": cols, "rows": rows, "cols": cols, "accumulate": rows % 2 == 1}
+        kernels.run(shim.COLUMN_SUM, schedule, out=want, partials=partials(rows, cols, 1), **columns)
+        columns["out"] = got
+    made, fields = product(all_at_once)
+    kernels.run(
+        {shim.GEMM: shim.WITH_GEMM, shim.GEMM_BF16: shim.WITH_GEMM_BF16, shim.GEMM_TF32: shim.WITH_GEMM_TF32}[made],
+        schedule, product=shim.filled(made, fields), slope=shim.filled(shim.SLOPE, slope),
+        sums=shim.filled(shim.COLUMN_SUM, columns),
+    )  # fmt: skip
+    what = f"{precision} {shape} {kind} {from_x} {sums}"
+    assert_bits(all_at_once, one, what)
+    if sums is not None:
+        assert_bits(got, want, f"sums beside {what}")
+
+
 # rule: its number and slots, the coefficients of its `ops` function with these arguments
 RULES = {
     "sgd": (0, 0, {}, {"lr": 0.1}),

@@ -154,9 +154,45 @@ def test_gemm(cuda_kernels, schedule):
         )  # fmt: skip
 
 
-def test_gemm_of_large_tiles(cuda_kernels):
-    """132 tiles of 128 by 128 are the fewest for which the large tile is chosen."""
-    checks.gemm(cuda_kernels, 0, 1, 131 * 128 + 5, 3, bias=True)
+# Products are cut into tiles of 128, 64, 32 or 16, the largest of which there are 132.
+TILES = {
+    128: [(1, 131 * 128 + 5, 3), (131 * 128 + 1, 5, 17)],
+    64: [(1, 131 * 64 + 5, 3), (65, 66 * 64 + 3, 17), (131 * 64 + 2, 70, 33), (3, 131 * 64 + 1, 515)],
+    32: [(1, 131 * 32 + 5, 3), (33, 66 * 32 + 3, 31), (66 * 32 + 2, 47, 33), (3, 131 * 32 + 1, 515)],
+}
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_gemm_of_larger_tiles(cuda_kernels, schedule, tile):
+    for (m, n, k), i in each(schedule, TILES[tile]):
+        assert -(-m // tile) * -(-n // tile) >= 132 > -(-m // (2 * tile)) * -(-n // (2 * tile)) or tile == 128
+        for trans_a, trans_b in [(False, True), (True, False)]:
+            checks.gemm(
+                cuda_kernels, schedule, m, n, k, trans_a=trans_a, trans_b=trans_b, bias=trans_a,
+                beta=(0.0, 2.0)[i % 2], kind=("none", "relu", "tanh")[i % 3],
+            )  # fmt: skip
+
+
+def test_gemm_of_long_sums(cuda_kernels, schedule):
+    """Four blocks of 512 terms are formed at once."""
+    shapes = [(1, 1, 513), (5, 7, 784), (17, 3, 1024), (3, 18, 1500), (16, 16, 2047), (2, 33, 2048)]
+    for (m, n, k), i in each(schedule, [*shapes, (4, 4, 2049), (1, 2, 5000), (20, 1, 4096)]):
+        checks.gemm(
+            cuda_kernels, schedule, m, n, k, trans_a=i % 2 == 0, alpha=-0.5, beta=(0.0, 2.0)[i % 2], bias=True
+        )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "tf32"])
+def test_what_a_product_does_beside(cuda_kernels, schedule, precision):
+    shapes = [(1, 1, 1), (17, 33, 9), (2, 130, 64), (65, 66, 31), (5, 100, 700), (33, 66 * 32 + 3, 8)]
+    shapes += [(0, 5, 4), (5, 0, 4), (3, 4, 0)]
+    rows = [0, 1, 3, 191, 192, 193, 500, 1600, 4000]
+    for ((m, n, k), count), i in each(schedule, [*zip(shapes, rows)]):
+        for from_x in (False, True):
+            kind = checks.KINDS[1 + i] if from_x or checks.KINDS[1 + i] in checks.OF_RESULT else "relu"
+            checks.beside(cuda_kernels, schedule, precision, (m, n, k), kind, from_x, (count, 1 + 20 * i))
+        checks.beside(cuda_kernels, schedule, precision, (m, n, k), None, False, (count, 33))
+        checks.beside(cuda_kernels, schedule, precision, (m, n, k), "relu", False, None)
 
 
 def test_nan_and_infinity_in_gemm_stay_in_their_row(cuda_kernels):

@@ -75,6 +75,26 @@ def test_the_draws_reach_what_the_device_has():
         assert averages >= {(False, False), (True, True), (True, False)}
 
 
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.Tanh, nn.GELU, nn.LeakyReLU])
+@pytest.mark.parametrize("residual", [False, True])
+def test_slopes_behind_products(rows, kind, residual):
+    """The gradient of an input takes the slope of the activation in front of it with it; not where a
+    shortcut reads it too."""
+    X, Y = rows
+
+    def run(device):
+        block = nn.Sequential(nn.Linear(6, 6), kind())
+        hidden = nn.Residual(block) if residual else block
+        model = nn.Sequential(nn.Linear(6, 6), hidden, nn.Linear(6, 5), kind(), nn.Linear(5, 3), seed=1)
+        return fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()), device=device)
+
+    one, other = run("cpu"), run("cuda")
+    for _ in range(2):
+        one.step(X, Y)
+        other.step(X, Y)
+    assert_same_course(other, one)
+
+
 def test_arrays_move_and_come_back(rows):
     trained = small()
     trained.step(*rows)

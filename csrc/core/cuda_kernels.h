@@ -75,6 +75,23 @@ struct StepEndArgs {
     Index rows, cols;
 };
 
+// ---- products
+
+// What a product does beside: its result is multiplied by f'(from), the gradient behind the activation in
+// front of a layer, and column sums (the gradient of a bias) are formed by blocks of their own.
+struct Slope {
+    const float* from;  // contiguous, for each element of the result; null: no slope
+    bool from_x;        // it is f's argument, else its result
+    Activation kind;
+    float alpha;
+};
+template <class Product>
+struct With {
+    Product product;
+    Slope slope;
+    ColumnSumArgs sums;  // out null: none
+};
+
 // ---- the table
 
 template <class Args>
@@ -88,8 +105,8 @@ struct CudaKernels {
     // The operations, each known by its arguments; csrc/cuda/entries.h says more.
     CudaEntries<ActivationArgs, ActivationBackwardArgs, DropoutArgs, ColumnSumArgs, BatchNormArgs,
                 BatchNormBackwardArgs, SoftmaxArgs, PointLossArgs, GemmArgs, GemmBf16Args, GemmTf32Args,
-                RoundArgs, UpdateArgs, GatherArgs, AddArgs, ScaleColumnsArgs, WidenArgs, StepBeginArgs,
-                StepEndArgs>
+                With<GemmArgs>, With<GemmBf16Args>, With<GemmTf32Args>, RoundArgs, UpdateArgs, GatherArgs,
+                AddArgs, ScaleColumnsArgs, WidenArgs, StepBeginArgs, StepEndArgs>
         entries;
     template <class Args>
     CudaEntry<Args> entry() const {

@@ -9,21 +9,7 @@ template <int W>
 __global__ void __launch_bounds__(kColumnThreads) reduce(ColumnSumArgs a, ColumnGrid g) {
     const ColumnPlace p = column_place<W>(g);
     if (p.begin == p.end) return;
-    Pack<W> sum{};
-    const auto x = [&](Index row) { return load<W>(a.x + row * a.x_row + p.column); };
-    each_four_rows(
-        p,
-        [&](Index r) {
-            const Pack<W> x0 = x(r), x1 = x(r + 1), x2 = x(r + 2), x3 = x(r + 3);
-#pragma unroll
-            for (int l = 0; l < W; ++l) sum.v[l] += (x0.v[l] + x1.v[l]) + (x2.v[l] + x3.v[l]);
-        },
-        [&](Index r) {
-            const Pack<W> x0 = x(r);
-#pragma unroll
-            for (int l = 0; l < W; ++l) sum.v[l] += x0.v[l];
-        });
-    store<W>(a.partials + p.block * g.padded + p.column, sum);
+    store<W>(a.partials + p.block * g.padded + p.column, column_sums<W>(a, p));
 }
 
 __global__ void __launch_bounds__(kColumnThreads) combine(ColumnSumArgs a, ColumnGrid g) {

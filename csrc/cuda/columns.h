@@ -44,6 +44,26 @@ FASTNN_RULE void each_four_rows(const ColumnPlace& p, Four four, One one) {
     for (; r < p.end; ++r) one(r);
 }
 
+// The sum of W columns over a block's rows.
+template <int W>
+FASTNN_RULE Pack<W> column_sums(const ColumnSumArgs& a, const ColumnPlace& p) {
+    Pack<W> sum{};
+    const auto x = [&](Index row) { return load<W>(a.x + row * a.x_row + p.column); };
+    each_four_rows(
+        p,
+        [&](Index r) {
+            const Pack<W> x0 = x(r), x1 = x(r + 1), x2 = x(r + 2), x3 = x(r + 3);
+#pragma unroll
+            for (int l = 0; l < W; ++l) sum.v[l] += (x0.v[l] + x1.v[l]) + (x2.v[l] + x3.v[l]);
+        },
+        [&](Index r) {
+            const Pack<W> x0 = x(r);
+#pragma unroll
+            for (int l = 0; l < W; ++l) sum.v[l] += x0.v[l];
+        });
+    return sum;
+}
+
 // The sum of a column over all blocks.
 FASTNN_RULE double sum_blocks(const float* partial, const ColumnGrid& g, Index column) {
     double total = 0.0;

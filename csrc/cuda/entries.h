@@ -22,6 +22,10 @@ int cuda_gemm(const GemmArgs& a, void* stream);
 int cuda_gemm_bf16(const GemmBf16Args& a, void* stream);
 int cuda_gemm_tf32(const GemmTf32Args& a, void* stream);
 inline constexpr int kNoTensorCores = -1;
+int cuda_gemm_with(const With<GemmArgs>& a, void* stream);
+int cuda_gemm_small(const With<GemmArgs>& a, void* stream);  // gemm_small.cu
+int cuda_gemm_bf16_with(const With<GemmBf16Args>& a, void* stream);
+int cuda_gemm_tf32_with(const With<GemmTf32Args>& a, void* stream);
 int cuda_round_bf16(const RoundArgs& a, void* stream);
 int cuda_update(const UpdateArgs& a, void* stream);  // in three launches: update_norm.cu first
 int cuda_update_norm(const UpdateArgs& a, void* stream);

@@ -1,10 +1,8 @@
 // c = activation(alpha * a @ b + beta * c + bias) in float32, with fused multiply-adds: tiles of a and b in
 // shared memory, T by T results a thread in registers. Each element is one chain of kBlockK terms after
 // another, in order, so that the bits are the CPU's whatever the tile. Tensor cores have other bits.
-#include "cuda/activate.h"
 #include "cuda/entries.h"
-#include "cuda/gemm_tiles.h"
-#include "cuda/launch.h"
+#include "cuda/gemm_end.h"
 
 namespace fastnn {
 namespace {
@@ -81,13 +79,13 @@ FASTNN_RULE void add_term(const Tiles<T>& tiles, int k, int row, int column, flo
         for (int j = 0; j < T; ++j) sum[i][j] = fma(a[i], b[j], sum[i][j]);
 }
 
-// A block of K joins c; behind the last one come bias and activation.
+// A block of K joins c; behind the last one come bias and activation, or a slope.
 template <int T>
-FASTNN_RULE void finish(const GemmArgs& g, Index r0, Index c0, bool first, bool last,
+FASTNN_RULE void finish(const GemmArgs& g, const Slope& slope, Index r0, Index c0, bool first, bool last,
                         const float (&sum)[T][T]) {
     const int row = static_cast<int>(threadIdx.x) / kSide;
     const int column = static_cast<int>(threadIdx.x) % kSide;
-    const bool relu_last = last && g.activation == Activation::relu;
+    const CheapEnd cheap = cheap_end(g, slope);
 #pragma unroll
     for (int i = 0; i < T; ++i) {
         const Index r = r0 + place(row, i);
@@ -99,26 +97,25 @@ FASTNN_RULE void finish(const GemmArgs& g, Index r0, Index c0, bool first, bool 
             if (c >= g.n - c0) continue;
             float x = first ? g.alpha * sum[i][j] : fma(g.alpha, sum[i][j], out[c]);
             if (first && g.beta != 0.0f) x = fma(g.beta, out[c], x);
-            if (last && g.bias != nullptr) x = x + g.bias[c0 + c];
-            if (relu_last) x = relu(x);
-            out[c] = x;
+            out[c] = last ? end_cheaply(g, slope, cheap, x, r, c0 + c) : x;
         }
     }
-    if (!last || g.activation == Activation::none || relu_last) return;
-    // Others in place, one after another: unrolled they would push the sums out of the registers.
+    if (!last || !has_rest(g, slope, cheap)) return;
 #pragma unroll 1
     for (int i = 0; i < T * T; ++i) {
         const Index r = r0 + place(row, i / T);
         const Index c = c0 + place(column, i % T);
         if (r >= g.m || c >= g.n) continue;
         float* const out = g.c + r * g.c_row + c;
-        *out = activate_any(g.activation, *out);
+        *out = rest_of_end(g, slope, cheap, *out, r, c);
     }
 }
 
 template <int T>
-__global__ void __launch_bounds__(kThreads) gemm(GemmArgs g) {
+__global__ void __launch_bounds__(kThreads) gemm(With<GemmArgs> with, unsigned count) {
     FASTNN_SHARED(Tiles<T>, tiles);
+    if (blockIdx.x >= count) return sum_columns(with.sums, blockIdx.x - count, &tiles.a[0][0]);
+    const GemmArgs& g = with.product;
     const Tile tile = tile_of(g, Tiles<T>::kSize, blockIdx.x);
     const Index r0 = tile.row, c0 = tile.column;
     const int row = static_cast<int>(threadIdx.x) / kSide;
@@ -149,19 +146,25 @@ __global__ void __launch_bounds__(kThreads) gemm(GemmArgs g) {
                 for (int i = 0; i < left; ++i) add_term<T>(tiles, i, row, column, sum);
             }
         }
-        finish<T>(g, r0, c0, first, k >= g.k, sum);
+        finish<T>(g, with.slope, r0, c0, first, k >= g.k, sum);
     } while (k < g.k);
 }
 
 }  // namespace
 
-int cuda_gemm(const GemmArgs& g, void* stream) {
-    if (g.m == 0 || g.n == 0) return 0;
-    if (tiles_of(g, Tiles<8>::kSize) >= kEnoughTiles)
-        FASTNN_LAUNCH(gemm<8>, tiles_of(g, Tiles<8>::kSize), kThreads, stream, g);
-    else
-        FASTNN_LAUNCH(gemm<4>, tiles_of(g, Tiles<4>::kSize), kThreads, stream, g);
-    return launched();
+int cuda_gemm(const GemmArgs& g, void* stream) { return cuda_gemm_with({g, {}, {}}, stream); }
+
+int cuda_gemm_with(const With<GemmArgs>& with, void* stream) {
+    const GemmArgs& g = with.product;
+    const unsigned sums = sum_blocks(with.sums);
+    const auto start = [&](auto kernel, int side) {
+        const unsigned tiles = tiles_of(g, side);
+        FASTNN_LAUNCH(kernel, tiles + sums, kThreads, stream, with, tiles);
+        return launched();
+    };
+    if (tiles_of(g, Tiles<8>::kSize) >= kEnoughTiles) return start(gemm<8>, Tiles<8>::kSize);
+    if (tiles_of(g, Tiles<4>::kSize) >= kEnoughTiles) return start(gemm<4>, Tiles<4>::kSize);
+    return cuda_gemm_small(with, stream);
 }
 
 }  // namespace fastnn

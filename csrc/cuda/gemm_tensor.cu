@@ -2,11 +2,9 @@
 // rounded to TF32, summed in float32. A block of threads forms a square of the result, a warp 32 columns of
 // it. The tiles of a and b pass through three stages of shared memory: while one is multiplied, the next two
 // are on their way. The bits are the same every run, but not the CPU's: how a tensor core adds is its own.
-#include "cuda/activate.h"
 #include "cuda/bf16.h"
 #include "cuda/entries.h"
-#include "cuda/gemm_tiles.h"
-#include "cuda/launch.h"
+#include "cuda/gemm_end.h"
 #include "cuda/tensor_core.h"
 
 namespace fastnn {
@@ -135,6 +133,9 @@ struct TensorArgs {
     GemmArgs g;
     Operand<T> a, b;
     BFloat16* c;  // null: g.c
+    Slope slope;
+    ColumnSumArgs sums;
+    unsigned count;  // of tiles
 };
 
 // Rows of a warp's sums, on their way to the result: a lane has a column there. Rows are so far apart that
@@ -151,14 +152,14 @@ struct Stages {
     FASTNN_MEMBER Sums& sums(int warp) { return reinterpret_cast<Sums*>(this)[warp]; }
 };
 
-template <class T>
-FASTNN_RULE void put(const TensorArgs<T>& t, float sum, Index r, Index c, float bias, Activation kind) {
+template <bool kCheap, class T>
+FASTNN_RULE void put(const TensorArgs<T>& t, CheapEnd cheap, float sum, Index r, Index c) {
     const GemmArgs& g = t.g;
     const Index at = r * g.c_row + c;
     float x = g.alpha * sum;
     if (g.beta != 0.0f) x = fma(g.beta, t.c != nullptr ? widened(t.c[at]) : g.c[at], x);
-    if (g.bias != nullptr) x = x + bias;
-    x = kind == Activation::relu ? relu(x) : activate_any(kind, x);
+    x = end_cheaply(g, t.slope, cheap, x, r, c);
+    if constexpr (!kCheap) x = rest_of_end(g, t.slope, cheap, x, r, c);
     if (t.c != nullptr)
         t.c[at] = narrowed(x);
     else
@@ -170,17 +171,14 @@ FASTNN_RULE void finish(const TensorArgs<T>& t, const Sums& sums, Index r0, Inde
     const GemmArgs& g = t.g;
     if (c >= g.n) return;
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const float bias = g.bias != nullptr ? g.bias[c] : 0.0f;
     const int rows = g.m - r0 < 16 ? static_cast<int>(g.m - r0) : 16;
-    if (g.activation == Activation::none) {
-#pragma unroll 4
-        for (int i = 0; i < rows; ++i) put(t, sums.rows[i][lane], r0 + i, c, bias, Activation::none);
-    } else if (g.activation == Activation::relu) {
-#pragma unroll 4
-        for (int i = 0; i < rows; ++i) put(t, sums.rows[i][lane], r0 + i, c, bias, Activation::relu);
-    } else {
+    const CheapEnd cheap = cheap_end(g, t.slope);
+    if (has_rest(g, t.slope, cheap)) {
 #pragma unroll 1
-        for (int i = 0; i < rows; ++i) put(t, sums.rows[i][lane], r0 + i, c, bias, g.activation);
+        for (int i = 0; i < rows; ++i) put<false>(t, cheap, sums.rows[i][lane], r0 + i, c);
+    } else {
+#pragma unroll 4
+        for (int i = 0; i < rows; ++i) put<true>(t, cheap, sums.rows[i][lane], r0 + i, c);
     }
 }
 
@@ -193,6 +191,8 @@ __global__ void __launch_bounds__(2 * kSide, 256 / kSide) gemm_tensor(TensorArgs
     constexpr int kWarpsAcross = kSide / kWarpSide;  // by two
     static_assert(sizeof(Sums) * 2 * kWarpsAcross <= sizeof(Shared));
     FASTNN_SHARED(Shared, shared);
+    if (blockIdx.x >= t.count)
+        return sum_columns(t.sums, blockIdx.x - t.count, reinterpret_cast<float*>(&shared));
     const GemmArgs& g = t.g;
     const Tile tile = tile_of(g, kSide, blockIdx.x);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -260,28 +260,36 @@ bool in_chunks(const T* data, Index one, Index row) {
 }
 
 template <class T, int kSide, bool kAcrossA, bool kAcrossB>
-int start(const TensorArgs<T>& t, void* stream) {
-    FASTNN_LAUNCH((gemm_tensor<T, kSide, kAcrossA, kAcrossB>), tiles_of(t.g, kSide), 2 * kSide, stream, t);
+int start(TensorArgs<T>& t, void* stream) {
+    t.count = tiles_of(t.g, kSide);
+    const unsigned blocks = t.count + sum_blocks(t.sums);
+    if (blocks == 0) return 0;
+    FASTNN_LAUNCH((gemm_tensor<T, kSide, kAcrossA, kAcrossB>), blocks, 2 * kSide, stream, t);
     return launched();
 }
 
 template <class T, int kSide>
-int start(const TensorArgs<T>& t, bool across_a, bool across_b, void* stream) {
+int start(TensorArgs<T>& t, bool across_a, bool across_b, void* stream) {
     if (across_a)
         return across_b ? start<T, kSide, true, true>(t, stream) : start<T, kSide, true, false>(t, stream);
     return across_b ? start<T, kSide, false, true>(t, stream) : start<T, kSide, false, false>(t, stream);
 }
 
-template <class T>
-int run(const GemmArgs& g, const T* a, const T* b, BFloat16* c, void* stream) {
-    if (g.m == 0 || g.n == 0) return 0;
+template <class T, class Product>
+int run(const With<Product>& with, const T* a, const T* b, BFloat16* c, void* stream) {
+    const GemmArgs& g = with.product.g;
     int device = 0, major = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (major < 8) return kNoTensorCores;
     const bool across_a = g.a_row == 1 && g.a_col != 1, across_b = g.b_col == 1 && g.b_row != 1;
-    TensorArgs<T> t{
-        .g = g, .a = {a, g.a_row, g.a_col, g.m, false}, .b = {b, g.b_col, g.b_row, g.n, false}, .c = c};
+    TensorArgs<T> t{.g = g,
+                    .a = {a, g.a_row, g.a_col, g.m, false},
+                    .b = {b, g.b_col, g.b_row, g.n, false},
+                    .c = c,
+                    .slope = with.slope,
+                    .sums = with.sums,
+                    .count = 0};
     t.a.chunks = across_a ? in_chunks(a, g.a_row, g.a_col) : in_chunks(a, g.a_col, g.a_row);
     t.b.chunks = across_b ? in_chunks(b, g.b_col, g.b_row) : in_chunks(b, g.b_row, g.b_col);
     return t.a.chunks && t.b.chunks && tiles_of(g, kLarge) >= kEnoughTiles
@@ -292,11 +300,17 @@ int run(const GemmArgs& g, const T* a, const T* b, BFloat16* c, void* stream) {
 }  // namespace
 
 int cuda_gemm_bf16(const GemmBf16Args& args, void* stream) {
-    return run(args.g, args.a, args.b, args.c, stream);
+    return cuda_gemm_bf16_with({args, {}, {}}, stream);
+}
+int cuda_gemm_bf16_with(const With<GemmBf16Args>& with, void* stream) {
+    return run(with, with.product.a, with.product.b, with.product.c, stream);
 }
 
 int cuda_gemm_tf32(const GemmTf32Args& args, void* stream) {
-    return run(args.g, args.g.a, args.g.b, nullptr, stream);
+    return cuda_gemm_tf32_with({args, {}, {}}, stream);
+}
+int cuda_gemm_tf32_with(const With<GemmTf32Args>& with, void* stream) {
+    return run<float>(with, with.product.g.a, with.product.g.b, nullptr, stream);
 }
 
 }  // namespace fastnn

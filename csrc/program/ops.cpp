@@ -25,8 +25,27 @@ struct Product {
     bool b_packed = false;
 };
 
+// What a device does in the same launch.
+struct Beside {
+    Slope slope{};
+    ColumnSumArgs sums{};
+};
+
+void launch_product(const Place& place, GemmBf16Args args, bool rounded, const Beside& beside) {
+    if (rounded) {
+        args.a = reinterpret_cast<const BFloat16*>(args.g.a);
+        args.b = reinterpret_cast<const BFloat16*>(args.g.b);
+        place.device->add(With<GemmBf16Args>{args, beside.slope, beside.sums});
+    } else if (place.tf32) {
+        place.device->add(With<GemmTf32Args>{{args.g}, beside.slope, beside.sums});
+    } else {
+        place.device->add(With<GemmArgs>{args.g, beside.slope, beside.sums});
+    }
+}
+
 void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounded,
-                 const float* bias = nullptr, Activation activation = Activation::none) {
+                 const float* bias = nullptr, Activation activation = Activation::none,
+                 const Beside& beside = {}) {
     args = {.g = {.a = static_cast<const float*>(p.a),
                   .a_row = p.across_a ? 1 : p.k,
                   .a_col = p.across_a ? p.m : 1,
@@ -48,14 +67,24 @@ void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounde
             .a = nullptr,
             .b = nullptr,
             .c = nullptr};
-    if (rounded)
+    if (place.device != nullptr)
+        launch_product(place, args, rounded, beside);
+    else if (rounded)
         add_product_of_rounded(place, place.kernels, args);
-    else if (place.tf32)
-        place.device->add(GemmTf32Args{args.g});
     else
         place.add(place.kernels.gemm, args.g);
     place.work += {2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k), 0,
                    gemm_ns(p.m, p.n, p.k)};
+}
+
+ColumnSumArgs column_sums(const float* x, Index rows, Index cols, float* out) {
+    return {.x = x,
+            .x_row = cols,
+            .rows = rows,
+            .cols = cols,
+            .out = out,
+            .partials = nullptr,
+            .accumulate = false};
 }
 
 // Rows of a batch as a product reads them.
@@ -115,10 +144,12 @@ void Linear::prepare(Place& place) {
 }
 
 void LinearWeight::prepare(Place& place) {
+    const Index n = place.rows * rows;
+    Beside beside;
+    if (dbias != nullptr) beside.sums = column_sums(place.at(bias_dy), n, out, dbias);
     add_product(place, fresh(),
-                {operand(place, x, rounded), true, operand(place, dy, rounded), false, dweight, in, out,
-                 place.rows * rows},
-                rounded);
+                {operand(place, x, rounded), true, operand(place, dy, rounded), false, dweight, in, out, n},
+                rounded, nullptr, Activation::none, beside);
 }
 
 void LinearInput::prepare(Place& place) {
@@ -126,18 +157,14 @@ void LinearInput::prepare(Place& place) {
     add_product(place, fresh(),
                 {operand(place, dy, round), false, weight_of(place, weight, rounded, panels, packed), true,
                  place.at(dx), place.rows * rows, in, out, panels},
-                round);
+                round, nullptr, Activation::none,
+                {.slope = {.from = place.at(from), .from_x = from_x, .kind = behind, .alpha = alpha}});
 }
 
 void LinearBias::prepare(Place& place) {
     ColumnSumArgs& args = fresh();
-    args = {.x = place.at(dy),
-            .x_row = out,
-            .rows = place.rows * rows,
-            .cols = out,
-            .out = dbias,
-            .partials = place.scratch,
-            .accumulate = false};
+    args = column_sums(place.at(dy), place.rows * rows, out, dbias);
+    args.partials = place.scratch;
     place.add(place.kernels.column_sum, args);
     place.moves(elements(args.rows, out));
 }

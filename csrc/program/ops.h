@@ -90,17 +90,19 @@ class Linear final : public OpOf<GemmBf16Args> {
     }
 };
 
-// dweight = x' dy
+// dweight = x' dy; beside it, on a device alone, dbias = column sums of bias_dy (fuse.h)
 class LinearWeight final : public OpOf<GemmBf16Args> {
  public:
     Ref dy, x;
     Index rows, in, out;
     float* dweight;
     bool rounded;
+    Ref bias_dy = kNone;
+    float* dbias = nullptr;
 
     const char* name() const override { return "linear_weight"; }
     Kind kind() const override { return Kind::last; }
-    std::vector<Ref> touches() const override { return {dy, x}; }
+    std::vector<Ref> touches() const override { return {dy, x, bias_dy}; }
     void prepare(Place& place) override;
 };
 
@@ -118,17 +120,22 @@ class LinearBias final : public OpOf<ColumnSumArgs> {
     void prepare(Place& place) override;
 };
 
-// dx = dy weight'
+// dx = dy weight', on a device alone times the slope of the activation in front (fuse.h), which is one of
+// `from`: the activation's result, or its argument
 class LinearInput final : public OpOf<GemmBf16Args> {
  public:
     Ref dy, dx;
     Index rows, in, out;
     const float* weight;
     Ref rounded, packed;
+    Ref from = kNone;
+    bool from_x = false;
+    Activation behind = Activation::none;
+    float alpha = 1.0f;
 
     const char* name() const override { return "linear_input"; }
     Kind kind() const override { return Kind::by_rows; }
-    std::vector<Ref> touches() const override { return {dy, dx, rounded}; }
+    std::vector<Ref> touches() const override { return {dy, dx, rounded, from}; }
     Ref panels() const override { return packed; }
     void prepare(Place& place) override;
 };

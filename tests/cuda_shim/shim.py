@@ -69,6 +69,15 @@ GEMM_BF16 = type(
     {"_fields_": [("g", GEMM), *((name, ctypes.c_void_p) for name in ("a", "b", "c"))]},
 )
 GEMM_TF32 = type("GemmTf32", (ctypes.Structure,), {"_fields_": [("g", GEMM)]})
+SLOPE = struct("Slope", "of:p of_x:b kind:e alpha:f")
+WITH_GEMM, WITH_GEMM_BF16, WITH_GEMM_TF32 = (
+    type(
+        f"With{product.__name__}",
+        (ctypes.Structure,),
+        {"_fields_": [("product", product), ("slope", SLOPE), ("sums", COLUMN_SUM)]},
+    )
+    for product in (GEMM, GEMM_BF16, GEMM_TF32)
+)
 ROUND = struct("Round", "x:p x_row,rows,cols:i y:p")
 UPDATE = struct(
     "Update",
@@ -114,6 +123,9 @@ STRUCTS = [
         GEMM,
         GEMM_BF16,
         GEMM_TF32,
+        WITH_GEMM,
+        WITH_GEMM_BF16,
+        WITH_GEMM_TF32,
         ROUND,
         UPDATE,
         GATHER,

@@ -1,0 +1,51 @@
+#include "program/fuse.h"
+
+#include <algorithm>
+
+#include "program/ops.h"
+
+namespace fastnn::program {
+namespace {
+
+bool takes(LinearInput& product, const ActivateBackward& slope, const std::vector<std::unique_ptr<Op>>& ops) {
+    const Ref between = product.dx;
+    const auto reads = [&](const std::unique_ptr<Op>& op) {
+        const std::vector<Ref> touched = op->touches();
+        return std::find(touched.begin(), touched.end(), between) != touched.end();
+    };
+    if (slope.dy != between || slope.dx == between || std::count_if(ops.begin(), ops.end(), reads) != 2)
+        return false;
+    product.dx = slope.dx;
+    product.behind = slope.activation;
+    product.alpha = slope.alpha;
+    product.from_x = slope.y == kNone;
+    product.from = product.from_x ? slope.x : slope.y;
+    return true;
+}
+
+bool takes(LinearWeight& product, const LinearBias& bias) {
+    product.bias_dy = bias.dy;
+    product.dbias = bias.dbias;
+    return true;
+}
+
+template <class First, class Second, class... More>
+bool joined(Op* first, const Op* second, const More&... more) {
+    auto* product = dynamic_cast<First*>(first);
+    const auto* beside = dynamic_cast<const Second*>(second);
+    return product != nullptr && beside != nullptr && takes(*product, *beside, more...);
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<Op>> fused(std::vector<std::unique_ptr<Op>> ops) {
+    for (std::size_t i = 0; i + 1 < ops.size(); ++i) {
+        Op *first = ops[i].get(), *second = ops[i + 1].get();
+        if (joined<LinearInput, ActivateBackward>(first, second, ops) ||
+            joined<LinearWeight, LinearBias>(first, second))
+            ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(i + 1));
+    }
+    return ops;
+}
+
+}  // namespace fastnn::program

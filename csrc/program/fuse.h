@@ -1,0 +1,17 @@
+// Operations that are one launch on a device.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "program/op.h"
+
+namespace fastnn::program {
+
+// The gradient of a layer's input takes the gradient of the activation in front of it, where nobody else
+// reads it without; the gradient of a weight is formed beside that of its bias. On a CPU neither pays: rows
+// of the one are in the cache of the thread that has just formed them, and the others run side by side
+// anyway.
+std::vector<std::unique_ptr<Op>> fused(std::vector<std::unique_ptr<Op>> ops);
+
+}  // namespace fastnn::program
