@@ -5,7 +5,7 @@ import ctypes
 import cuda_tensor_checks as tensor
 import numpy as np
 from bounds import assert_bits
-from cuda_checks import draw, empty, gemm, place, point_loss
+from cuda_checks import beside, draw, empty, gemm, place, point_loss
 from cuda_shim import shim
 from fastnn import _core, nn, optim
 
@@ -163,10 +163,26 @@ def scale_columns(kernels, schedule, rows, cols, dtype):
     assert_bits(y, _core.scale_columns(x, *none), f"scale {dtype} alone")
 
 
+def sums_beside(kernels, schedule, precision, shape):
+    """Of three rounds of rows."""
+    beside(kernels, schedule, precision, shape, None, False, (4000, 5))
+
+
 # For each file with barriers: calls that need every one of them.
 USERS = {
-    "gemm.cu": lambda kernels, schedule: gemm(kernels, schedule, 20, 30, 40),
-    "gemm_tensor.cu": lambda kernels, schedule: tensor.gemm(kernels, schedule, "tf32", 40, 40, 104),
+    "gemm.cu": lambda kernels, schedule: (
+        gemm(kernels, schedule, 20, 132 * 64, 40),
+        sums_beside(kernels, schedule, "float32", (1, 132 * 64, 1)),
+    ),
+    "gemm_small.cu": lambda kernels, schedule: (
+        gemm(kernels, schedule, 20, 30, 130),
+        gemm(kernels, schedule, 5, 7, 4200),
+        sums_beside(kernels, schedule, "float32", (1, 1, 1)),
+    ),
+    "gemm_tensor.cu": lambda kernels, schedule: (
+        tensor.gemm(kernels, schedule, "tf32", 40, 40, 104),
+        sums_beside(kernels, schedule, "tf32", (1, 1, 1)),
+    ),
     "point_loss.cu": lambda kernels, schedule: (
         point_loss(kernels, schedule, 5000, 1, "mse"),
         point_loss(kernels, schedule, 1500, 3, "mse", weighted=True),
