@@ -218,6 +218,13 @@ def gemm(
         assert_within(c, ref.gemm(a, b, out=out, **options), bound, f"gemm {m} {n} {k}")
 
 
+WITH = {
+    shim.GEMM: shim.WITH_GEMM,
+    shim.GEMM_BF16: shim.WITH_GEMM_BF16,
+    shim.GEMM_TF32: shim.WITH_GEMM_TF32,
+}
+
+
 def beside(kernels, schedule, precision, shape, kind, from_x, sums):
     """A product, the gradient of an activation (None: none) behind it and column sums of another matrix of
     this shape (None: none) in one launch: the bits of one after another."""
@@ -269,11 +276,8 @@ def beside(kernels, schedule, precision, shape, kind, from_x, sums):
         kernels.run(shim.COLUMN_SUM, schedule, out=want, partials=partials(rows, cols, 1), **columns)
         columns["out"] = got
     made, fields = product(all_at_once)
-    kernels.run(
-        {shim.GEMM: shim.WITH_GEMM, shim.GEMM_BF16: shim.WITH_GEMM_BF16, shim.GEMM_TF32: shim.WITH_GEMM_TF32}[made],
-        schedule, product=shim.filled(made, fields), slope=shim.filled(shim.SLOPE, slope),
-        sums=shim.filled(shim.COLUMN_SUM, columns),
-    )  # fmt: skip
+    both = {"slope": shim.filled(shim.SLOPE, slope), "sums": shim.filled(shim.COLUMN_SUM, columns)}
+    kernels.run(WITH[made], schedule, product=shim.filled(made, fields), **both)
     what = f"{precision} {shape} {kind} {from_x} {sums}"
     assert_bits(all_at_once, one, what)
     if sums is not None:

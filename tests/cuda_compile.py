@@ -19,7 +19,14 @@ FLAGS += ["-Xcompiler=-Wall,-Wextra", "-Xptxas=-v", f"-I{ROOT / 'csrc'}"]
 FLAGS += ['-DFASTNN_BUILD_ID="x"', '-DFASTNN_CUDA_BUILT="80-90"', "-DFASTNN_CUDA_PTX=90"]
 # Registers a thread: what leaves room for the threads that hide the latency of memory. The large tile of gemm
 # holds 64 sums.
-BUDGET = {"gemm": 255, "gemm_small": 80, "gemm_tensor": 128, "batchnorm_backward": 96, "batchnorm": 80, "update": 104}
+BUDGET = {
+    "gemm": 255,
+    "gemm_small": 80,
+    "gemm_tensor": 128,
+    "batchnorm_backward": 96,
+    "batchnorm": 80,
+    "update": 104,
+}
 OTHERS = 64
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(sm_\d+)'(.*?)Used (\d+) registers", re.S)

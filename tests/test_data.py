@@ -188,6 +188,37 @@ def test_dtypes_are_kept(dtype):
     assert y.dtype == np.int16
 
 
+@pytest.mark.parametrize("shape", [(1,), (9, 0), (70, 3), (40, 17, 31), (300, 5000)])
+def test_rows_of_any_length(shape):
+    """Long ones are copied by all threads, a part each."""
+    X = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for dtype in (np.float32, np.float64, np.int16, np.uint8):
+        given = X.astype(dtype)
+        seen = 0
+        for x, y in data.batches(given, np.arange(len(X)), 128, seed=1):
+            assert np.array_equal(x, given[y])
+            seen += len(y)
+        assert seen == len(X)
+
+
+def test_rows_that_overlap_or_lie_apart_are_copied_as_they_are():
+    record = np.zeros(8, np.dtype([("a", "i1"), ("b", "<i8"), ("c", "<f4")]))
+    record["b"] = np.arange(8)
+    repeated = np.broadcast_to(np.arange(3, dtype=np.int32), (8, 3))
+    for X in (record["b"], repeated, np.arange(64, dtype=np.float32)[::8]):
+        for x, y in data.batches(X, np.arange(8), 5):
+            assert np.array_equal(x, X[y])
+
+
+@pytest.mark.parametrize("order", [[0, 6], [-1, 0], [0, 1, 2, 6]])
+def test_native_rows_are_never_read_beyond_the_data(order):
+    """The last of them would only be fetched ahead."""
+    with pytest.raises(ValueError, match="names a row that is not there"):
+        _core.take_rows(np.zeros((6, 2)), np.zeros(6), np.array(order), 0, 2)
+    with pytest.raises(ValueError, match="from 'first' on"):
+        _core.take_rows(np.zeros((6, 2)), np.zeros(6), np.arange(3), 2, 4)
+
+
 def test_any_number_of_dimensions():
     X, Y = np.arange(48).reshape(6, 2, 2, 2), np.arange(12).reshape(6, 2)
     for x, y in data.batches(X, Y, 4):

@@ -13,6 +13,7 @@ void bind_batchnorm(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
 void bind_scores(pybind11::module_& m);
 void bind_updates(pybind11::module_& m);
+void bind_rows(pybind11::module_& m);
 void bind_program(pybind11::module_& m);
 void bind_device_program(pybind11::module_& m);
 void bind_optimizer(pybind11::module_& m);

@@ -10,7 +10,6 @@
 #include "bind/bind.h"
 #include "bind/run.h"
 #include "bind/scalars.h"
-#include "core/shuffle.h"
 
 namespace fastnn::bind {
 namespace {
@@ -281,18 +280,6 @@ void bind_program(py::module_& m) {
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);
     add_function<run_step>(m, kRunStepDoc);
-    m.def(
-        "shuffled",
-        [](Index n, std::uint64_t key) {
-            py::array_t<std::int64_t> order(n);
-            std::int64_t* const to = order.mutable_data();
-            {
-                const py::gil_scoped_release release;
-                shuffled(n, key, to);
-            }
-            return order;
-        },
-        py::arg("n"), py::arg("key"));
     m.def("packed_floats", &packed_floats, py::arg("k"), py::arg("n"));
     m.def("stop_steps", &stop_steps, py::arg("stop"));
     add_function<run_forward>(m, kRunForwardDoc);

@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, m) {
     bind_loss(m);
     bind_scores(m);
     bind_updates(m);
+    bind_rows(m);
     bind_program(m);
     bind_device_program(m);
     bind_optimizer(m);

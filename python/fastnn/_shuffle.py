@@ -1,6 +1,8 @@
-"""The random order of an epoch."""
+"""The random order of an epoch, and rows taken in it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,3 +20,13 @@ def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     # string of 32-bit words, in which a large seed runs into the epoch.
     key = np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1, np.uint64)
     return _core.shuffled(n, int(key[0]))
+
+
+take_rows = _core.take_rows
+
+
+def knows_rows(values: NDArray[Any]) -> bool:
+    """Whether `take_rows` does: integers, float32 or float64, each row contiguous."""
+    dtype = values.dtype
+    known = values.size > 0 and (dtype.kind in "iu" or dtype in (np.float32, np.float64))
+    return known and dtype.isnative and values.flags.aligned and values[:1].flags.c_contiguous

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import check_int
-from fastnn._shuffle import shuffled
+from fastnn._shuffle import knows_rows, shuffled, take_rows
 
 
 def batches(
@@ -61,7 +61,10 @@ def batches(
         drop_last=drop_last,
         caller="batches",
     )
-    selections = (order[start:stop] for start, stop in pairwise(bounds))
+    places = pairwise(bounds.tolist())
+    if knows_rows(x_rows) and knows_rows(y_rows):
+        return (take_rows(x_rows, y_rows, order, start, stop) for start, stop in places)
+    selections = (order[start:stop] for start, stop in places)
     return ((take(x_rows, rows), take(y_rows, rows)) for rows in selections)
 
 
