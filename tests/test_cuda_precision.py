@@ -4,6 +4,8 @@ Their sums have bits of their own, so results are near float64 of the rounded nu
 24 bits or a few more, and cuts what lies below: a term of a sum may be wrong by twice as much as on the host.
 """
 
+import copy
+
 import fake_cupy
 import fastnn
 import numpy as np
@@ -13,6 +15,7 @@ from bounds import EPS, assert_bits, assert_within, gemm_bf16_bound
 from cuda_checks import draw
 from cuda_tensor_checks import tf32
 from fastnn import _core, losses, nn, ops, optim
+from fastnn._precision import products_in
 from test_cuda_ops import where as where
 
 F32 = np.dtype(np.float32)
@@ -185,3 +188,23 @@ def test_a_file_says_its_precision(rows, tmp_path):
     again = trainer("tf32")
     again.load(tmp_path / "run.safetensors")
     assert float(again.step(*rows)) == float(run.step(*rows))
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_fused_products_have_the_bits_of_layers_one_by_one(rows, shortcut):
+    """Slopes, sums of biases and results rounded beside products (csrc/program/fuse.h)."""
+    block = nn.Sequential(nn.Linear(24, 24), nn.GELU(), nn.Linear(24, 24), nn.ReLU())
+    layers = nn.Linear(40, 24), nn.Residual(block) if shortcut else block, nn.Linear(24, 8), nn.Tanh()
+    model = nn.Sequential(*layers, nn.Linear(8, 3), seed=3)
+    plain, loss = copy.deepcopy(model).to("cuda"), losses.CrossEntropyLoss()
+    run = fastnn.Trainer(model, loss, optim.Adam(model.parameters()), precision="bfloat16", device="cuda")
+    optimizer = optim.Adam(plain.parameters())
+    x, y = fake_cupy.ndarray(rows[0]), fake_cupy.ndarray(rows[1])
+    for _ in range(2):
+        with products_in("bfloat16"):
+            value, gradient = loss(plain(x), y)
+        plain.backward(gradient, input_grad=False)
+        optimizer.step()
+        assert float(run.step(*rows)) == pytest.approx(value, rel=1e-6)
+    for (name, got), want in zip(run.model.state_dict().items(), plain.state_dict().values(), strict=True):
+        assert_bits(got, want, name)

@@ -7,6 +7,7 @@
 
 #include "bind/scalars.h"
 #include "core/dropout.h"
+#include "program/fuse.h"
 
 namespace fastnn::bind {
 namespace {
@@ -82,12 +83,14 @@ BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool ch
     std::vector<program::Buffer> sizes = buffers_of(buffers);
     std::vector<std::unique_ptr<program::Op>> made = ops_of(ops);
     auto last = make_update(update);
-    if (cuda_ != nullptr)
+    if (cuda_ != nullptr) {
+        program::fuse(made, loss);
         program_ = std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), loss,
                                                             std::move(last), *cuda_, tf32);
-    else
-        program_ = std::make_unique<program::Program>(std::move(sizes), std::move(made), chains, loss,
-                                                      std::move(last));
+        return;
+    }
+    program_ =
+        std::make_unique<program::Program>(std::move(sizes), std::move(made), chains, loss, std::move(last));
 }
 
 BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool chains, program::Ref pred)

@@ -82,7 +82,7 @@ struct BFloat16 {
 };
 
 // The same of bfloat16 a and b, in float32 arithmetic. All but a and b is in `g`; if c is given, the result
-// is rounded once and stands there in place of g.c.
+// is rounded once and stands there in place of g.c, or on a device beside it where both are given.
 struct GemmBf16Args {
     GemmArgs g;
     const BFloat16* a;

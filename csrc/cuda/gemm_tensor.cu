@@ -132,7 +132,7 @@ template <class T>
 struct TensorArgs {
     GemmArgs g;
     Operand<T> a, b;
-    BFloat16* c;  // null: g.c
+    BFloat16* c;  // the result rounded; that or g.c may be null
     Slope slope;
     ColumnSumArgs sums;
     unsigned count;  // of tiles
@@ -157,13 +157,11 @@ FASTNN_RULE void put(const TensorArgs<T>& t, CheapEnd cheap, float sum, Index r,
     const GemmArgs& g = t.g;
     const Index at = r * g.c_row + c;
     float x = g.alpha * sum;
-    if (g.beta != 0.0f) x = fma(g.beta, t.c != nullptr ? widened(t.c[at]) : g.c[at], x);
+    if (g.beta != 0.0f) x = fma(g.beta, g.c != nullptr ? g.c[at] : widened(t.c[at]), x);
     x = end_cheaply(g, t.slope, cheap, x, r, c);
     if constexpr (!kCheap) x = rest_of_end(g, t.slope, cheap, x, r, c);
-    if (t.c != nullptr)
-        t.c[at] = narrowed(x);
-    else
-        g.c[at] = x;
+    if (t.c != nullptr) t.c[at] = narrowed(x);
+    if (g.c != nullptr) g.c[at] = x;
 }
 
 template <class T>

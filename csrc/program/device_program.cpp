@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "core/dispatch.h"
-#include "program/fuse.h"
 
 namespace fastnn::program {
 namespace {
@@ -69,7 +68,7 @@ void DeviceProgram::check(int status) const {
 DeviceProgram::DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
                              std::size_t loss, std::unique_ptr<Update> update, const CudaKernels& cuda,
                              bool tf32)
-    : Program(std::move(buffers), fused(std::move(ops)), false, loss, std::move(update)),
+    : Program(std::move(buffers), std::move(ops), false, loss, std::move(update)),
       cuda_(cuda),
       tf32_(tf32),
       fixed_(cuda),

@@ -29,6 +29,16 @@ bool takes(LinearWeight& product, const LinearBias& bias) {
     return true;
 }
 
+// A product of rounded numbers.
+template <class Product>
+bool rounds(Product& product, Ref result, const Round& round) {
+    if (round.x != result || product.rounded == kNone || product.narrow != kNone) return false;
+    product.narrow = round.y;
+    return true;
+}
+bool takes(Linear& product, const Round& round) { return rounds(product, product.y, round); }
+bool takes(LinearInput& product, const Round& round) { return rounds(product, product.dx, round); }
+
 template <class First, class Second, class... More>
 bool joined(Op* first, const Op* second, const More&... more) {
     auto* product = dynamic_cast<First*>(first);
@@ -38,14 +48,18 @@ bool joined(Op* first, const Op* second, const More&... more) {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Op>> fused(std::vector<std::unique_ptr<Op>> ops) {
-    for (std::size_t i = 0; i + 1 < ops.size(); ++i) {
+void fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t& loss) {
+    for (std::size_t i = 0; i + 1 < ops.size();) {
         Op *first = ops[i].get(), *second = ops[i + 1].get();
         if (joined<LinearInput, ActivateBackward>(first, second, ops) ||
-            joined<LinearWeight, LinearBias>(first, second))
+            joined<LinearWeight, LinearBias>(first, second) || joined<Linear, Round>(first, second) ||
+            joined<LinearInput, Round>(first, second)) {
             ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(i + 1));
+            if (i < loss) --loss;
+        } else {
+            ++i;
+        }
     }
-    return ops;
 }
 
 }  // namespace fastnn::program

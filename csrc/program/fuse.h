@@ -12,6 +12,7 @@ namespace fastnn::program {
 // reads it without; the gradient of a weight is formed beside that of its bias. On a CPU neither pays: rows
 // of the one are in the cache of the thread that has just formed them, and the others run side by side
 // anyway.
-std::vector<std::unique_ptr<Op>> fused(std::vector<std::unique_ptr<Op>> ops);
+// `loss` is the place of that operation, before and after.
+void fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t& loss);
 
 }  // namespace fastnn::program

@@ -29,12 +29,14 @@ struct Product {
 struct Beside {
     Slope slope{};
     ColumnSumArgs sums{};
+    BFloat16* narrow = nullptr;
 };
 
 void launch_product(const Place& place, GemmBf16Args args, bool rounded, const Beside& beside) {
     if (rounded) {
         args.a = reinterpret_cast<const BFloat16*>(args.g.a);
         args.b = reinterpret_cast<const BFloat16*>(args.g.b);
+        args.c = beside.narrow;
         place.device->add(With<GemmBf16Args>{args, beside.slope, beside.sums});
     } else if (place.tf32) {
         place.device->add(With<GemmTf32Args>{{args.g}, beside.slope, beside.sums});
@@ -91,6 +93,9 @@ ColumnSumArgs column_sums(const float* x, Index rows, Index cols, float* out) {
 const void* operand(const Place& place, Ref ref, bool rounded) {
     return rounded ? place.rounded_at(ref) : place.at(ref);
 }
+BFloat16* narrowed(const Place& place, Ref ref) {
+    return ref == kNone ? nullptr : static_cast<BFloat16*>(place.rounded_at(ref));
+}
 const void* weight_of(const Place& place, const float* weight, Ref rounded, bool packed, Ref panels) {
     return rounded != kNone ? place.whole(rounded) : packed ? place.whole(panels) : weight;
 }
@@ -140,7 +145,7 @@ void Linear::prepare(Place& place) {
     add_product(place, fresh(),
                 {operand(place, x, round), false, weight_of(place, weight, rounded, panels, packed), false,
                  place.at(y), place.rows * rows, out, in, panels},
-                round, bias, activation);
+                round, bias, activation, {.narrow = narrowed(place, narrow)});
 }
 
 void LinearWeight::prepare(Place& place) {
@@ -158,7 +163,8 @@ void LinearInput::prepare(Place& place) {
                 {operand(place, dy, round), false, weight_of(place, weight, rounded, panels, packed), true,
                  place.at(dx), place.rows * rows, in, out, panels},
                 round, nullptr, Activation::none,
-                {.slope = {.from = place.at(from), .from_x = from_x, .kind = behind, .alpha = alpha}});
+                {.slope = {.from = place.at(from), .from_x = from_x, .kind = behind, .alpha = alpha},
+                 .narrow = narrowed(place, narrow)});
 }
 
 void LinearBias::prepare(Place& place) {

@@ -67,7 +67,7 @@ class Round final : public OpOf<RoundArgs> {
 
 // y = activation(x @ weight + bias). Here and in the two gradients below: where `rounded` is a buffer it
 // holds the rounded weight, and the batch is rounded too. Where `packed` is one it holds the packed weight,
-// for blocks of rows.
+// for blocks of rows. Where `narrow` is one, on a device alone, it holds the result rounded (fuse.h).
 class Linear final : public OpOf<GemmBf16Args> {
  public:
     Ref x, y;
@@ -76,10 +76,11 @@ class Linear final : public OpOf<GemmBf16Args> {
     Ref rounded, packed;
     const float* bias;
     Activation activation;
+    Ref narrow = kNone;
 
     const char* name() const override { return "linear"; }
     Kind kind() const override { return Kind::by_rows; }
-    std::vector<Ref> touches() const override { return {x, y, rounded}; }
+    std::vector<Ref> touches() const override { return {x, y, rounded, narrow}; }
     Ref panels() const override { return packed; }
     void prepare(Place& place) override;
 
@@ -132,10 +133,11 @@ class LinearInput final : public OpOf<GemmBf16Args> {
     bool from_x = false;
     Activation behind = Activation::none;
     float alpha = 1.0f;
+    Ref narrow = kNone;
 
     const char* name() const override { return "linear_input"; }
     Kind kind() const override { return Kind::by_rows; }
-    std::vector<Ref> touches() const override { return {dy, dx, rounded, from}; }
+    std::vector<Ref> touches() const override { return {dy, dx, rounded, from, narrow}; }
     Ref panels() const override { return packed; }
     void prepare(Place& place) override;
 };
