@@ -269,6 +269,13 @@ void watch() {
     std::abort();
 }
 
+// The block that runs as number i.
+unsigned block_of(unsigned i, unsigned blocks) {
+    if (schedule == Schedule::forward) return i;
+    if (schedule == Schedule::backward) return blocks - 1 - i;
+    return i < blocks / 2 ? 2 * i + 1 : 2 * (i - blocks / 2);
+}
+
 void run_block(Held& held) {
     done = 0;
     whole.waiting.clear();
@@ -309,7 +316,10 @@ void launch(unsigned blocks, unsigned count, const std::function<void()>& f) {
     kernel = &f;
     threads = count;
     running = true;
-    for (block = 0; block < blocks && failure.empty(); ++block, ++blocks_run) run_block(held);
+    for (unsigned i = 0; i < blocks && failure.empty(); ++i, ++blocks_run) {
+        block = block_of(i, blocks);
+        run_block(held);
+    }
     running = false;
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 FORWARD, BACKWARD, CONCURRENT = range(3)
+EARLY, LATE, DRAWN = range(3)  # orders of a graph's launches, as far as it leaves them open
 # Of the instrumented builds of the heavy tier.
 FLAGS = os.environ.get("FASTNN_SHIM_FLAGS", "-O1").split()
 KERNELS = [f for f in sorted((ROOT / "csrc" / "cuda").glob("*.cu")) if f.stem != "device"]
