@@ -331,6 +331,7 @@ struct UpdateOptions {
 // What the pass over the gradients found.
 struct UpdateVerdict {
     bool refused;      // nothing is updated
+    unsigned arrived;  // of a device: its blocks of threads that have brought their sums
     Index non_finite;  // the first tensor whose gradient is not finite, or -1
 };
 

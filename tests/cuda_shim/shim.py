@@ -76,6 +76,7 @@ UPDATE = struct(
     "tensors:p count,chunks:i options:p clip:e clip_limit,clip_floor:f refuse_non_finite:b sums,scales:p "
     "unit_chunks:i verdict:p",
 )
+UPDATE_NORM = type("UpdateNorm", (ctypes.Structure,), {"_fields_": [("update", UPDATE)]})
 TENSOR = struct(
     "Tensor",
     "param,grad,slot0,slot1,slot2,initial:p n,cols,first_chunk,first_unit,units,first_unit_chunk:i place:u "
@@ -116,6 +117,7 @@ STRUCTS = [
         GEMM_BF16,
         GEMM_TF32,
         ROUND,
+        UPDATE_NORM,
         UPDATE,
         GATHER,
         ADD,
