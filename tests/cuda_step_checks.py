@@ -74,6 +74,13 @@ def gather(kernels, schedule, rows, cols, dtype, ordered=True):
     )  # fmt: skip
     taken = data[2 : rows + 2] if order is None else data[order[2:]]
     assert_bits(y, taken.astype(np.float32), f"gather {dtype}")
+    for halted in (False, True):
+        y = empty(rows, cols)
+        kernels.run(
+            shim.GATHER, schedule, source=ctypes.addressof(source), first=2, rows=rows, cols=cols, y=y,
+            halted=np.array([halted]),
+        )  # fmt: skip
+        assert np.isnan(y).all() == halted
 
 
 def step_ends(kernels, schedule, rows, wrong=None, refused=False, cols=3):

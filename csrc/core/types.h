@@ -138,6 +138,7 @@ struct GatherArgs {
     const RowSource* source;
     Index first, rows, cols;
     float* y;
+    const bool* halted;  // on a device alone, where it is not null: nothing is read where it says so
 };
 
 // out[j] = (accumulate ? out[j] : 0) + sum_i x[i, j]; partials: column_partials(rows, cols) floats.

@@ -46,6 +46,8 @@ class Recording {
         return there;
     }
 
+    // Whether the run has halted: the record is that of the step that did it, not of this one.
+    const bool* halted() const { return run_ != nullptr ? &run_->halted : nullptr; }
     // Whether running statistics must stay: the run has halted.
     const bool* frozen() const { return run_ != nullptr ? &run_->frozen : nullptr; }
     Index record_bytes() const { return bytes_; }

@@ -87,7 +87,7 @@ OPTIONS = struct(
     "rule,style:e nesterov,centered,buffered,amsgrad,decay_parameter:b lr,decay0,decay1,one_minus0,"
     "one_minus1,eps,eps_inside,square_scale,root_scale,keep,decay,l1,noise:f noise_seed,noise_step:u",
 )
-GATHER = struct("Gather", "source:p first,rows,cols:i y:p")
+GATHER = struct("Gather", "source:p first,rows,cols:i y,halted:p")
 ADD = struct("Add", "a,b,y:p n:i")
 SCALE_COLUMNS = struct("ScaleColumns", "x:p x_row:i element:e y:p y_row,rows,cols:i shift,scale,offset:p")
 WIDEN = struct("Widen", "x,y:p n:i")
