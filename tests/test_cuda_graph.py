@@ -22,8 +22,6 @@ SEEDS = [2, 23, 41, 103, 131, 182, 319, 771]
 @pytest.fixture(params=ORDERS)
 def order(request, device):
     device.library.shim_order(ORDERS[request.param])
-    yield request.param
-    device.library.shim_order(shim.DRAWN)
 
 
 def trainer(device="cuda", *, norm=False, loss=losses.CrossEntropyLoss, clip=None, **options):
