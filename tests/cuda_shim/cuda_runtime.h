@@ -267,8 +267,15 @@ namespace shim {
 
 using Where = std::source_location;
 
-// Runs the kernel for every thread of every block, one block after another: from the first to the last, from
-// the last to the first, or (all threads at once) the odd ones before the even ones.
+inline constexpr unsigned kAtOnce = 4;  // blocks, where their threads run all at once
+
+// Of the thread that runs: which of those its block is, whether it has been at a fence, and its last atomic.
+inline thread_local unsigned slot = 0;
+inline thread_local bool fenced = false;
+inline thread_local unsigned* counter = nullptr;
+
+// Runs the kernel for every thread of every block: one block after another, from the first to the last or
+// from the last to the first, or (all threads at once) a few at once, the odd ones before the even ones.
 void launch(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
 inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
     last_stream = stream;
@@ -325,5 +332,14 @@ inline unsigned __ballot_sync(unsigned mask, bool vote, const shim::Where& where
     });
     return result;
 }
-inline void __threadfence() {}  // blocks run one after another
-inline unsigned atomicAdd(unsigned* p, unsigned x) { return __atomic_fetch_add(p, x, __ATOMIC_RELAXED); }
+// What ThreadSanitizer, which knows no fences, must see: an atomic behind a fence hands over what its thread
+// wrote before, and a fence behind an atomic takes what was handed over. Alone it orders nothing.
+inline void __threadfence() {
+    shim::fenced = true;
+    if (shim::counter != nullptr) static_cast<void>(__atomic_load_n(shim::counter, __ATOMIC_ACQUIRE));
+}
+inline unsigned atomicAdd(unsigned* p, unsigned x) {
+    shim::counter = p;
+    return shim::fenced ? __atomic_fetch_add(p, x, __ATOMIC_RELEASE)
+                        : __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+}

@@ -59,6 +59,16 @@ __global__ void beyond(unsigned* out) {
 __global__ void put(unsigned* out, unsigned value) { *out = value; }
 __global__ void append(unsigned* out, unsigned digit) { *out = *out * 10 + digit; }
 
+// The block that comes last adds what the others have written.
+__global__ void last_adds(unsigned* out, bool fences) {
+    if (threadIdx.x != 0) return;
+    out[blockIdx.x] = blockIdx.x + 1;
+    if (fences) __threadfence();
+    if (atomicAdd(out + kN, 1u) != 3) return;
+    if (fences) __threadfence();
+    for (int i = 0; i < 4; ++i) out[4] += out[i];
+}
+
 // Each block gives its number to the first place that is free.
 __global__ void blocks_in_turn(unsigned* out) {
     if (threadIdx.x == 0) out[atomicAdd(out + kN, 1u)] = blockIdx.x;
@@ -123,6 +133,12 @@ extern "C" void planted_run(int kernel, unsigned* out, int schedule, char* failu
             break;
         case 7:
             FASTNN_LAUNCH(blocks_in_turn, 5, kN, nullptr, out);
+            break;
+        case 8:
+            FASTNN_LAUNCH(last_adds, 4, kN, nullptr, out, true);
+            break;
+        case 9:
+            FASTNN_LAUNCH(last_adds, 4, kN, nullptr, out, false);
             break;
         default:
             FASTNN_LAUNCH(beyond, 1, kN, nullptr, out);
