@@ -37,16 +37,17 @@ def clipped_update(kernels, schedule, clip, shapes, noise=0.0, wrong=None, scale
         t.first_unit, t.first_unit_chunk = units, unit_chunks
         chunks, units = chunks + -(-t.n // 16384), units + t.units
         unit_chunks += (-(-t.cols // 64) if matrix else 1) if clip == "adaptive" else 0
-    verdict = np.array([0, -1])  # a bool in eight bytes, an Index
+    verdict = np.array([0, -1])  # a bool and a count in eight bytes, an Index
     scales = clip in ("norm", "global_norm", "adaptive")
-    status = kernels.run(
-        shim.UPDATE, schedule, tensors=ctypes.addressof(tensors), count=len(shapes), chunks=chunks,
-        options=ctypes.addressof(options), clip=["none", *CLIPS].index(clip), refuse_non_finite=True,
-        clip_limit=sgd._clip.limit, clip_floor=sgd._clip.floor,
-        sums=empty(chunks, dtype=np.float64), scales=empty(units) if scales else None,
-        unit_chunks=unit_chunks, verdict=verdict,
-    )  # fmt: skip
-    assert status == 0
+    fields = {
+        "tensors": ctypes.addressof(tensors), "count": len(shapes), "chunks": chunks,
+        "options": ctypes.addressof(options), "clip": ["none", *CLIPS].index(clip), "refuse_non_finite": True,
+        "clip_limit": sgd._clip.limit, "clip_floor": sgd._clip.floor,
+        "sums": empty(chunks, dtype=np.float64), "scales": empty(units) if scales else None,
+        "unit_chunks": unit_chunks, "verdict": verdict,
+    }  # fmt: skip
+    assert kernels.run(shim.UPDATE_NORM, schedule, update=shim.filled(shim.UPDATE, fields)) == 0
+    assert kernels.run(shim.UPDATE, schedule, **fields) == 0
     if wrong is not None:
         assert (verdict.view(bool)[0], verdict[1]) == (True, wrong)
         for (param, _), want in zip(gpu, before):
@@ -73,6 +74,13 @@ def gather(kernels, schedule, rows, cols, dtype, ordered=True):
     )  # fmt: skip
     taken = data[2 : rows + 2] if order is None else data[order[2:]]
     assert_bits(y, taken.astype(np.float32), f"gather {dtype}")
+    for halted in (False, True):
+        y = empty(rows, cols)
+        kernels.run(
+            shim.GATHER, schedule, source=ctypes.addressof(source), first=2, rows=rows, cols=cols, y=y,
+            halted=np.array([halted]),
+        )  # fmt: skip
+        assert np.isnan(y).all() == halted
 
 
 def step_ends(kernels, schedule, rows, wrong=None, refused=False, cols=3):

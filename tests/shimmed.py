@@ -24,6 +24,7 @@ NAME = b"fastnn._cuda.kernels"  # the capsule keeps the pointer
 def install(monkeypatch, library):
     """Until the test ends `fastnn.cuda` finds a GPU."""
     library.shim_schedule(shim.FORWARD)
+    library.shim_order(shim.DRAWN)
     moved = library.shim_to_host, library.shim_to_device
     for count in moved:
         count.restype = ctypes.c_uint64

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from bounds import assert_bits
 from fastnn import _queue, losses, nn, optim
+from guard import guarded
 from networks import assert_same_course
 from small import labelled_rows
 
@@ -234,6 +235,17 @@ def test_steps_of_all_sizes(late):
     found = [other.step(ROWS[0][:n], ROWS[1][:n]) for n in sizes]
     assert list(map(float, found)) == want
     assert_same_course(other, one)
+
+
+@pytest.mark.usefixtures("late")
+def test_steps_behind_a_bad_one_read_no_rows():
+    """The bad batch, whose record they would find, has fewer rows: they must not look behind its last one."""
+    run = trainer()
+    x, y = next(batches(1, 0))
+    run.step(fake_cupy.ndarray(guarded(x)), fake_cupy.ndarray(guarded(y)))
+    run.step(*map(fake_cupy.asarray, ROWS))
+    with pytest.raises(ValueError, match=r"labels\[2\] is 7"):
+        run.evaluate(*ROWS)
 
 
 def test_a_full_queue_is_waited_for(late):

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(shim.compiler() is None, reason="no C++ compiler
 
 SCHEDULES = [shim.FORWARD, shim.BACKWARD, shim.CONCURRENT]
 REVERSE, NO_BARRIER, DIVERGENT, ABSENT_LANE, EARLY_END, LANES = range(6)
+BLOCKS, LAST_ADDS = 7, 8
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def planted(tmp_path_factory):
         tmp_path_factory.mktemp("planted"), [shim.HERE / "planted.cu", shim.HERE / "shim.cpp"], name="planted"
     )
 
-    def run(kernel, schedule):
+    def run(kernel, schedule=shim.FORWARD):
         out = np.zeros(65, np.uint32)
         failure = ctypes.create_string_buffer(400)
         library.planted_run(
@@ -28,6 +29,7 @@ def planted(tmp_path_factory):
         )
         return out, failure.value.decode()
 
+    run.library = library
     return run
 
 
@@ -66,6 +68,29 @@ def test_ballots_shuffles_and_atomics(planted, schedule):
     assert failure == ""
     assert out[:64].tolist() == [i ^ 1 for i in range(64)]
     assert out[64] == 64
+
+
+def test_blocks_run_in_several_orders(planted):
+    found = [planted(BLOCKS, schedule)[0][:5].tolist() for schedule in SCHEDULES]
+    assert found[:2] == [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]
+    assert sorted(found[2]) == found[0]  # four of them at once, as they come
+    assert found[2][-1] == 4
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_block_that_comes_last_sees_what_the_others_wrote(planted, schedule):
+    assert planted(LAST_ADDS, schedule)[0][4] == 1 + 2 + 3 + 4
+
+
+def test_a_graph_runs_in_every_order_that_it_leaves_open(planted):
+    def run(order, joined=True):
+        out = np.zeros(1, np.uint32)
+        return planted.library.planted_graph(order, joined, ctypes.c_void_p(out.ctypes.data)), out[0]
+
+    assert run(shim.EARLY) == (0, 3124)
+    assert run(shim.LATE) == (0, 1234)
+    assert {run(shim.DRAWN) for _ in range(50)} == {(0, 3124), (0, 1324), (0, 1234)}
+    assert run(shim.EARLY, joined=False) == (904, 0)  # cudaErrorStreamCaptureUnjoined
 
 
 UNSEEN = [

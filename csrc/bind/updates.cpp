@@ -131,6 +131,7 @@ void UpdateArrays::run_on_device(OnDevice& device) {
         args.sums = device.take<double>(args.chunks);
         args.verdict = device.upload(plan.args.verdict, 1);
     }
+    device.launch(UpdateNormArgs{args});
     device.launch(args);
     if (args.refuse_non_finite) device.download(plan.args.verdict, args.verdict, sizeof(UpdateVerdict));
 }

@@ -75,6 +75,15 @@ struct StepEndArgs {
     Index rows, cols;
 };
 
+// What an update must know of all gradients first: the sums, scales and verdict that its arguments name.
+struct UpdateNormArgs {
+    UpdateArgs update;
+};
+
+// How a part of a graph stands to those recorded before it: each is next on one chain, or beside what follows
+// there, up to the next part that is joined; that one waits for them all.
+enum class Turn : int { next, beside, joined };
+
 // ---- products
 
 // What a product does beside: its result is multiplied by f'(from), the gradient behind the activation in
@@ -105,8 +114,8 @@ struct CudaKernels {
     // The operations, each known by its arguments; csrc/cuda/entries.h says more.
     CudaEntries<ActivationArgs, ActivationBackwardArgs, DropoutArgs, ColumnSumArgs, BatchNormArgs,
                 BatchNormBackwardArgs, SoftmaxArgs, PointLossArgs, GemmArgs, GemmBf16Args, GemmTf32Args,
-                With<GemmArgs>, With<GemmBf16Args>, With<GemmTf32Args>, RoundArgs, UpdateArgs, GatherArgs,
-                AddArgs, ScaleColumnsArgs, WidenArgs, StepBeginArgs, StepEndArgs>
+                With<GemmArgs>, With<GemmBf16Args>, With<GemmTf32Args>, RoundArgs, UpdateNormArgs, UpdateArgs,
+                GatherArgs, AddArgs, ScaleColumnsArgs, WidenArgs, StepBeginArgs, StepEndArgs>
         entries;
     template <class Args>
     CudaEntry<Args> entry() const {
@@ -130,8 +139,9 @@ struct CudaKernels {
     int (*to_device)(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
     int (*to_host)(void* to, const void* from, Index bytes, void* stream);
     int (*wait)(void* stream);
-    // A graph of what `launch` launches on the stream it is given.
-    int (*record)(void (*launch)(void* what, void* stream), void* what, void** graph);
+    // A graph of parts, which `launch` launches on the stream it is given.
+    int (*record)(const Turn* turns, Index parts, int (*launch)(void* what, Index part, void* stream),
+                  void* what, void** graph);
     int (*replay)(void* graph, void* stream);
     int (*forget)(void* graph);
     const char* (*message)(int status);

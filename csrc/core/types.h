@@ -138,6 +138,7 @@ struct GatherArgs {
     const RowSource* source;
     Index first, rows, cols;
     float* y;
+    const bool* halted;  // on a device alone, where it is not null: nothing is read where it says so
 };
 
 // out[j] = (accumulate ? out[j] : 0) + sum_i x[i, j]; partials: column_partials(rows, cols) floats.
@@ -331,6 +332,7 @@ struct UpdateOptions {
 // What the pass over the gradients found.
 struct UpdateVerdict {
     bool refused;      // nothing is updated
+    unsigned arrived;  // of a device: its blocks of threads that have brought their sums
     Index non_finite;  // the first tensor whose gradient is not finite, or -1
 };
 

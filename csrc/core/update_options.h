@@ -56,7 +56,7 @@ class UpdatePlan {
     // After the last `add`; clip, its limits and refuse_non_finite of args are set.
     void lay_out();
     // Before a run.
-    void clear_verdict() { verdict_ = {false, -1}; }
+    void clear_verdict() { verdict_ = {false, 0, -1}; }
     // The first array whose gradient is not finite and therefore nothing was updated, or -1.
     Index refused() const { return verdict_.refused ? verdict_.non_finite : -1; }
     double floats() const;  // read and written by a run
@@ -68,7 +68,7 @@ class UpdatePlan {
     double arrays_ = 0.0, elements_ = 0.0;
     std::vector<float> scales_;
     std::vector<double> sums_;
-    UpdateVerdict verdict_{false, -1};
+    UpdateVerdict verdict_{false, 0, -1};
 };
 
 }  // namespace fastnn

@@ -15,7 +15,31 @@ FASTNN_RULE float* plane(const BatchNormArgs& a, const ColumnGrid& g, int which)
 
 FASTNN_RULE bool is_frozen(const BatchNormArgs& a) { return a.frozen != nullptr && *a.frozen; }
 
-template <int W>
+// What the sums of all blocks about the reference give a column.
+FASTNN_RULE void finish(const BatchNormArgs& a, Index j, double reference, double sum, double squares) {
+    const double inverse = 1.0 / static_cast<double>(a.rows);
+    const double offset = sum * inverse;
+    const double variance = squares_about_mean(sum, squares, offset);
+    const double mean = reference + offset;
+    a.mean[j] = static_cast<float>(mean);
+    a.rstd[j] = static_cast<float>(1.0 / ::sqrt(variance * inverse + static_cast<double>(a.eps)));
+    if (a.running_mean == nullptr || is_frozen(a)) return;
+    const double w =
+        a.updates == nullptr ? a.momentum : debiased_weight(a.momentum, static_cast<double>(*a.updates));
+    a.running_mean[j] = static_cast<float>(moved(static_cast<double>(a.running_mean[j]), mean, w));
+    a.running_var[j] =
+        static_cast<float>(moved(static_cast<double>(a.running_var[j]), variance * averaged_share(a), w));
+}
+
+// A block of so many rows joins the sums about the reference.
+FASTNN_RULE void join(Index rows, float shift, float block_sum, float block_squares, double reference,
+                      double& sum, double& squares) {
+    add_moments(static_cast<double>(rows), static_cast<double>(shift) - reference,
+                static_cast<double>(block_sum), static_cast<double>(block_squares), sum, squares);
+}
+
+// kAlone: there are no other blocks of rows.
+template <int W, bool kAlone>
 __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, ColumnGrid g) {
     const ColumnPlace p = column_place<W>(g);
     if (p.begin == p.end) return;
@@ -54,19 +78,29 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, Column
                 squares.v[l] += d * d;
             }
         });
-    const Index at = p.block * g.padded + p.column;
-    store<W>(plane(a, g, 0) + at, shift);
-    store<W>(plane(a, g, 1) + at, sum);
-    store<W>(plane(a, g, 2) + at, squares);
+    if constexpr (kAlone) {
+#pragma unroll
+        for (int l = 0; l < W; ++l) {
+            const double reference = static_cast<double>(shift.v[l]);
+            double all = 0.0, all_squares = 0.0;
+            join(rows, shift.v[l], sum.v[l], squares.v[l], reference, all, all_squares);
+            finish(a, p.column + l, reference, all, all_squares);
+        }
+    } else {
+        const Index at = p.block * g.padded + p.column;
+        store<W>(plane(a, g, 0) + at, shift);
+        store<W>(plane(a, g, 1) + at, sum);
+        store<W>(plane(a, g, 2) + at, squares);
+    }
 }
 
 __global__ void __launch_bounds__(kColumnThreads) combine(BatchNormArgs a, ColumnGrid g) {
     const Index j = thread_number();
     if (j >= a.cols) return;
-    const double eps = static_cast<double>(a.eps);
     if (!a.training) {
         a.mean[j] = a.running_mean[j];
-        a.rstd[j] = static_cast<float>(1.0 / ::sqrt(static_cast<double>(a.running_var[j]) + eps));
+        a.rstd[j] = static_cast<float>(
+            1.0 / ::sqrt(static_cast<double>(a.running_var[j]) + static_cast<double>(a.eps)));
         return;
     }
     const double reference = static_cast<double>(plane(a, g, 0)[j]);
@@ -75,28 +109,15 @@ __global__ void __launch_bounds__(kColumnThreads) combine(BatchNormArgs a, Colum
     for (Index b = 0; b < g.blocks; ++b) {
         const Index at = b * g.padded + j;
         const Index left = a.rows - b * kStatRows;
-        add_moments(static_cast<double>(left < kStatRows ? left : kStatRows),
-                    static_cast<double>(plane(a, g, 0)[at]) - reference,
-                    static_cast<double>(plane(a, g, 1)[at]), static_cast<double>(plane(a, g, 2)[at]), sum,
-                    squares);
+        join(left < kStatRows ? left : kStatRows, plane(a, g, 0)[at], plane(a, g, 1)[at], plane(a, g, 2)[at],
+             reference, sum, squares);
     }
-    const double inverse = 1.0 / static_cast<double>(a.rows);
-    const double offset = sum * inverse;
-    const double variance = squares_about_mean(sum, squares, offset);
-    const double mean = reference + offset;
-    a.mean[j] = static_cast<float>(mean);
-    a.rstd[j] = static_cast<float>(1.0 / ::sqrt(variance * inverse + eps));
-    if (a.running_mean == nullptr || is_frozen(a)) return;
-    const double w =
-        a.updates == nullptr ? a.momentum : debiased_weight(a.momentum, static_cast<double>(*a.updates));
-    a.running_mean[j] = static_cast<float>(moved(static_cast<double>(a.running_mean[j]), mean, w));
-    a.running_var[j] =
-        static_cast<float>(moved(static_cast<double>(a.running_var[j]), variance * averaged_share(a), w));
+    finish(a, j, reference, sum, squares);
 }
 
 template <int W>
 __global__ void __launch_bounds__(kThreads) apply(BatchNormArgs a) {
-    // `combine` has read the number for the last time.
+    // The statistics have read the number for the last time.
     if (a.updates != nullptr && thread_number() == 0 && !is_frozen(a)) *a.updates += 1.0f;
     const RowPlace p = row_place<W>(a.cols);
     if (p.row >= a.rows) return;
@@ -115,8 +136,12 @@ __global__ void __launch_bounds__(kThreads) apply(BatchNormArgs a) {
 template <int W>
 void all_phases(const BatchNormArgs& a, void* stream) {
     const ColumnGrid g = column_grid(a.rows, a.cols);
-    if (a.training) FASTNN_LAUNCH(reduce<W>, reduce_blocks(g, W), kColumnThreads, stream, a, g);
-    FASTNN_LAUNCH(combine, blocks_for(a.cols, kColumnThreads), kColumnThreads, stream, a, g);
+    if (a.training && g.blocks == 1) {
+        FASTNN_LAUNCH((reduce<W, true>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
+    } else {
+        if (a.training) FASTNN_LAUNCH((reduce<W, false>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
+        FASTNN_LAUNCH(combine, blocks_for(a.cols, kColumnThreads), kColumnThreads, stream, a, g);
+    }
     if (a.rows > 0) FASTNN_LAUNCH(apply<W>, row_blocks(a.rows, a.cols, W), kThreads, stream, a);
 }
 

@@ -28,7 +28,17 @@ FASTNN_RULE Pack<W> passed(const BatchNormBackwardArgs& a, Index row, Index colu
     return dy;
 }
 
-template <int W>
+FASTNN_RULE void finish(const BatchNormBackwardArgs& a, Index j, double products, double plain) {
+    const float dgamma = static_cast<float>(products * static_cast<double>(a.rstd[j]));
+    const float dbeta = static_cast<float>(plain);
+    a.sums[j] = dgamma;
+    a.sums[a.cols + j] = dbeta;
+    a.dgamma[j] = a.accumulate ? a.dgamma[j] + dgamma : dgamma;
+    a.dbeta[j] = a.accumulate ? a.dbeta[j] + dbeta : dbeta;
+}
+
+// kAlone: there are no other blocks of rows.
+template <int W, bool kAlone>
 __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormBackwardArgs a, ColumnGrid g) {
     const ColumnPlace p = column_place<W>(g);
     if (p.begin == p.end) return;
@@ -57,22 +67,22 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormBackwardArgs a
                 plain.v[l] += y0.v[l];
             }
         });
-    const Index at = p.block * g.padded + p.column;
-    store<W>(a.partials + at, products);
-    store<W>(a.partials + g.blocks * g.padded + at, plain);
+    if constexpr (kAlone) {
+#pragma unroll
+        for (int l = 0; l < W; ++l)
+            finish(a, p.column + l, static_cast<double>(products.v[l]), static_cast<double>(plain.v[l]));
+    } else {
+        const Index at = p.block * g.padded + p.column;
+        store<W>(a.partials + at, products);
+        store<W>(a.partials + g.blocks * g.padded + at, plain);
+    }
 }
 
 __global__ void __launch_bounds__(kColumnThreads) combine(BatchNormBackwardArgs a, ColumnGrid g) {
     const Index j = thread_number();
     if (j >= a.cols) return;
-    const double products = sum_blocks(a.partials, g, j);
     const double plain = sum_blocks(a.partials + g.blocks * g.padded, g, j);
-    const float dgamma = static_cast<float>(products * static_cast<double>(a.rstd[j]));
-    const float dbeta = static_cast<float>(plain);
-    a.sums[j] = dgamma;
-    a.sums[a.cols + j] = dbeta;
-    a.dgamma[j] = a.accumulate ? a.dgamma[j] + dgamma : dgamma;
-    a.dbeta[j] = a.accumulate ? a.dbeta[j] + dbeta : dbeta;
+    finish(a, j, sum_blocks(a.partials, g, j), plain);
 }
 
 template <int W>
@@ -97,8 +107,12 @@ __global__ void __launch_bounds__(kThreads) apply(BatchNormBackwardArgs a, float
 template <int W>
 void all_phases(const BatchNormBackwardArgs& a, void* stream) {
     const ColumnGrid g = column_grid(a.rows, a.cols);
-    if (a.rows > 0) FASTNN_LAUNCH(reduce<W>, reduce_blocks(g, W), kColumnThreads, stream, a, g);
-    FASTNN_LAUNCH(combine, blocks_for(a.cols, kColumnThreads), kColumnThreads, stream, a, g);
+    if (g.blocks == 1) {
+        FASTNN_LAUNCH((reduce<W, true>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
+    } else {
+        if (a.rows > 0) FASTNN_LAUNCH((reduce<W, false>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
+        FASTNN_LAUNCH(combine, blocks_for(a.cols, kColumnThreads), kColumnThreads, stream, a, g);
+    }
     if (a.rows == 0 || a.dx == nullptr) return;
     const float inverse = static_cast<float>(1.0 / static_cast<double>(a.rows));
     FASTNN_LAUNCH(apply<W>, row_blocks(a.rows, a.cols, W), kThreads, stream, a, inverse);

@@ -64,6 +64,10 @@ FASTNN_RULE Pack<W> column_sums(const ColumnSumArgs& a, const ColumnPlace& p) {
     return sum;
 }
 
+FASTNN_RULE void write_column_sum(const ColumnSumArgs& a, Index column, double total) {
+    a.out[column] = (a.accumulate ? a.out[column] : 0.0f) + static_cast<float>(total);
+}
+
 // The sum of a column over all blocks.
 FASTNN_RULE double sum_blocks(const float* partial, const ColumnGrid& g, Index column) {
     double total = 0.0;

@@ -27,8 +27,8 @@ int cuda_gemm_small(const With<GemmArgs>& a, void* stream);  // gemm_small.cu
 int cuda_gemm_bf16_with(const With<GemmBf16Args>& a, void* stream);
 int cuda_gemm_tf32_with(const With<GemmTf32Args>& a, void* stream);
 int cuda_round_bf16(const RoundArgs& a, void* stream);
-int cuda_update(const UpdateArgs& a, void* stream);  // in three launches: update_norm.cu first
-int cuda_update_norm(const UpdateArgs& a, void* stream);
+int cuda_update_norm(const UpdateNormArgs& a, void* stream);  // before an update
+int cuda_update(const UpdateArgs& a, void* stream);
 int cuda_gather(const GatherArgs& a, void* stream);
 int cuda_add(const AddArgs& a, void* stream);
 int cuda_scale_columns(const ScaleColumnsArgs& a, void* stream);  // shift and offset may be null
@@ -44,9 +44,12 @@ int cuda_give_back(void* memory, void* stream);
 int cuda_to_device(void* to, const void* from, Index row_bytes, Index row_stride, Index rows, void* stream);
 int cuda_to_host(void* to, const void* from, Index bytes, void* stream);
 int cuda_wait(void* stream);
-int cuda_record(void (*launch)(void* what, void* stream), void* what, void** graph);
+const char* cuda_message(int status);
+
+// graph.cu
+int cuda_record(const Turn* turns, Index parts, int (*launch)(void* what, Index part, void* stream),
+                void* what, void** graph);
 int cuda_replay(void* graph, void* stream);
 int cuda_forget(void* graph);
-const char* cuda_message(int status);
 
 }  // namespace fastnn

@@ -9,7 +9,7 @@ namespace {
 
 __global__ void __launch_bounds__(kThreads) gather(GatherArgs g) {
     const RowPlace p = row_place<1>(g.cols);
-    if (p.row >= g.rows) return;
+    if (p.row >= g.rows || (g.halted != nullptr && *g.halted)) return;
     const RowSource& from = *g.source;
     const Index row = from.order.rows != nullptr ? from.order.rows[g.first + p.row] : g.first + p.row;
     g.y[p.row * g.cols + p.column] = number_at<float>(from.data, from.number, row * from.row + p.column);

@@ -66,8 +66,7 @@ FASTNN_RULE void sum_columns(const ColumnSumArgs& a, unsigned block, float* part
                 total += static_cast<double>(partial[i * kSumColumns + lane]);
         __syncthreads();  // before the next rows' sums
     }
-    if (warp == 0 && column < a.cols)
-        a.out[column] = (a.accumulate ? a.out[column] : 0.0f) + static_cast<float>(total);
+    if (warp == 0 && column < a.cols) write_column_sum(a, column, total);
 }
 
 }  // namespace fastnn

@@ -1,4 +1,4 @@
-// Memory of the device, copies, and graphs. All copies between host and device go through here, so that they
+// Memory of the device and copies. All copies between host and device go through here, so that they
 // can be counted.
 #include <cuda_runtime.h>
 
@@ -47,33 +47,6 @@ int cuda_to_host(void* to, const void* from, Index bytes, void* stream) {
 }
 
 int cuda_wait(void* stream) { return static_cast<int>(cudaStreamSynchronize(on(stream))); }
-
-// The caller's stream may be the default one, which cannot be captured.
-int cuda_record(void (*launch)(void* what, void* stream), void* what, void** graph) {
-    cudaStream_t stream;
-    cudaError_t status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    if (status != cudaSuccess) return static_cast<int>(status);
-    cudaGraph_t captured = nullptr;
-    cudaGraphExec_t ready = nullptr;
-    status = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
-    if (status == cudaSuccess) {
-        launch(what, stream);
-        status = cudaStreamEndCapture(stream, &captured);
-    }
-    if (status == cudaSuccess) status = cudaGraphInstantiate(&ready, captured, 0);
-    if (captured != nullptr) cudaGraphDestroy(captured);
-    cudaStreamDestroy(stream);
-    *graph = ready;
-    return static_cast<int>(status);
-}
-
-int cuda_replay(void* graph, void* stream) {
-    return static_cast<int>(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), on(stream)));
-}
-
-int cuda_forget(void* graph) {
-    return static_cast<int>(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
-}
 
 const char* cuda_message(int status) {
     if (status == kNoTensorCores)

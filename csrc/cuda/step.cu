@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) begin(StepBeginArgs a) {
         run.halted = wrong;
         run.frozen = run.frozen || wrong;
         if (wrong) run.outcome = 1;
-        *a.verdict = {wrong, -1};
+        *a.verdict = {wrong, 0, -1};
         ++run.next;
     }
     __syncthreads();

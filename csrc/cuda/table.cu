@@ -20,6 +20,7 @@ const CudaKernels& cuda_kernels() {
                     cuda_gemm_bf16_with,
                     cuda_gemm_tf32_with,
                     cuda_round_bf16,
+                    cuda_update_norm,
                     cuda_update,
                     cuda_gather,
                     cuda_add,

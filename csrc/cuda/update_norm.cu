@@ -1,6 +1,6 @@
 // What an update must know of all gradients before it changes anything: whether they are finite, and their
 // norms, with the sums of cpu/update_norm.cpp in their order. A warp has 4096 elements: its thread t the
-// chains 2 (t / 16) and the next one of lane t % 16.
+// chains 2 (t / 16) and the next one of lane t % 16. The block that ends last looks at the sums of all.
 #include "core/kernels.h"
 #include "core/norms.h"
 #include "cuda/entries.h"
@@ -36,6 +36,16 @@ FASTNN_RULE double warp_sum_squares(const float* x, Index n) {
     return checked_squares(sum, x, n, 1);
 }
 
+// Called by one thread of each of so many blocks: true in the one that comes last, which sees what the others
+// had written. `arrived` is 0 before and afterwards.
+FASTNN_RULE bool is_last_block(unsigned& arrived, unsigned blocks) {
+    __threadfence();
+    if (atomicAdd(&arrived, 1u) != blocks - 1) return false;
+    __threadfence();
+    arrived = 0;
+    return true;
+}
+
 struct WarpSums {
     double of[kWarps];
 };
@@ -60,7 +70,9 @@ __global__ void __launch_bounds__(kWarps* kWarp) sum_squares(UpdateArgs a) {
             for (int w = 0; w < kWarps && round + w * kSummed < end; ++w) total += sums.of[w];
         __syncthreads();  // before the next round's sums
     }
-    if (threadIdx.x == 0) a.sums[chunk] = total;
+    if (threadIdx.x != 0) return;
+    a.sums[chunk] = total;
+    if (is_last_block(a.verdict->arrived, static_cast<unsigned>(a.chunks))) decide(a);
 }
 
 FASTNN_RULE double sum_squares_of(const float* x, Index n) {
@@ -99,16 +111,14 @@ __global__ void __launch_bounds__(kUnitThreads) units(UpdateArgs a) {
                        column_squares(t.param + column, rows, t.cols), a.clip_limit, a.clip_floor);
 }
 
-__global__ void verdict(UpdateArgs a) { decide(a); }
-
 }  // namespace
 
-int cuda_update_norm(const UpdateArgs& a, void* stream) {
+int cuda_update_norm(const UpdateNormArgs& args, void* stream) {
+    const UpdateArgs& a = args.update;
     if (a.sums != nullptr && a.chunks > 0)
         FASTNN_LAUNCH(sum_squares, static_cast<unsigned>(a.chunks), kWarps * kWarp, stream, a);
     if (a.unit_chunks > 0)
         FASTNN_LAUNCH(units, static_cast<unsigned>(a.unit_chunks), kUnitThreads, stream, a);
-    if (a.sums != nullptr) FASTNN_LAUNCH(verdict, 1u, 1u, stream, a);
     return launched();
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -75,6 +76,7 @@ DeviceProgram::DeviceProgram(std::vector<Buffer> buffers, std::vector<std::uniqu
       arena_(cuda),
       records_(cuda),
       staged_{Memory(cuda), Memory(cuda), Memory(cuda), Memory(cuda)} {
+    branches_ = true;
     make_fixed();
 }
 
@@ -114,8 +116,7 @@ void DeviceProgram::make_fixed() {
 
 Index DeviceProgram::arena_bytes(Index n) const { return (plan(n).floats + n) * Index{sizeof(float)}; }
 
-// The operations in their order, between the two ends of a step. A batch's weights stand behind the arena's
-// floats.
+// The operations between the two ends of a step. A batch's weights stand behind the arena's floats.
 Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     const Plan found = plan(n);
     Recording recording(cuda_, run_, current_);
@@ -131,7 +132,18 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     begin.weight = weighted ? floats + found.floats : nullptr;
     const UpdateOptions* options = recording.live(update_->plan.options.data(), update_->plan.options.size());
     for (const auto& op : ops_) op->forget();
-    for (std::size_t i = 0; i < ops_.size(); ++i) {
+    // What needs no other operation runs beside the gather of the batch, what nobody reads beside the rest.
+    const auto is_early = [&](std::size_t i) {
+        return ops_[i]->kind() == Kind::first || ops_[i].get() == values_;
+    };
+    std::vector<std::size_t> order(ops_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_partition(order.begin(), order.end(), is_early);
+    Turn turn = Turn::next;
+    for (const std::size_t i : order) {
+        const bool beside = is_early(i) || ops_[i]->kind() == Kind::last;
+        recording.next(beside ? Turn::beside : turn);
+        if (!beside) turn = ops_[i].get() == x_ ? Turn::joined : Turn::next;
         Place place{.begin = 0,
                     .rows = n,
                     .total = n,
@@ -158,8 +170,12 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     recording.add_first(begin);
     UpdateArgs update = update_args_;
     update.options = options;
-    recording.add(update);
+    recording.next(Turn::joined);
+    recording.add(UpdateNormArgs{update});
+    recording.next(Turn::beside);  // what the update reads stays
     recording.add(end);
+    recording.next(Turn::next);
+    recording.add(update);
     return recording;
 }
 
@@ -175,18 +191,13 @@ const DeviceProgram::Graph& DeviceProgram::graph_of(Index n, bool weighted, bool
         cuda_.forget(graphs_.back().graph);
         graphs_.pop_back();
     }
-    struct Launches {
-        const Recording recording;
-        int status;
-    } launches{prepared(n, weighted, scored), 0};
-    const auto launch_all = [](void* what, void* stream) {
-        auto& all = *static_cast<Launches*>(what);
-        for (const auto& launch : all.recording.launches())
-            if (all.status == 0) all.status = launch(stream);
+    Recording recording = prepared(n, weighted, scored);
+    const auto launch = [](void* what, Index part, void* stream) {
+        return static_cast<const Recording*>(what)->launch(part, stream);
     };
     Graph graph{n, weighted, scored, nullptr, memory_[static_cast<std::size_t>(loss_->pred)]};
-    const int status = cuda_.record(launch_all, &launches, &graph.graph);
-    check(launches.status != 0 ? launches.status : status);
+    check(cuda_.record(recording.turns().data(), std::ssize(recording.turns()), launch, &recording,
+                       &graph.graph));
     ++made_;
     graphs_.push_front(graph);
     return graphs_.front();

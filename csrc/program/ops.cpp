@@ -108,7 +108,8 @@ void Gather::prepare(Place& place) {
             .first = place.begin,
             .rows = place.rows,
             .cols = size,
-            .y = place.at(y)};
+            .y = place.at(y),
+            .halted = place.device != nullptr ? place.device->halted() : nullptr};
     place.add(place.kernels.gather, args);
     place.moves(2.0 * elements(place.rows, size));
 }

@@ -92,7 +92,7 @@ Program::Plan Program::plan(Index n) const {
 
 // First fit: buffers in the order of their first use, each at the lowest place that no buffer alive in the
 // same region takes. What an operation that is `last` reads lives to the end: where chains are used it runs
-// there.
+// there, and in branches nobody waits for it before.
 void Program::lay_out(Plan& found, Index n) const {
     struct Life {
         std::size_t first, last;
@@ -116,7 +116,7 @@ void Program::lay_out(Plan& found, Index n) const {
                 const Buffer& buffer = buffers_[at];
                 if (life.floats < 0)
                     life = {r, r, aligned(n * buffer.per_row + buffer.fixed), &found.offsets[at]};
-                life.last = std::max(life.last, late && region.by_rows ? end : r);
+                life.last = std::max(life.last, late && (region.by_rows || branches_) ? end : r);
             }
             if (const Index floats = ops_[i]->scratch(n); floats > 0)
                 lives.push_back({r, late ? end : r, aligned(floats), &found.scratch[i]});
@@ -127,6 +127,7 @@ void Program::lay_out(Plan& found, Index n) const {
             if (ref != kNone) lives[static_cast<std::size_t>(ref)].last = end;
         }
         lives[static_cast<std::size_t>(loss_->work)].first = 0;  // written before it
+        if (branches_ && values_ != nullptr) lives[static_cast<std::size_t>(loss_->target)].first = 0;
     }
     std::erase_if(lives, [](const Life& life) { return life.floats < 0; });
     std::stable_sort(lives.begin(), lives.end(),

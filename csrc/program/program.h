@@ -96,6 +96,7 @@ class Program {
     std::unique_ptr<Update> update_;
     std::vector<float*> memory_;  // of each buffer
     Index least_rows_ = 1;
+    bool branches_ = false;  // operations run beside those that follow them, as far as their kind allows
 
  private:
     bool is_callers(Ref buffer) const;

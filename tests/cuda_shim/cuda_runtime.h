@@ -1,6 +1,7 @@
 // As much of CUDA as csrc/cuda uses, for a CPU: the .cu files compile with this header as plain C++, and each
 // thread of a block is a thread of shim.cpp. Memory of the device is the host's, a launch runs at once (or,
-// if a test asks for it, when somebody waits), and a stream that captures keeps its launches for the graph.
+// if a test asks for it, when somebody waits), and streams that capture keep their launches for the graph:
+// nodes, each behind those it waits for, which a replay runs one after another in an order of the test's.
 // Found instead of the toolkit's by -Itests/cuda_shim.
 #pragma once
 
@@ -9,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <random>
 #include <source_location>
 #include <vector>
 
@@ -26,9 +28,71 @@ inline thread_local dim3 blockDim;
 
 namespace shim {
 using Launches = std::vector<std::function<void()>>;
-struct Stream {
-    Launches* captured;  // null: launches run at once
+using Nodes = std::vector<std::size_t>;  // by their numbers, in the order in which they were captured
+struct Graph {
+    Launches launches;
+    std::vector<Nodes> behind;  // of each launch, what it waits for
 };
+struct Stream;
+struct Capture {
+    Graph* graph;
+    std::vector<Stream*> streams;  // the first began it
+};
+struct Stream {
+    Capture* capture;  // null: launches run at once
+    Nodes last;        // what the next launch waits for
+};
+struct Event {
+    Capture* capture;
+    Nodes last;
+};
+// The order of a replay, whatever its dependencies leave open: each launch as early as it was captured, as
+// late as it can be, or drawn anew each time.
+enum class Order : int { early, late, drawn };
+inline Order order = Order::drawn;
+inline std::minstd_rand draws;
+inline Nodes order_of(const Graph& graph) {
+    const std::size_t count = graph.launches.size();
+    Nodes found, ready;
+    std::vector<std::size_t> missing(count);
+    for (std::size_t i = 0; i < count; ++i) {
+        missing[i] = graph.behind[i].size();
+        if (missing[i] == 0) ready.push_back(i);
+    }
+    while (!ready.empty()) {
+        std::size_t at = 0;
+        for (std::size_t i = 1; i < ready.size(); ++i)
+            if ((ready[i] < ready[at]) == (order == Order::early)) at = i;
+        if (order == Order::drawn) at = draws() % ready.size();
+        const std::size_t node = ready[at];
+        ready.erase(ready.begin() + static_cast<std::ptrdiff_t>(at));
+        found.push_back(node);
+        for (std::size_t i = 0; i < count; ++i)
+            for (const std::size_t before : graph.behind[i])
+                if (before == node && --missing[i] == 0) ready.push_back(i);
+    }
+    return found;
+}
+// Nodes of the longest path.
+inline std::size_t longest_path(const Graph& graph) {
+    std::size_t most = 0;
+    Nodes length;
+    for (const Nodes& behind : graph.behind) {
+        std::size_t own = 1;
+        for (const std::size_t before : behind) own = own > length[before] ? own : length[before] + 1;
+        length.push_back(own);
+        most = most > own ? most : own;
+    }
+    return most;
+}
+inline std::size_t last_nodes = 0, last_path = 0;  // of the last graph that was made
+inline void wait_for(Nodes& last, const Nodes& more) {
+    for (const std::size_t node : more) {
+        bool known = false;
+        for (const std::size_t other : last) known = known || other == node;
+        if (!known) last.push_back(node);
+    }
+}
 // For the tests: pieces of memory that a stream has not got back, and the stream of the last launch.
 inline int borrowed = 0;
 inline int waits = 0;
@@ -51,12 +115,18 @@ inline void in_turn(const std::function<void()>& work) {
 }  // namespace shim
 
 using cudaStream_t = shim::Stream*;  // null is the default stream
-using cudaGraph_t = shim::Launches*;
-using cudaGraphExec_t = shim::Launches*;
-enum cudaError_t : int { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorIllegalState = 401 };
+using cudaEvent_t = shim::Event*;
+using cudaGraph_t = shim::Graph*;
+using cudaGraphExec_t = shim::Graph*;
+enum cudaError_t : int {
+    cudaSuccess = 0,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorIllegalState = 401,
+    cudaErrorStreamCaptureUnjoined = 904
+};
 enum cudaMemcpyKind : int { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode : int { cudaStreamCaptureModeThreadLocal = 1 };
-inline constexpr unsigned cudaStreamNonBlocking = 1;
+inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 
 enum cudaDeviceAttr : int { cudaDevAttrComputeCapabilityMajor = 75 };
 inline cudaError_t cudaGetDevice(int* device) {
@@ -97,7 +167,7 @@ inline cudaError_t cudaFreeAsync(void* p, cudaStream_t) {
 inline cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_row, const void* from, std::size_t from_row,
                                      std::size_t bytes, std::size_t rows, cudaMemcpyKind kind,
                                      cudaStream_t stream) {
-    if (stream != nullptr && stream->captured != nullptr) return cudaErrorIllegalState;
+    if (stream != nullptr && stream->capture != nullptr) return cudaErrorIllegalState;
     if (kind == cudaMemcpyDeviceToHost) shim::catch_up();
     std::vector<char> staged(rows * bytes);
     for (std::size_t i = 0; i < rows; ++i)
@@ -117,10 +187,11 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t n, cu
     return cudaMemcpy2DAsync(to, n, from, n, n, 1, kind, stream);
 }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-    *stream = new shim::Stream{nullptr};
+    *stream = new shim::Stream{nullptr, {}};
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    if (stream->capture != nullptr) return cudaErrorIllegalState;  // before the end
     delete stream;
     return cudaSuccess;
 }
@@ -131,16 +202,52 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
 }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     if (stream == nullptr) return cudaErrorIllegalState;  // the default stream cannot be captured
-    stream->captured = new shim::Launches;
+    stream->capture = new shim::Capture{new shim::Graph, {stream}};
+    stream->last.clear();
     return cudaSuccess;
 }
+// All that was captured must come before the end of the stream that began.
 inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-    *graph = stream->captured;
-    stream->captured = nullptr;
+    shim::Capture* const capture = stream->capture;
+    if (capture == nullptr || capture->streams.front() != stream) return cudaErrorIllegalState;
+    shim::Nodes joined = stream->last;
+    for (std::size_t i = 0; i < joined.size(); ++i)
+        shim::wait_for(joined, shim::Nodes(capture->graph->behind[joined[i]]));
+    *graph = joined.size() == capture->graph->launches.size() ? capture->graph : nullptr;
+    if (*graph == nullptr) delete capture->graph;
+    for (shim::Stream* one : capture->streams) one->capture = nullptr;
+    delete capture;
+    return *graph == nullptr ? cudaErrorStreamCaptureUnjoined : cudaSuccess;
+}
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+    *event = new shim::Event{nullptr, {}};
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+// Of streams that capture: others run at once, so there is nothing to wait for.
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    if (stream == nullptr || stream->capture == nullptr) return cudaErrorIllegalState;
+    *event = {stream->capture, stream->last};
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    if (event->capture == nullptr) return cudaErrorIllegalState;
+    if (stream->capture == nullptr) {  // it captures too from here on
+        stream->capture = event->capture;
+        stream->capture->streams.push_back(stream);
+        stream->last.clear();
+    }
+    if (stream->capture != event->capture) return cudaErrorIllegalState;
+    shim::wait_for(stream->last, event->last);
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned) {
-    *ready = new shim::Launches(*graph);
+    *ready = new shim::Graph(*graph);
+    shim::last_nodes = graph->launches.size();
+    shim::last_path = shim::longest_path(*graph);
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -152,7 +259,7 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
-    for (const auto& launch : *graph) shim::in_turn(launch);
+    for (const std::size_t node : shim::order_of(*graph)) shim::in_turn(graph->launches[node]);
     return cudaSuccess;
 }
 
@@ -160,14 +267,25 @@ namespace shim {
 
 using Where = std::source_location;
 
-// Runs the kernel for every thread of every block, one block after another.
+inline constexpr unsigned kAtOnce = 4;  // blocks, where their threads run all at once
+
+// Of the thread that runs: which of those its block is, whether it has been at a fence, and its last atomic.
+inline thread_local unsigned slot = 0;
+inline thread_local bool fenced = false;
+inline thread_local unsigned* counter = nullptr;
+
+// Runs the kernel for every thread of every block: one block after another, from the first to the last or
+// from the last to the first, or (all threads at once) a few at once, the odd ones before the even ones.
 void launch(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
 inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
     last_stream = stream;
     auto* const on = static_cast<Stream*>(stream);
     const auto work = [=] { launch(blocks, threads, kernel); };
-    if (on == nullptr || on->captured == nullptr) return in_turn(work);
-    on->captured->push_back(work);
+    if (on == nullptr || on->capture == nullptr) return in_turn(work);
+    Graph& graph = *on->capture->graph;
+    graph.launches.push_back(work);
+    graph.behind.push_back(on->last);
+    on->last = {graph.launches.size() - 1};
 }
 // The block's shared memory, of exactly this size and full of NaN at first.
 void* shared(std::size_t bytes);
@@ -214,4 +332,14 @@ inline unsigned __ballot_sync(unsigned mask, bool vote, const shim::Where& where
     });
     return result;
 }
-inline unsigned atomicAdd(unsigned* p, unsigned x) { return __atomic_fetch_add(p, x, __ATOMIC_RELAXED); }
+// What ThreadSanitizer, which knows no fences, must see: an atomic behind a fence hands over what its thread
+// wrote before, and a fence behind an atomic takes what was handed over. Alone it orders nothing.
+inline void __threadfence() {
+    shim::fenced = true;
+    if (shim::counter != nullptr) static_cast<void>(__atomic_load_n(shim::counter, __ATOMIC_ACQUIRE));
+}
+inline unsigned atomicAdd(unsigned* p, unsigned x) {
+    shim::counter = p;
+    return shim::fenced ? __atomic_fetch_add(p, x, __ATOMIC_RELEASE)
+                        : __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+}

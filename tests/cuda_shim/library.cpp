@@ -64,5 +64,13 @@ void shim_puts_off(int whether) {
     shim::puts_off = whether != 0;
 }
 void shim_catch_up() { shim::catch_up(); }
+// Of a graph's launches; what is drawn begins anew, the same each time.
+void shim_order(int order) {
+    shim::order = static_cast<shim::Order>(order);
+    shim::draws.seed();
+}
+// Of the last graph that was made: its launches, and those of its longest path.
+std::size_t shim_nodes() { return shim::last_nodes; }
+std::size_t shim_path() { return shim::last_path; }
 const void* shim_last_stream() { return shim::last_stream; }
 }

@@ -56,7 +56,59 @@ __global__ void beyond(unsigned* out) {
     *out = *(&values.of[0] + kN + (threadIdx.x == 0 ? 0 : -1));
 }
 
+__global__ void put(unsigned* out, unsigned value) { *out = value; }
+__global__ void append(unsigned* out, unsigned digit) { *out = *out * 10 + digit; }
+
+// The block that comes last adds what the others have written.
+__global__ void last_adds(unsigned* out, bool fences) {
+    if (threadIdx.x != 0) return;
+    out[blockIdx.x] = blockIdx.x + 1;
+    if (fences) __threadfence();
+    if (atomicAdd(out + kN, 1u) != 3) return;
+    if (fences) __threadfence();
+    for (int i = 0; i < 4; ++i) out[4] += out[i];
+}
+
+// Each block gives its number to the first place that is free.
+__global__ void blocks_in_turn(unsigned* out) {
+    if (threadIdx.x == 0) out[atomicAdd(out + kN, 1u)] = blockIdx.x;
+}
+
 }  // namespace
+
+// A graph that puts 0 and then appends 1, 2 and 3: 1 and 2 on the chain, 3 on a branch that begins behind the
+// 0, and a 4 behind both (the branch is joined) or on the chain alone. The status of its capture.
+extern "C" int planted_graph(int order, bool joined, unsigned* out) {
+    shim::order = static_cast<shim::Order>(order);
+    cudaStream_t chain, branch;
+    cudaEvent_t event;
+    cudaStreamCreateWithFlags(&chain, cudaStreamNonBlocking);
+    cudaStreamCreateWithFlags(&branch, cudaStreamNonBlocking);
+    cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    cudaStreamBeginCapture(chain, cudaStreamCaptureModeThreadLocal);
+    FASTNN_LAUNCH(put, 1, 1, chain, out, 0);
+    cudaEventRecord(event, chain);
+    cudaStreamWaitEvent(branch, event, 0);
+    FASTNN_LAUNCH(append, 1, 1, branch, out, 3);
+    FASTNN_LAUNCH(append, 1, 1, chain, out, 1);
+    FASTNN_LAUNCH(append, 1, 1, chain, out, 2);
+    cudaEventRecord(event, branch);
+    if (joined) cudaStreamWaitEvent(chain, event, 0);
+    FASTNN_LAUNCH(append, 1, 1, chain, out, 4);
+    cudaGraph_t graph = nullptr;
+    const cudaError_t status = cudaStreamEndCapture(chain, &graph);
+    if (graph != nullptr) {
+        cudaGraphExec_t ready;
+        cudaGraphInstantiate(&ready, graph, 0);
+        cudaGraphLaunch(ready, nullptr);
+        cudaGraphExecDestroy(ready);
+        cudaGraphDestroy(graph);
+    }
+    cudaEventDestroy(event);
+    cudaStreamDestroy(branch);
+    cudaStreamDestroy(chain);
+    return status;
+}
 
 extern "C" void planted_run(int kernel, unsigned* out, int schedule, char* failure, std::size_t size) {
     shim::set_schedule(static_cast<shim::Schedule>(schedule));
@@ -78,6 +130,15 @@ extern "C" void planted_run(int kernel, unsigned* out, int schedule, char* failu
             break;
         case 5:
             FASTNN_LAUNCH(lanes, 1, kN, nullptr, out);
+            break;
+        case 7:
+            FASTNN_LAUNCH(blocks_in_turn, 5, kN, nullptr, out);
+            break;
+        case 8:
+            FASTNN_LAUNCH(last_adds, 4, kN, nullptr, out, true);
+            break;
+        case 9:
+            FASTNN_LAUNCH(last_adds, 4, kN, nullptr, out, false);
             break;
         default:
             FASTNN_LAUNCH(beyond, 1, kN, nullptr, out);

@@ -1,4 +1,4 @@
-"""python tests/cuda_shim/planted.py clean|race|beyond: a kernel that a sanitizer must report, or not."""
+"""python tests/cuda_shim/planted.py NAME: runs a kernel that a sanitizer must report, or not."""
 
 import ctypes
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import shim
 
-KERNELS = {"clean": 0, "race": 1, "beyond": 6}  # their numbers in planted.cu
+KERNELS = {"clean": 0, "counted": 8, "race": 1, "unfenced": 9, "beyond": 6}  # their numbers in planted.cu
 
 name = sys.argv[1]
 with tempfile.TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 FORWARD, BACKWARD, CONCURRENT = range(3)
+EARLY, LATE, DRAWN = range(3)  # orders of a graph's launches, as far as it leaves them open
 # Of the instrumented builds of the heavy tier.
 FLAGS = os.environ.get("FASTNN_SHIM_FLAGS", "-O1").split()
 KERNELS = [f for f in sorted((ROOT / "csrc" / "cuda").glob("*.cu")) if f.stem != "device"]
@@ -84,6 +85,7 @@ UPDATE = struct(
     "tensors:p count,chunks:i options:p clip:e clip_limit,clip_floor:f refuse_non_finite:b sums,scales:p "
     "unit_chunks:i verdict:p",
 )
+UPDATE_NORM = type("UpdateNorm", (ctypes.Structure,), {"_fields_": [("update", UPDATE)]})
 TENSOR = struct(
     "Tensor",
     "param,grad,slot0,slot1,slot2,initial:p n,cols,first_chunk,first_unit,units,first_unit_chunk:i place:u "
@@ -94,7 +96,7 @@ OPTIONS = struct(
     "rule,style:e nesterov,centered,buffered,amsgrad,decay_parameter:b lr,decay0,decay1,one_minus0,"
     "one_minus1,eps,eps_inside,square_scale,root_scale,keep,decay,l1,noise:f noise_seed,noise_step:u",
 )
-GATHER = struct("Gather", "source:p first,rows,cols:i y:p")
+GATHER = struct("Gather", "source:p first,rows,cols:i y,halted:p")
 ADD = struct("Add", "a,b,y:p n:i")
 SCALE_COLUMNS = struct("ScaleColumns", "x:p x_row:i element:e y:p y_row,rows,cols:i shift,scale,offset:p")
 WIDEN = struct("Widen", "x,y:p n:i")
@@ -127,6 +129,7 @@ STRUCTS = [
         WITH_GEMM_BF16,
         WITH_GEMM_TF32,
         ROUND,
+        UPDATE_NORM,
         UPDATE,
         GATHER,
         ADD,

@@ -20,8 +20,8 @@ struct Copy {
     const void* from;
     int bytes;
 };
-// By thread of the block that runs: groups of copies, the last one still open.
-inline std::deque<std::vector<Copy>> groups[1024];
+// By thread of each block that runs: groups of copies, the last one still open.
+inline std::deque<std::vector<Copy>> groups[shim::kAtOnce][1024];
 }  // namespace shim_copies
 
 // The hardware stops at an address that is no multiple of 16.
@@ -32,20 +32,20 @@ inline void must_be_aligned(const void* p) {
 }
 
 inline void copy_chunk(void* to, const void* from, int bytes) {
-    auto& mine = shim_copies::groups[threadIdx.x];
+    auto& mine = shim_copies::groups[shim::slot][threadIdx.x];
     if (mine.empty()) mine.emplace_back();
     must_be_aligned(to);
     if (bytes > 0) must_be_aligned(from);
     mine.back().push_back({to, from, bytes});
 }
 inline void end_copies() {
-    auto& mine = shim_copies::groups[threadIdx.x];
+    auto& mine = shim_copies::groups[shim::slot][threadIdx.x];
     if (mine.empty()) mine.emplace_back();
     mine.emplace_back();
 }
 template <int kBut>
 void wait_copies() {
-    auto& mine = shim_copies::groups[threadIdx.x];
+    auto& mine = shim_copies::groups[shim::slot][threadIdx.x];
     while (mine.size() > kBut + 1) {
         for (const auto& copy : mine.front()) {
             std::memset(copy.to, 0, 16);

@@ -22,12 +22,12 @@ case $tier in
     address)
         flags="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined"
         preload="$(library libubsan.so) $(library libasan.so) $(library libstdc++.so.6)"
-        bug=beyond
+        bugs=beyond
         ;;
     thread)
         flags="-O1 -g -fsanitize=thread"
         preload="$(library libtsan.so) $(library libstdc++.so.6)"
-        bug=race
+        bugs="race unfenced"
         ;;
     *) echo "address or thread, not '$tier'"; exit 2 ;;
 esac
@@ -43,14 +43,14 @@ instrumented() {
 count() { find "$reports" -type f | wc -l; }
 
 echo "=== planted bugs"
-for name in clean $bug; do
+for name in clean counted $bugs; do
     rm -f "$reports"/*
     instrumented "$python" tests/cuda_shim/planted.py $name > "$reports.log" 2>&1 || true
     echo "$name: $(count) reports"
     case $name in
-        clean) test "$(count)" -eq 0 && grep -q "clean ran" "$reports.log" ;;
+        clean | counted) test "$(count)" -eq 0 && grep -q "$name ran" "$reports.log" ;;
         *) grep -q "SUMMARY\|runtime error" "$reports"/* ;;
-    esac || { echo "FAILED: '$name' must be $([ $name = clean ] && echo silent || echo reported)"; cat "$reports.log" "$reports"/*; exit 1; }
+    esac || { echo "FAILED: '$name' must be $([[ " $bugs " = *" $name "* ]] && echo reported || echo silent)"; cat "$reports.log" "$reports"/*; exit 1; }
 done
 
 echo "=== the kernels"
