@@ -56,7 +56,7 @@ PYTHON_ROOMS = {
         *("_arrays", "_columns", "_device", "_describe", "_parameter", "_precision"),
         *("ops", "init", "preprocessing"),
     },
-    "_scores": {"_arrays"},
+    "_scores": {"_arrays", "_device"},
     "losses": {"_arrays", "_device", "_scores", "ops", "init"},
     # Not schedulers: an optimizer takes any function of the number of updates as its rate.
     "_clip": {"_arrays"},
