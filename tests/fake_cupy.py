@@ -60,8 +60,11 @@ class ndarray:
     def reshape(self, *shape):
         return ndarray(self._memory.reshape(*shape))
 
-    def sum(self, axis):
-        return ndarray(self._memory.sum(axis))
+    def sum(self, axis=None):
+        return ndarray(np.asarray(self._numbers.sum(axis)))
+
+    def take(self, indices, axis):
+        return ndarray(self._numbers.take(indices._memory, axis))
 
     def fill(self, value):
         self._numbers.fill(value)
@@ -113,6 +116,10 @@ def asarray(array):
 
 def empty(shape, dtype):
     return ndarray(np.full(shape, np.nan, dtype))
+
+
+def concatenate(arrays):
+    return ndarray(np.concatenate([array._numbers for array in arrays]))
 
 
 stream = types.SimpleNamespace(ptr=0)  # the current one

@@ -356,12 +356,11 @@ def test_bad_labels_are_named_as_on_the_host(where, rows):
 
 
 def test_the_trainer_names_the_plain_loop(where, rows):
-    for run in (Run(nn.Linear(6, 3), Square(), device="cuda"), Run(nn.Linear(6, 3), loss=own_loss)):
-        trainer = fastnn.Trainer(run.model, run.loss, run.optimizer, device="cuda")
-        error = fastnn.CudaError if run.loss is own_loss else TypeError
-        for call in (trainer.step, partial(trainer.fit, batch_size=4, epochs=1), trainer.evaluate):
-            words = said(call, *rows, error=error)
-            assert "the plain loop: value, dpred = loss(model(x), y); model.backward(dpred" in words
+    run = Run(nn.Linear(6, 3), Square(), device="cuda")
+    trainer = fastnn.Trainer(run.model, run.loss, run.optimizer, device="cuda")
+    for call in (trainer.step, partial(trainer.fit, batch_size=4, epochs=1)):
+        words = said(call, *rows)
+        assert "the plain loop: value, dpred = loss(model(x), y); model.backward(dpred" in words
 
 
 def test_pytorchs_tensors_are_read_where_they_lie(stand_in, rows, monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from fastnn import cuda
-from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32
+from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float32, refuse_mask
 from fastnn._arrays import is_on_device as is_on_device
 from fastnn._libraries import is_cupy, stream_of
 
@@ -45,6 +45,22 @@ def check(where: str, device: object) -> None:
 def copied(array: Array) -> Any:
     """A copy on the device, of what is there already a view."""
     return cupy("fastnn").asarray(array)
+
+
+def placed(what: str, array: Any) -> Any:
+    """What is there already as it is; a copy there of an array of the host with numbers of any kind."""
+    if is_on_device(array):
+        return array
+    array = as_array(array, what)
+    refuse_mask(array, what)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{what} must hold numbers on a device, got dtype {array.dtype}")
+    return copied(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def concatenated(parts: list[Any]) -> Any:
+    """One array of the rows of all, where they are."""
+    return cupy("fastnn").concatenate(parts) if is_on_device(parts[0]) else np.concatenate(parts)
 
 
 def moved(array: Any, device: str) -> Any:

@@ -32,7 +32,7 @@ class Trainer:
     ----------
     model : `nn.Module`
     loss : `loss(pred, target, sample_weight=None) -> (value, dpred)`: one of `fastnn.losses`, or your own
-        function
+        function (on a GPU of CuPy's arrays)
     optimizer : one of `fastnn.optim`, made from the model's parameters
     precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
         bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
@@ -170,7 +170,7 @@ class Trainer:
         callback monitors; then nothing has been trained.
         """
         X, Y, weight = self._checked("Trainer.fit", X, Y, sample_weight)
-        X = self._steps.rows(X)
+        X, Y, weight = self._steps.rows(X, Y, weight)
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
