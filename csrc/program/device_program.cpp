@@ -130,6 +130,7 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     begin.rows = n;
     begin.weight = weighted ? floats + found.floats : nullptr;
     const UpdateOptions* options = recording.live(update_->plan.options.data(), update_->plan.options.size());
+    lines_.clear();
     for (const auto& op : ops_) op->forget();
     for (std::size_t i = 0; i < ops_.size(); ++i) {
         Place place{.begin = 0,
@@ -143,6 +144,7 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
                     .device = &recording,
                     .tf32 = tf32_};
         ops_[i]->prepare(place);
+        lines_.push_back({i, i, 0, place.work});
     }
     StepEndArgs end{};  // behind the operations: the loss now knows where its arrays are
     end.run = run_;
