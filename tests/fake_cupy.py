@@ -111,7 +111,7 @@ def asarray(array):
         return array
     if hasattr(array, "__cuda_array_interface__"):  # the same memory
         return ndarray(array.array)
-    return ndarray(np.array(array, order="C"))
+    return ndarray(np.array(array, order="K"))
 
 
 def empty(shape, dtype):

@@ -123,6 +123,17 @@ def test_arithmetic_of_the_loss_and_of_layers(rows, layers, weighted):
         assert other.predict(X[:0]).shape == (0, 3)
 
 
+def test_rows_of_the_host_in_any_layout(rows):
+    X, Y = rows
+    one, other = pair()
+    for x, y in ((np.asfortranarray(X), np.eye(3, dtype="f4")[Y].copy("F")), (np.repeat(X, 2, 1)[:, ::2], Y)):
+        for run in (one, other):
+            run.fit(x, y, batch_size=16, epochs=1)
+        assert other.step(x, y) == one.step(x, y)
+        assert np.array_equal(other.predict(x), one.predict(x))
+        assert_same_course(other, one)
+
+
 def test_what_the_loss_is_given(rows):
     """CuPy's arrays: float32 predictions, targets and weights as they are."""
     seen = []

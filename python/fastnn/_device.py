@@ -55,7 +55,7 @@ def placed(what: str, array: Any) -> Any:
     refuse_mask(array, what)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{what} must hold numbers on a device, got dtype {array.dtype}")
-    return copied(array.astype(array.dtype.newbyteorder("="), copy=False))
+    return copied(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
 
 
 def concatenated(parts: list[Any]) -> Any:
