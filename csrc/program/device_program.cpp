@@ -67,11 +67,12 @@ void DeviceProgram::check(int status) const {
 }
 
 DeviceProgram::DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
-                             std::size_t loss, std::unique_ptr<Update> update, const CudaKernels& cuda,
-                             bool tf32)
+                             std::vector<std::size_t> places, std::size_t loss,
+                             std::unique_ptr<Update> update, const CudaKernels& cuda, bool tf32)
     : Program(std::move(buffers), std::move(ops), false, loss, std::move(update)),
       cuda_(cuda),
       tf32_(tf32),
+      places_(std::move(places)),
       fixed_(cuda),
       arena_(cuda),
       records_(cuda),
@@ -131,6 +132,7 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     begin.rows = n;
     begin.weight = weighted ? floats + found.floats : nullptr;
     const UpdateOptions* options = recording.live(update_->plan.options.data(), update_->plan.options.size());
+    lines_.clear();
     for (const auto& op : ops_) op->forget();
     // What needs no other operation runs beside the gather of the batch, what nobody reads beside the rest.
     const auto is_early = [&](std::size_t i) {
@@ -155,6 +157,7 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
                     .device = &recording,
                     .tf32 = tf32_};
         ops_[i]->prepare(place);
+        lines_.push_back({places_[i], i, 0, place.work});
     }
     StepEndArgs end{};  // behind the operations: the loss now knows where its arrays are
     end.run = run_;

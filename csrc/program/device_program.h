@@ -18,8 +18,10 @@ class DeviceProgram final : public Program {
     static constexpr Index kQueue = 256;            // steps
     static constexpr Index kQueueBytes = 32 << 20;  // for their rows, but room for four steps
 
-    DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, std::size_t loss,
-                  std::unique_ptr<Update> update, const CudaKernels& cuda, bool tf32);
+    // places: that of each operation, with those that it took in behind it, among all (fuse.h).
+    DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
+                  std::vector<std::size_t> places, std::size_t loss, std::unique_ptr<Update> update,
+                  const CudaKernels& cuda, bool tf32);
     ~DeviceProgram() override;
 
     Index arena_bytes(Index n) const override;
@@ -80,6 +82,7 @@ class DeviceProgram final : public Program {
 
     const CudaKernels& cuda_;
     const bool tf32_;  // products of float32 round to it
+    const std::vector<std::size_t> places_;
     Targets targets_{};
     std::optional<Recording> layout_;  // of a step's record
     Memory fixed_, arena_, records_, staged_[kPlaces];

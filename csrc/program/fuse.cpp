@@ -1,6 +1,7 @@
 #include "program/fuse.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "program/ops.h"
 
@@ -48,18 +49,22 @@ bool joined(Op* first, const Op* second, const More&... more) {
 
 }  // namespace
 
-void fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t& loss) {
+std::vector<std::size_t> fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t& loss) {
+    std::vector<std::size_t> places(ops.size());
+    std::iota(places.begin(), places.end(), std::size_t{0});
     for (std::size_t i = 0; i + 1 < ops.size();) {
         Op *first = ops[i].get(), *second = ops[i + 1].get();
         if (joined<LinearInput, ActivateBackward>(first, second, ops) ||
             joined<LinearWeight, LinearBias>(first, second) || joined<Linear, Round>(first, second) ||
             joined<LinearInput, Round>(first, second)) {
             ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(i + 1));
+            places.erase(places.begin() + static_cast<std::ptrdiff_t>(i + 1));
             if (i < loss) --loss;
         } else {
             ++i;
         }
     }
+    return places;
 }
 
 }  // namespace fastnn::program

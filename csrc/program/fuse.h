@@ -12,7 +12,7 @@ namespace fastnn::program {
 // reads it without; the gradient of a weight is formed beside that of its bias. On a CPU neither pays: rows
 // of the one are in the cache of the thread that has just formed them, and the others run side by side
 // anyway.
-// `loss` is the place of that operation, before and after.
-void fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t& loss);
+// `loss` is the place of that operation, before and after. Returns the place that each had before.
+std::vector<std::size_t> fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t& loss);
 
 }  // namespace fastnn::program

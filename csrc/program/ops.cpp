@@ -77,6 +77,10 @@ void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounde
         place.add(place.kernels.gemm, args.g);
     place.work += {2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k), 0,
                    gemm_ns(p.m, p.n, p.k)};
+    const double results = elements(p.m, p.n);
+    if (beside.slope.from != nullptr) place.moves(results);
+    if (beside.sums.out != nullptr) place.moves(elements(beside.sums.rows, beside.sums.cols));
+    if (beside.narrow != nullptr) place.moves(results / 2);
 }
 
 ColumnSumArgs column_sums(const float* x, Index rows, Index cols, float* out) {

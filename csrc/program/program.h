@@ -64,9 +64,9 @@ class Program {
     Index outputs() const { return buffers_[static_cast<std::size_t>(pred_)].per_row; }
     double cost_ns() const { return cost_ns_ + update_->cost_ns(); }
     virtual Index arena_bytes(Index n) const;
-    // Of the batch size that is prepared: the operations, and the seconds that each region and then the
-    // update take, run by itself (the parameters' gradients and running statistics change, and so does what
-    // an update changes).
+    // Of the batch size that is prepared: the operations (on a device each is a region), and the seconds that
+    // each region and then the update take, run by itself (the parameters' gradients and running statistics
+    // change, and so does what an update changes).
     const std::vector<Line>& lines() const { return lines_; }
     std::vector<double> time_regions(int repeats);
     Index least_rows() const { return least_rows_; }
@@ -93,6 +93,7 @@ class Program {
     Gather* values_ = nullptr;
     Loss* loss_ = nullptr;  // null in a forward alone
     Ref pred_;
+    std::vector<Line> lines_;
     std::unique_ptr<Update> update_;
     std::vector<float*> memory_;  // of each buffer
     Index least_rows_ = 1;
@@ -122,7 +123,6 @@ class Program {
     std::deque<Together> together_;
     std::deque<ByRows> by_rows_;
     std::vector<Task> tasks_;
-    std::vector<Line> lines_;
     double cost_ns_ = 0;
     std::map<Index, Pace> paces_;  // for each batch size
     Pace* pace_ = nullptr;         // of the one that is prepared

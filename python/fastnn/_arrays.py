@@ -51,13 +51,14 @@ def as_float32(x: Any, what: str) -> FloatArray:
     x = as_array(x, what)
     if x.dtype == np.float32:
         return cast(FloatArray, x)
-    _refuse_mask(x, what)
+    refuse_mask(x, what)
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{what} must hold real numbers, got dtype {x.dtype}; pass .astype(np.float32)")
     return cast(FloatArray, x.astype(np.float32))
 
 
-def _refuse_mask(x: Array, what: str) -> None:
+def refuse_mask(x: Array, what: str) -> None:
+    """Raise for a masked array: its mask would be lost."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{what} is a masked array and its mask would be lost; pass .filled(value)")
 
@@ -71,7 +72,7 @@ def as_rows(x: Any, what: str) -> Array:
     x = as_array(x, what, on_device=True)
     if is_on_device(x):
         return _rows_on_device(x, what)
-    _refuse_mask(x, what)
+    refuse_mask(x, what)
     if type(x) is not np.ndarray:
         x = x.view(np.ndarray)
     kind = x.dtype.kind

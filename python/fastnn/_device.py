@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
 
 from fastnn import cuda
-from fastnn._arrays import Array, FloatArray, aligned_zeros, as_float32
+from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float32, refuse_mask
 from fastnn._arrays import is_on_device as is_on_device
 from fastnn._libraries import is_cupy, stream_of
 
@@ -45,6 +45,22 @@ def check(where: str, device: object) -> None:
 def copied(array: Array) -> Any:
     """A copy on the device, of what is there already a view."""
     return cupy("fastnn").asarray(array)
+
+
+def placed(what: str, array: Any) -> Any:
+    """What is there already as it is; a copy there of an array of the host with numbers of any kind."""
+    if is_on_device(array):
+        return array
+    array = as_array(array, what)
+    refuse_mask(array, what)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{what} must hold numbers on a device, got dtype {array.dtype}")
+    return copied(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
+
+
+def concatenated(parts: list[Any]) -> Any:
+    """One array of the rows of all, where they are."""
+    return cupy("fastnn").concatenate(parts) if is_on_device(parts[0]) else np.concatenate(parts)
 
 
 def moved(array: Any, device: str) -> Any:
@@ -134,6 +150,27 @@ def rows(what: str, array: Any, on_device: bool) -> Any:
 def on_host(array: Any) -> Array:
     """A NumPy array of the same numbers, the array itself where it is one."""
     return array.get() if is_on_device(array) else array  # type: ignore[no-any-return]
+
+
+def together_on_host(where: str, **given: Any) -> list[Any]:
+    """NumPy arrays of the same numbers as these of one place; what is on the host already as it is."""
+    on_device = {name: is_on_device(array) for name, array in given.items() if array is not None}
+    if not any(on_device.values()):
+        return list(given.values())
+    if not all(on_device.values()):
+        host, device = (next(name for name in on_device if on_device[name] == at) for at in (False, True))
+        raise TypeError(
+            f"{where}: {host} lies in host memory and {device} on a CUDA device; pass arrays of one place, "
+            f"such as cupy.asarray({host})"
+        )
+    return [None if x is None else rows(f"{where}: {name}", x, True).get() for name, x in given.items()]
+
+
+def through_host(function: Callable[[Any], Array], x: Any, what: str) -> Array:
+    """`function(x)` by NumPy; of an array on the device a result that is there too."""
+    if not is_on_device(x):
+        return function(x)
+    return cast(Array, copied(function(rows(what, x, True).get())))
 
 
 def copies(arrays: Mapping[str, Any]) -> dict[str, Array]:

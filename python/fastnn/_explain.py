@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import numpy as np
 
-from fastnn import _core, cuda
+from fastnn import _core
 from fastnn._arrays import Array, FloatArray
-from fastnn._program import Program
+from fastnn._program import Batches, Program
 from fastnn._steps import Steps
 from fastnn.nn import BatchNorm1d, Linear, Module, Standardize
 
 _TIMINGS, _REPEATS = 9, 10  # of each region, its median is shown
 _LIMIT_SECONDS = 0.02  # for which each limit of the machine is measured
+_STEPS = 30  # that a device is given together
 
 # Which fields of an operation (`Lowering.emit`) are its sizes: kind -> (first, count).
 _SIZES = {
@@ -30,15 +32,17 @@ _SIZES = {
     "scale": (4, 1),
 }
 _HEAD = ("region", "operations", "kflop", "KB", "one thread us", "measured us", "of the limit")
+_ON_DEVICE = ("operation", "kflop", "KB")
 
 
 def explain(steps: Steps, batch_size: int) -> str:
     """The table for batches of so many rows; works on copies of the model and the optimizer."""
     if not steps.is_native:
         raise TypeError("Trainer.explain: a loss of one's own is trained layer by layer, without a program")
+    steps.settle()
+    program, batch = _program_of_copies(steps, batch_size)
     if steps.on_device:
-        raise cuda.CudaError("Trainer.explain: steps on the device are not timed yet")
-    program, _batch = _program_of_copies(steps, batch_size)
+        return _explain_on_device(steps, program, *batch)
     native = program.native
     native.time_regions(3)
     times = 1e6 * np.median([native.time_regions(_REPEATS) for _ in range(_TIMINGS)], axis=0)
@@ -63,16 +67,53 @@ def explain(steps: Steps, batch_size: int) -> str:
         table.extend(("", _described(program.ops[line[0]]), "", "", "", "", "") for line in inside[1:])
     floats, ns = native.update_work()
     add(f"{len(starts) + 1}", "update", 0.0, floats, ns, float(times[-1]))
-    widths = [max(len(row[i]) for row in table) for i in range(len(_HEAD))]
-    text = [
+    head = (
         f"{batch_size} rows: {len(lines)} operations and the update, {len(times)} parallel regions, "
         f"{native.arena_bytes(batch_size) / 1024:.0f} KB, {_core.get_num_threads()} threads, "
         f"{_core.get_isa()}" + (", bfloat16" if steps.precision == "bfloat16" else "")
-    ]
+    )
+    return "\n".join([head, *_laid_out(table, 2)])
+
+
+def _laid_out(table: list[tuple[str, ...]], words: int) -> list[str]:
+    """A line for each row, in columns; the first `words` of them begin at the left."""
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines = []
     for row in table:
-        cells = (f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
-        text.append("  ".join(cells).rstrip())
-    return "\n".join(text)
+        cells = zip(row, widths)
+        shown = (f"{cell:<{w}}" if i < words else f"{cell:>{w}}" for i, (cell, w) in enumerate(cells))
+        lines.append("  ".join(shown).rstrip())
+    return lines
+
+
+def _explain_on_device(steps: Steps, program: Program, x: FloatArray, target: Array) -> str:
+    """The operations of a step's graph with their work, and the time of a step behind others."""
+    native = program.native
+    table: list[tuple[str, ...]] = [_ON_DEVICE]
+    lines = sorted(native.lines())
+    ends = [op for op, *_ in lines[1:]] + [len(program.ops)]  # an operation takes in those behind it
+    works = [
+        (" + ".join(map(_described, program.ops[op:end])), flops, floats)
+        for (op, _, _, flops, floats, _), end in zip(lines, ends)
+    ]
+    for what, flops, floats in (*works, ("update", 0.0, native.update_work()[0])):
+        table.append((what, f"{flops / 1e3:.0f}", f"{floats * 4 / 1024:.0f}"))
+    took = 1e6 * np.median([_step_seconds(program, x, target) for _ in range(_TIMINGS)])
+    head = (
+        f"{len(x)} rows: {len(lines)} operations and the update in one graph, "
+        f"{native.arena_bytes(len(x)) / 1024:.0f} KB, CUDA"
+    ) + (f", {steps.precision}" if steps.precision != "float32" else "")
+    last = f"a step: {took:.1f} us, of {_STEPS} queued together"
+    return "\n".join([head, *_laid_out(table, 1), last])
+
+
+def _step_seconds(program: Program, x: FloatArray, target: Array) -> float:
+    """Of a step behind others, on the same rows; the host waits for the last."""
+    rows = len(x)
+    order, bounds = np.tile(np.arange(rows), _STEPS), np.arange(_STEPS + 1) * rows
+    start = time.perf_counter()
+    program.run(Batches(x, target, None, order, bounds), 0, _STEPS, np.zeros(2))
+    return (time.perf_counter() - start) / _STEPS
 
 
 def arena_bytes(steps: Steps, batch_size: int) -> int | None:
@@ -103,7 +144,8 @@ def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
     optimizer.nonfinite = "ignore"
     shape, labels = steps.rows_so_far or (_row_shape(model), getattr(loss, "takes_labels", False))
     x = np.zeros((batch_size, *shape), np.float32)
-    target = np.zeros(batch_size if labels else (batch_size, 1), np.int64)
+    label = int(getattr(loss, "ignore_index", None) == 0)  # one that counts
+    target = np.full(batch_size if labels else (batch_size, 1), label, np.int64)
     return Steps().of(model.train(), loss, optimizer, steps.precision), x, target
 
 

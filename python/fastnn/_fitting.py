@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn import _core
 from fastnn._arrays import Array, FloatArray, as_array
-from fastnn._device import as_floats
+from fastnn._device import as_floats, on_host
 from fastnn.callbacks import Callback
 
 Metric = Callable[[FloatArray, Array], float]
@@ -93,7 +93,7 @@ def monitored(plateau: Any, names: Sequence[str], validated: bool) -> str:
 
 def total_weight(target: Array, weight: Array | None) -> float:
     """What a batch counts in the mean of an epoch, for a loss that is a function without `total_weight`."""
-    return float(len(target)) if weight is None else float(weight.sum(dtype=np.float64))
+    return float(len(target)) if weight is None else float(on_host(weight).sum(dtype=np.float64))
 
 
 def as_rows(where: str, name: str, array: Array) -> Array:

@@ -41,7 +41,11 @@ def check_on_host(precision: str) -> None:
 @contextmanager
 def products_in(precision: str) -> Iterator[None]:
     """Inside, Linear layers multiply in this precision; a backward does what its forward did."""
-    check_on_host(precision)  # layers called one by one do not know it
+    if precision == "tf32":
+        raise ValueError(
+            'Trainer: precision "tf32" is one of native programs, layers called one by one do not know it; '
+            'pass "float32" or "bfloat16"'
+        )
     before = on_thread.bfloat16
     on_thread.bfloat16 = precision == "bfloat16"
     try:

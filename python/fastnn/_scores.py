@@ -1,4 +1,5 @@
-"""Metrics of losses that are summed batch by batch, so that those of an epoch are exact."""
+"""What predictions say: classes, probabilities, and the metrics of losses, which are summed batch by batch so
+that those of an epoch are exact."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._arrays import Array
+from fastnn import _device
+from fastnn._arrays import Array, FloatArray, as_float32
 
 # Adds a batch of (pred, target, sample_weight) to sums as csrc/core/scores.h has them.
 AddTo = Callable[[Array, Array, Array | None, npt.NDArray[np.float64]], None]
@@ -19,6 +21,25 @@ AddTo = Callable[[Array, Array, Array | None, npt.NDArray[np.float64]], None]
 def columns(array: Array, dtype: npt.DTypeLike) -> Array:
     """(rows, outputs), contiguous."""
     return np.require(array, dtype, ("C", "A")).reshape(len(array), math.prod(array.shape[1:]))
+
+
+def softmax(pred: Array) -> FloatArray:
+    """Of each row of logits."""
+    logits = as_float32(pred, "CrossEntropyLoss.probabilities: pred")
+    powers: FloatArray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
+
+
+def largest(pred: Array) -> Array:
+    """The index of the largest number of each row."""
+    return np.asarray(np.argmax(pred, axis=-1))
+
+
+def sides(pred: Array) -> Array:
+    """1 where a logit is above 0, else 0."""
+    pred = pred[:, 0] if pred.ndim == 2 and pred.shape[1] == 1 else pred
+    return np.asarray(pred > 0, np.int64)
 
 
 class Scores(ABC):
@@ -30,7 +51,10 @@ class Scores(ABC):
         self._add_to = add_to
 
     def add(self, pred: Array, target: Array, sample_weight: Array | None = None) -> None:
-        """Count the rows of another batch."""
+        """Count the rows of another batch; of arrays on a device NumPy's copies."""
+        pred, target, sample_weight = _device.together_on_host(
+            "metrics", pred=pred, target=target, sample_weight=sample_weight
+        )
         sums = self.sums(math.prod(pred.shape[1:]))
         self._add_to(pred, target, sample_weight, sums)
         self.take(sums)

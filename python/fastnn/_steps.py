@@ -1,22 +1,22 @@
-"""Training steps: by the native program, or one layer after another where the loss is the caller's own."""
+"""Training steps: by the native program, or layer by layer where the loss is the caller's own."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _device, cuda, data, losses
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int
+from fastnn import _device, losses
+from fastnn._arrays import Array, FloatArray, as_array, as_rows, check_int
+from fastnn._by_layers import Done, Layers
+from fastnn._by_layers import Loss as Loss
 from fastnn._epoch import Epoch
+from fastnn._fitting import Rows
 from fastnn._fitting import as_rows as checked_array
-from fastnn._fitting import total_weight
 from fastnn._forward import Forward, can_lower
-from fastnn._precision import products_in
 from fastnn._program import BAD_BATCH, Batches, Program, Run
 from fastnn._queue import QueuedLoss
 from fastnn._scores import Scores
@@ -24,18 +24,7 @@ from fastnn.nn import Module
 from fastnn.nn.module import evaluating
 from fastnn.optim import NonFiniteGradientError, Optimizer
 
-Loss = Callable[..., tuple[float, FloatArray]]
-
 _SECONDS = 0.1  # after which a native call comes back, so that Ctrl-C and the progress bar are seen
-
-
-class Done(NamedTuple):
-    """What `Steps.run` did: the loss and (if `one`) the predictions of its last step, and the error that kept
-    the optimizer from that step's update."""
-
-    value: float
-    pred: FloatArray | None = None
-    refused: NonFiniteGradientError | None = None
 
 
 class Steps:
@@ -73,6 +62,10 @@ class Steps:
         self.settle()
         # A copy has arrays of its own.
         return vars(Steps())
+
+    @property
+    def _layers(self) -> Layers:
+        return Layers(*self.parts, self.precision, self.on_device)
 
     @property
     def is_native(self) -> bool:
@@ -128,10 +121,7 @@ class Steps:
         """A step on arrays that must be looked at; later ones of the same layout need not be."""
         x, y, weight = self.taken("Trainer.step", x=x, y=y, sample_weight=weight)
         if not self.is_native:
-            self._refuse_on_device()
-            value, _ = self._by_layers(as_float32(x, "Trainer.step: x"), y, weight)
-            self._optimizer.step()
-            return value
+            return self._step_by_layers(x, y, weight)
         rows, y = as_rows(x, "Trainer.step: x"), as_array(y, "Trainer.step: y", on_device=True)
         if rows.ndim == 0:
             raise ValueError("Trainer.step: x must have rows, got a single value")
@@ -145,12 +135,13 @@ class Steps:
             return done.value
         return done
 
-    def _by_layers(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
-        with products_in(self.precision):
-            pred = self._model.forward(x)
-        value, gradient = self._loss(pred, y) if weight is None else self._loss(pred, y, weight)
-        self._model.backward(gradient, input_grad=False)
-        return value, pred
+    def _step_by_layers(self, x: Array, y: Array, weight: Array | None) -> float:
+        self.settle()
+        layers, where = self._layers, "Trainer.step"
+        weight = layers.put(f"{where}: sample_weight", weight)
+        value, _ = layers.gradients(layers.rows(f"{where}: x", x), layers.put(f"{where}: y", y), weight)
+        self._optimizer.step()
+        return value
 
     def _check_rows(self, program: Program, least: int, x: Array) -> None:
         """Raise where the smallest batch is too small."""
@@ -173,14 +164,6 @@ class Steps:
         return target, weight
 
     # ---- on the device
-
-    def _refuse_on_device(self) -> None:
-        if self.on_device and not self.is_native:
-            raise cuda.CudaError(
-                "Trainer: a loss of one's own cannot run on the device, where native programs alone do; use "
-                "one of fastnn.losses, or the plain loop: value, dpred = loss(model(x), y); "
-                "model.backward(dpred, input_grad=False); optimizer.step()"
-            )
 
     @property
     def on_device(self) -> bool:
@@ -209,7 +192,6 @@ class Steps:
         self, X: Array, Y: Array | None, weight: FloatArray | None, batch_size: int, scores: Scores | None
     ) -> tuple[float, FloatArray]:
         """`evaluate` by a program of the forward and the loss; without Y the predictions alone count."""
-        self._refuse_on_device()
         x = as_rows(X, "Trainer: X")
         takes_labels: bool = getattr(self._loss, "takes_labels", False)
         y = None if Y is None else as_array(Y, "Trainer: Y", on_device=True)
@@ -254,49 +236,49 @@ class Steps:
     ) -> tuple[float, FloatArray]:
         """Loss and predictions in evaluation mode; the metrics are added to `scores`."""
         self.settle()
-        if self.on_device:
+        if self.on_device and self.is_native and can_lower(self._model):
             batch_size = check_int(batch_size, f"{where}: batch_size", 1)
             with evaluating(self._model):
                 return self._forward_on_device(X, Y, weight, batch_size, scores)
-        pred = self.predict(where, X, batch_size)
-        value, _ = self._loss(pred, Y) if weight is None else self._loss(pred, Y, weight)
+        layers = self._layers
+        pred = self._outputs(where, X, batch_size)
+        Y, weight = layers.put(f"{where}: Y", Y), layers.put(f"{where}: sample_weight", weight)
+        value, _ = layers.value(pred, Y, weight)
         if scores is not None:
             scores.add(pred, Y, weight)
-        return value, pred
+        return value, _device.on_host(pred)
 
     def predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         """The raw outputs in evaluation mode, `batch_size` rows at a time."""
+        return _device.on_host(self._outputs(where, X, batch_size))
+
+    def _outputs(self, where: str, X: Array, batch_size: int) -> FloatArray:
+        """The same where they were made, by the model's layers or by a program."""
         self.settle()
         batch_size = check_int(batch_size, f"{where}: batch_size", 1)
         X = checked_array(where, "X", *self.taken(where, X=X))
         forward, self._forward = self._forward, None  # another thread that predicts makes one of its own
         if forward is None or not forward.fits(self._model, self.precision, X.shape[1:]):
             with evaluating(self._model):
+                if not can_lower(self._model) or (self.on_device and not self.is_native):
+                    return self._layers.predict(f"{where}: X", X, batch_size)
                 if self.on_device:
                     return self._forward_on_device(X, None, None, batch_size, None)[1]
-                if not can_lower(self._model):
-                    return self._predict_by_layers(where, X, batch_size)
                 forward = Forward(self._model, self.precision, X.shape)
         pred = forward.predict(X, f"{where}: X", batch_size)
         self._forward = forward
         return pred
 
-    def _predict_by_layers(self, where: str, X: Array, batch_size: int) -> FloatArray:
-        """For a model with layers of the user's own."""
-        parts = []
-        with products_in(self.precision):
-            # One empty batch where there are no rows: it has the right number of columns.
-            for i in range(0, max(len(X), 1), batch_size):
-                parts.append(self._model.forward(as_float32(X[i : i + batch_size], f"{where}: X")))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
     # ---- a fit
 
-    def rows(self, X: Array) -> Array:
-        """X as `run` takes it: as it is where the program can convert its rows batch by batch."""
-        self._refuse_on_device()
+    def rows(self, X: Array, Y: Array, weight: FloatArray | None) -> Rows:
+        """What `run` takes: as it is where the program can convert its rows batch by batch."""
         self.settle()
-        return as_rows(X, "Trainer.fit: X") if self.is_native else as_float32(X, "Trainer.fit: X")
+        if self.is_native:
+            return as_rows(X, "Trainer.fit: X"), Y, weight
+        layers, where = self._layers, "Trainer.fit"
+        rows = layers.rows(f"{where}: X", X)
+        return rows, layers.put(f"{where}: Y", Y), layers.put(f"{where}: sample_weight", weight)
 
     def run(
         self,
@@ -315,11 +297,10 @@ class Steps:
         `keep_refused`: a step whose gradients the optimizer refuses is returned with the error, not raised.
         """
         self._training()
-        start = time.perf_counter()
         if not self.is_native:
-            self._refuse_on_device()
             rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
-            return self._run_by_layers(epoch, X, Y, weight, rows, start, keep_refused)
+            return self._layers.run(epoch, X, Y, weight, rows, one=one, keep_refused=keep_refused)
+        start = time.perf_counter()
         program = self.program(X, Y)
         # All others are as long as the first.
         ends = bounds.item(1) - bounds.item(0), bounds.item(-1) - bounds.item(-2)
@@ -354,32 +335,3 @@ class Steps:
                 raise
             return Done(run.value, pred, error)
         return Done(run.value, pred)
-
-    def _run_by_layers(
-        self,
-        epoch: Epoch,
-        X: FloatArray,
-        Y: Array,
-        weight: FloatArray | None,
-        rows: npt.NDArray[np.int64],
-        start: float,
-        keep_refused: bool,
-    ) -> Done:
-        x, y = data.take(X, rows), data.take(Y, rows)
-        w = None if weight is None else data.take(weight, rows)
-        rate = self._optimizer.lr
-        value, pred = self._by_layers(x, y, w)
-        refused = None
-        try:
-            self._optimizer.step()
-        except NonFiniteGradientError as error:
-            if not keep_refused:
-                raise
-            refused = error
-        share = getattr(self._loss, "total_weight", total_weight)(y, w)
-        sums = np.array([epoch.total + share, epoch.sums["loss"] + share * value])
-        epoch.take(1, len(x), rate, sums)
-        if epoch.scores is not None:
-            epoch.scores.add(pred, y, w)
-        epoch.seconds += time.perf_counter() - start
-        return Done(value, pred, refused)

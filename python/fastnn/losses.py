@@ -2,7 +2,7 @@
 
 Every value is a mean over rows, with weights sum(w * l) / sum(w); `sample_weight` is (n,), at least 0 and not
 all 0. Arrays of other real dtypes are converted to float32, never rescaled, and nothing broadcasts. Of arrays
-on a GPU the gradient is one there, metrics want NumPy's (docs/cuda.md).
+on a GPU gradients, classes and probabilities are CuPy's, metrics are numbers (docs/cuda.md).
 
 `scores()` begins the metrics that a `Trainer` reports: `add` a batch, another, then read `result`.
 
@@ -26,9 +26,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_array, as_float32, as_rows, check_int, check_number
-from fastnn._device import as_floats, rows
-from fastnn._scores import Accuracy, RegressionScores, Scores, columns
+from fastnn._arrays import Array, FloatArray, as_array, as_rows, check_int, check_number
+from fastnn._device import as_floats, rows, through_host, together_on_host
+from fastnn._scores import Accuracy, RegressionScores, Scores, columns, largest, sides, softmax
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "MSELoss", "QuadraticCost"]
 
@@ -63,7 +63,8 @@ class _Loss(ABC):
         """
         if sample_weight is None:
             return float(len(target))
-        return float(np.sum(sample_weight, dtype=np.float64))
+        (weight,) = together_on_host(type(self).__name__, sample_weight=sample_weight)
+        return float(np.sum(weight, dtype=np.float64))
 
     def _weight(self, sample_weight: Array | None) -> FloatArray | None:
         if sample_weight is None:
@@ -144,10 +145,7 @@ class CrossEntropyLoss(_Loss):
         >>> CrossEntropyLoss().probabilities(np.zeros((1, 2), np.float32)).tolist()
         [[0.5, 0.5]]
         """
-        logits = as_float32(pred, "CrossEntropyLoss.probabilities: pred")
-        powers: FloatArray = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        powers /= powers.sum(axis=-1, keepdims=True)
-        return powers
+        return through_host(softmax, pred, "CrossEntropyLoss.probabilities: pred")
 
     def classes(self, pred: Array) -> Array:
         """The id of the largest logit of each row (int64).
@@ -155,20 +153,21 @@ class CrossEntropyLoss(_Loss):
         >>> CrossEntropyLoss().classes(np.array([[0.5, 2.0, 1.0]])).tolist()
         [1]
         """
-        return np.asarray(np.argmax(pred, axis=-1))
+        return through_host(largest, pred, "CrossEntropyLoss.classes: pred")
 
     def scores(self) -> Scores:
         """`accuracy`: the share of rows (of weight, when given) whose largest logit is the target's class."""
         return Accuracy(self._add_hits)
 
     def total_weight(self, target: Array, sample_weight: Array | None = None) -> float:
-        weight = np.ones(len(target)) if sample_weight is None else sample_weight
+        target, weight = together_on_host(type(self).__name__, target=target, sample_weight=sample_weight)
+        weight = np.ones(len(target)) if weight is None else weight
         if self.ignore_index is not None:
             weight = weight * (target != self.ignore_index)
         return float(np.sum(weight, dtype=np.float64))
 
     def _add_hits(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
-        logits = as_float32(pred, "CrossEntropyLoss: pred")
+        logits = as_floats(pred, "CrossEntropyLoss: pred")
         labels = _labels(target, logits.shape)
         weight = self._weight(sample_weight)
         ops._score_hits(logits, labels, sums, sample_weight=weight, ignore_index=self.ignore_index)
@@ -346,8 +345,7 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
         >>> BCEWithLogitsLoss().classes(np.array([[0.5], [-2.0]])).tolist()
         [1, 0]
         """
-        pred = pred[:, 0] if pred.ndim == 2 and pred.shape[1] == 1 else pred
-        return np.asarray(pred > 0, np.int64)
+        return through_host(sides, pred, "BCEWithLogitsLoss.classes: pred")
 
     def scores(self) -> Scores:
         """`accuracy`: the share of outputs (by the weight of their rows) on the target's side of 1/2."""

@@ -32,7 +32,7 @@ class Trainer:
     ----------
     model : `nn.Module`
     loss : `loss(pred, target, sample_weight=None) -> (value, dpred)`: one of `fastnn.losses`, or your own
-        function
+        function (on a GPU of CuPy's arrays)
     optimizer : one of `fastnn.optim`, made from the model's parameters
     precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
         bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
@@ -170,7 +170,7 @@ class Trainer:
         callback monitors; then nothing has been trained.
         """
         X, Y, weight = self._checked("Trainer.fit", X, Y, sample_weight)
-        X = self._steps.rows(X)
+        X, Y, weight = self._steps.rows(X, Y, weight)
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
@@ -299,9 +299,9 @@ class Trainer:
         A line for each operation, with the parallel region that it runs in: operations of one region run side
         by side, or one after another on a block of rows; between regions all threads wait for each other. For
         each region: the work of its products (kflop), what the others move (KB), how long one thread should
-        take, how long the region takes when run again and again by itself (median), and the share of this
-        machine's limit, the larger of flops / FMA peak and bytes / speed of an in-cache copy. docs/program.md
-        reads one line by line.
+        take, how long the region takes run again and again by itself (median), and the share of this
+        machine's limit, the larger of flops / FMA peak and bytes / in-cache copy (docs/program.md). With
+        device="cuda" the work of each operation, and the time of a step behind others (docs/cuda.md).
 
         Nothing of the trainer changes: a copy is measured. Raises TypeError for a loss or a layer of one's
         own, which have no program, and ValueError for a batch that is too small.

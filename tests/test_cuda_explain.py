@@ -1,0 +1,129 @@
+"""Trainer.explain on the device, run by the shim: the operations of a step with their work, and its time."""
+
+import re
+import types
+
+import fastnn
+import numpy as np
+import pytest
+from custom import Square
+from fastnn import _explain, losses, nn, optim
+from networks import assert_same_course
+from small import labelled_rows
+
+pytestmark = pytest.mark.usefixtures("device")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(_explain, "_TIMINGS", 2)
+    monkeypatch.setattr(_explain, "_STEPS", 3)
+
+
+def trainer(device="cuda", loss=None, precision="float32"):
+    layers = nn.Linear(64, 40, bias=False), nn.BatchNorm1d(40), nn.ReLU(), nn.Dropout(0.5), nn.Linear(40, 50)
+    model = nn.Sequential(*layers, nn.GELU(), nn.Linear(50, 3), seed=1)
+    made = optim.Adam(model.parameters())
+    loss = loss or losses.CrossEntropyLoss()
+    return fastnn.Trainer(model, loss, made, device=device, precision=precision)
+
+
+def table(run, batch_size, capsys):
+    """The first line, the cells of the table, the last line."""
+    run.explain(batch_size)
+    head, *lines, last = capsys.readouterr().out.splitlines()
+    return head, [re.split(r"\s\s+", line) for line in lines], last
+
+
+def test_every_operation_has_a_line_with_its_work(capsys):
+    head, (names, *lines), last = table(trainer(), 128, capsys)
+    assert re.fullmatch(r"128 rows: 15 operations and the update in one graph, \d+ KB, CUDA", head)
+    assert names == ["operation", "kflop", "KB"]
+    assert [line[:2] for line in lines] == [  # 2 n k m operations in thousands
+        ["gather", "0"],
+        ["linear 64x40", "655"],
+        ["batch_norm 40 relu", "0"],
+        ["dropout", "0"],
+        ["linear 40x50", "512"],
+        ["activation gelu", "0"],
+        ["linear 50x3", "38"],
+        ["cross_entropy", "0"],
+        ["linear_weight 50x3 + linear_bias 3", "38"],
+        ["linear_input 50x3 + activation_backward gelu", "38"],
+        ["linear_weight 40x50 + linear_bias 50", "512"],
+        ["linear_input 40x50", "512"],
+        ["dropout", "0"],
+        ["batch_norm_backward 40", "0"],
+        ["linear_weight 64x40", "655"],
+        ["update", "0"],
+    ]
+    on_host, _ = _explain._program_of_copies(trainer("cpu")._steps, 128)
+    moved = {_explain._described(on_host.ops[op]): floats for op, *_, floats, _ in on_host.native.lines()}
+    moved["update"] = on_host.native.update_work()[0]
+    moved["linear_weight 50x3 + linear_bias 3"] = 128 * 3
+    moved["linear_weight 40x50 + linear_bias 50"] = 128 * 50
+    moved["linear_input 50x3 + activation_backward gelu"] = 128 * 50  # that its slope is of
+    assert [line[2] for line in lines] == [f"{moved[line[0]] * 4 / 1024:.0f}" for line in lines]
+    assert re.fullmatch(r"a step: \d+\.\d us, of 3 queued together", last)
+
+
+def test_the_time_is_that_of_a_step(capsys, monkeypatch, device):
+    """The median over the runs, of which each waits once."""
+    clock = iter([0.0, 0.006, 10.0, 10.3, 20.0, 20.012])
+    monkeypatch.setattr(_explain, "_TIMINGS", 3)
+    monkeypatch.setattr(_explain, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    waits = device.library.shim_waits()
+    assert table(trainer(), 8, capsys)[2] == "a step: 4000.0 us, of 3 queued together"
+    assert device.library.shim_waits() - waits < 3 * 3
+
+
+def test_nothing_changes(capsys):
+    X, Y = labelled_rows()
+    X = np.tile(X, 11)[:, :64]
+    one, other = trainer(), trainer("cpu")
+    table(one, 8, capsys)  # before its first step
+    for _ in range(2):
+        assert float(one.step(X, Y)) == other.step(X, Y)
+        table(one, 9, capsys)
+        assert_same_course(one, other)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "tf32"])
+def test_other_precisions(capsys, precision):
+    head, lines, _ = table(trainer(precision=precision), 8, capsys)
+    assert head.endswith(f", CUDA, {precision}")
+    rounded = [line[0] for line in lines if line[0].startswith("round")]
+    assert ("round_weight 40x50" in rounded and "round 40" in rounded) == (precision == "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [losses.MSELoss(), losses.BCEWithLogitsLoss(), losses.CrossEntropyLoss(ignore_index=0)],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_other_losses(capsys, loss):
+    """Their rows count: steps that do nothing would be timed otherwise."""
+    run = trainer(loss=loss)
+    lines = [line[0] for line in table(run, 8, capsys)[1]]
+    assert ("gather" in lines[2:]) == (not isinstance(loss, losses.CrossEntropyLoss))
+    assert lines[-1] == "update"
+
+
+def test_errors_of_queued_steps_come_first(capsys):
+    run = trainer()
+    run.step(np.zeros((4, 64)), np.array([0, 1, 2, 3]))
+    with pytest.raises(ValueError, match=r"labels\[3\] is 3"):
+        run.explain(8)
+    table(run, 8, capsys)
+
+
+def test_what_has_no_program():
+    for wrong, error in ((0, ValueError), (2.0, TypeError), (1, ValueError)):
+        with pytest.raises(error, match=r"batch_size|at least two rows"):
+            trainer().explain(wrong)
+    with pytest.raises(TypeError, match="a loss of one's own"):
+        trainer(loss=lambda pred, target: (0.0, pred)).explain(4)
+    model = nn.Sequential(nn.Linear(6, 3), Square(), seed=0)
+    made = fastnn.Trainer(model, losses.MSELoss(), optim.SGD(model.parameters(), lr=0.1), device="cuda")
+    with pytest.raises(TypeError, match=r"Square is a layer of your own.*plain loop"):
+        made.explain(4)
