@@ -95,7 +95,7 @@ PYTHON_ROOMS = {
         ),
         *("losses", "nn", "optim"),
     },
-    "_explain": {"_arrays", "_core", "_program", "_steps", "nn"},
+    "_explain": {"_arrays", "_core", "_device", "_program", "_steps", "nn"},
     "_epoch": {"_arrays", "_scores"},
     "_fitting": {"_arrays", "_core", "_device", "callbacks"},
     "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},

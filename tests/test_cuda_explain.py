@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from custom import Square
 from fastnn import _explain, losses, nn, optim
-from networks import assert_same_course
+from networks import assert_same_course, seeded
 from small import labelled_rows
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -29,16 +29,18 @@ def trainer(device="cuda", loss=None, precision="float32"):
 
 
 def table(run, batch_size, capsys):
-    """The first line, the cells of the table, the last line."""
+    """The first line, the cells of the operations and the update, their times, the last line."""
     run.explain(batch_size)
-    head, *lines, last = capsys.readouterr().out.splitlines()
-    return head, [re.split(r"\s\s+", line) for line in lines], last
+    head, columns, *lines, last = capsys.readouterr().out.splitlines()
+    assert re.split(r"\s\s+", columns) == ["operation", "kflop", "KB", "measured us"]
+    (begin, _), *cells, (end, _) = (re.split(r"\s\s+", line) for line in lines)
+    assert (begin, end) == ("begin", "end")  # without work of their own
+    return head, [line[:-1] for line in cells], [float(line[-1]) for line in cells], last
 
 
 def test_every_operation_has_a_line_with_its_work(capsys):
-    head, (names, *lines), last = table(trainer(), 128, capsys)
+    head, lines, times, last = table(trainer(), 128, capsys)
     assert re.fullmatch(r"128 rows: 15 operations and the update in one graph, \d+ KB, CUDA", head)
-    assert names == ["operation", "kflop", "KB"]
     assert [line[:2] for line in lines] == [  # 2 n k m operations in thousands
         ["gather", "0"],
         ["linear 64x40", "655"],
@@ -64,17 +66,36 @@ def test_every_operation_has_a_line_with_its_work(capsys):
     moved["linear_weight 40x50 + linear_bias 50"] = 128 * 50
     moved["linear_input 50x3 + activation_backward gelu"] = 128 * 50  # that its slope is of
     assert [line[2] for line in lines] == [f"{moved[line[0]] * 4 / 1024:.0f}" for line in lines]
+    assert min(times) > 0
     assert re.fullmatch(r"a step: \d+\.\d us, of 3 queued together", last)
 
 
-def test_the_time_is_that_of_a_step(capsys, monkeypatch, device):
-    """The median over the runs, of which each waits once."""
+def test_times(capsys, monkeypatch, device):
+    """Medians; of a step over the runs, of which each waits once. The update begins with its norms."""
     clock = iter([0.0, 0.006, 10.0, 10.3, 20.0, 20.012])
+    times = iter([np.arange(19.0), np.full(19, 99.0), np.arange(19.0) / 2])
     monkeypatch.setattr(_explain, "_TIMINGS", 3)
     monkeypatch.setattr(_explain, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(_explain._core.Program, "time_parts", lambda program, stream: 1e-6 * next(times))
     waits = device.library.shim_waits()
-    assert table(trainer(), 8, capsys)[2] == "a step: 4000.0 us, of 3 queued together"
+    _, _, found, last = table(trainer(), 8, capsys)
     assert device.library.shim_waits() - waits < 3 * 3
+    assert found == [*range(1, 16), 16 + 18]
+    assert last == "a step: 4000.0 us, of 3 queued together"
+
+
+@pytest.mark.parametrize("seed", [0, 3, 54, 182, 319, 771])
+def test_every_operation_has_its_own_time(seed, monkeypatch):
+    """Of drawn networks: a part of the graph for each."""
+    problem = seeded(seed)
+    program, _ = _explain._program_of_copies(problem.trainer(device="cuda")._steps, problem.batch_size)
+    program.queue.settle()
+    parts = program.native.time_parts(0)
+    assert [line[1] for line in program.native.lines()] == list(range(1, len(parts) - 3))
+    shown = {line[0] for line in program.native.lines()}
+    assert len(shown) == len(parts) - 4
+    assert shown <= set(range(len(program.ops)))
+    assert min(parts) > 0
 
 
 def test_nothing_changes(capsys):
@@ -90,7 +111,7 @@ def test_nothing_changes(capsys):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "tf32"])
 def test_other_precisions(capsys, precision):
-    head, lines, _ = table(trainer(precision=precision), 8, capsys)
+    head, lines, *_ = table(trainer(precision=precision), 8, capsys)
     assert head.endswith(f", CUDA, {precision}")
     rounded = [line[0] for line in lines if line[0].startswith("round")]
     assert ("round_weight 40x50" in rounded and "round 40" in rounded) == (precision == "bfloat16")
@@ -105,7 +126,7 @@ def test_other_losses(capsys, loss):
     """Their rows count: steps that do nothing would be timed otherwise."""
     run = trainer(loss=loss)
     lines = [line[0] for line in table(run, 8, capsys)[1]]
-    assert ("gather" in lines[2:]) == (not isinstance(loss, losses.CrossEntropyLoss))
+    assert ("gather" in lines[1:]) == (not isinstance(loss, losses.CrossEntropyLoss))
     assert lines[-1] == "update"
 
 

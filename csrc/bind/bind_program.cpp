@@ -276,6 +276,11 @@ void bind_program(py::module_& m) {
              })
         .def("time_regions",
              [](BoundProgram& bound, int repeats) { return bound.program().time_regions(repeats); })
+        .def("time_parts",
+             [](BoundProgram& bound, std::intptr_t stream) {
+                 const InUse in_use(bound);
+                 return bound.on_device().time_parts(reinterpret_cast<void*>(stream));
+             })
         .def("graphs_made", [](BoundProgram& bound) { return bound.on_device().graphs_made(); })
         .def("arena_bytes", [](BoundProgram& bound, Index n) { return bound.program().arena_bytes(n); });
     add_function<run_steps>(m, kRunStepsDoc);

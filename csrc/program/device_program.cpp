@@ -157,7 +157,8 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
                     .device = &recording,
                     .tf32 = tf32_};
         ops_[i]->prepare(place);
-        lines_.push_back({places_[i], i, 0, place.work});
+        // Behind the first part, which is added last.
+        lines_.push_back({places_[i], recording.turns().size(), 0, place.work});
     }
     StepEndArgs end{};  // behind the operations: the loss now knows where its arrays are
     end.run = run_;
@@ -248,7 +249,7 @@ CudaRun DeviceProgram::run(bool keep_refused, double* sums, double* scores, Poll
     check(cuda_.to_device(records_.data, steps_.data(), bytes, bytes, 1, stream));
     state.records = static_cast<const unsigned char*>(records_.data);
     std::copy(sums, sums + 2, state.sums);
-    check(cuda_.to_device(run_, &state, sizeof(state), sizeof(state), 1, stream));
+    start(state, stream);
     const Index scores_bytes = loss_->score_count() * Index{sizeof(double)};
     if (scores != nullptr) check(cuda_.to_device(scores_, scores, scores_bytes, scores_bytes, 1, stream));
     Patience patience;
@@ -275,6 +276,10 @@ void DeviceProgram::replay(const Graph& graph, Index rows, void* stream) {
     last_rows_ = rows;
 }
 
+void DeviceProgram::start(CudaRun state, void* stream) {
+    check(cuda_.to_device(run_, &state, sizeof(state), sizeof(state), 1, stream));
+}
+
 // Waits for all steps.
 CudaRun DeviceProgram::ended(void* stream) {
     CudaRun state;
@@ -295,7 +300,7 @@ void DeviceProgram::queue(const Batch& batch, std::int64_t number, const GroupNu
         state.refused = -1;
         state.records = static_cast<const unsigned char*>(records_.data);
         state.values = losses_;
-        check(cuda_.to_device(run_, &state, sizeof(state), sizeof(state), 1, stream));
+        start(state, stream);
     }
     const Index at = queued_ * record;
     batches_.resize(static_cast<std::size_t>(queued_));  // without one that failed on its way
@@ -322,9 +327,42 @@ void DeviceProgram::refuse_again(const CudaRun& refused, void* stream) {
     state.next = refused.next - 1;
     state.frozen = true;
     const Step& step = batches_[static_cast<std::size_t>(state.next)];
-    check(cuda_.to_device(run_, &state, sizeof(state), sizeof(state), 1, stream));
+    start(state, stream);
     check(cuda_.replay(graph_of(step.rows, step.weighted, false).graph, stream));
     check(cuda_.wait(stream));
+}
+
+std::vector<double> DeviceProgram::time_parts(void* stream) {
+    const Recording recording = prepared(last_rows_, batches_.front().weighted, false);
+    const std::vector<Turn> turns(batches_.size(), Turn::next);
+    const auto waited = [&](void* graph) {
+        CudaRun state{};  // for the first part, which goes from record to record
+        state.records = static_cast<const unsigned char*>(records_.data);
+        start(state, stream);
+        check(cuda_.wait(stream));
+        const auto begin = std::chrono::steady_clock::now();
+        check(cuda_.replay(graph, stream));
+        check(cuda_.wait(stream));
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    };
+    struct Repeated {
+        const Recording& recording;
+        Index part;
+    } repeated{recording, 0};
+    const auto launch = [](void* what, Index, void* on) {
+        const auto& [all, part] = *static_cast<Repeated*>(what);
+        return all.launch(part, on);
+    };
+    std::vector<double> seconds;
+    for (; repeated.part < std::ssize(recording.turns()); ++repeated.part) {
+        void* made = nullptr;
+        const int status = cuda_.record(turns.data(), std::ssize(turns), launch, &repeated, &made);
+        const std::unique_ptr<void, int (*)(void*)> graph(made, cuda_.forget);
+        check(status);
+        waited(made);
+        seconds.push_back(waited(made) / static_cast<double>(turns.size()));
+    }
+    return seconds;
 }
 
 void DeviceProgram::predictions(float* to, void* stream) {

@@ -46,6 +46,10 @@ class DeviceProgram final : public Program {
     void predictions(float* to, void* stream);
 
     Index graphs_made() const { return made_; }
+    // The seconds that each part of a step's graph takes when it is run again and again by itself, as many
+    // times as the last run had steps, all of one size (it leaves what `time_regions` does). The region of a
+    // line is its part.
+    std::vector<double> time_parts(void* stream);
 
  private:
     struct Memory {
@@ -77,6 +81,7 @@ class DeviceProgram final : public Program {
     void forget_graphs();
     void reserve_arena(Index rows, void* stream);
     void replay(const Graph& graph, Index rows, void* stream);
+    void start(CudaRun state, void* stream);
     CudaRun ended(void* stream);
     void refuse_again(const CudaRun& refused, void* stream);
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core
+from fastnn import _core, _device
 from fastnn._arrays import Array, FloatArray
 from fastnn._program import Batches, Program
 from fastnn._steps import Steps
@@ -32,7 +32,7 @@ _SIZES = {
     "scale": (4, 1),
 }
 _HEAD = ("region", "operations", "kflop", "KB", "one thread us", "measured us", "of the limit")
-_ON_DEVICE = ("operation", "kflop", "KB")
+_ON_DEVICE = ("operation", "kflop", "KB", "measured us")
 
 
 def explain(steps: Steps, batch_size: int) -> str:
@@ -87,23 +87,27 @@ def _laid_out(table: list[tuple[str, ...]], words: int) -> list[str]:
 
 
 def _explain_on_device(steps: Steps, program: Program, x: FloatArray, target: Array) -> str:
-    """The operations of a step's graph with their work, and the time of a step behind others."""
+    """The operations of a step's graph with their work and times, and the time of a step behind others."""
     native = program.native
-    table: list[tuple[str, ...]] = [_ON_DEVICE]
-    lines = sorted(native.lines())
-    ends = [op for op, *_ in lines[1:]] + [len(program.ops)]  # an operation takes in those behind it
-    works = [
-        (" + ".join(map(_described, program.ops[op:end])), flops, floats)
-        for (op, _, _, flops, floats, _), end in zip(lines, ends)
+    step = 1e6 * np.median([_step_seconds(program, x, target) for _ in range(_TIMINGS)])
+    parts = [native.time_parts(_device.stream()) for _ in range(_TIMINGS)]
+    begin, *times, norms, end, update = 1e6 * np.median(parts, axis=0)
+    table: list[tuple[str, ...]] = [_ON_DEVICE, ("begin", "", "", f"{begin:.1f}")]
+    lines = sorted(zip(native.lines(), times, strict=True))
+    ends = [op for (op, *_), _ in lines[1:]] + [len(program.ops)]  # an operation takes in those behind it
+    work = [
+        (" + ".join(map(_described, program.ops[op:stop])), flops, floats, took)
+        for ((op, _, _, flops, floats, _), took), stop in zip(lines, ends)
     ]
-    for what, flops, floats in (*works, ("update", 0.0, native.update_work()[0])):
-        table.append((what, f"{flops / 1e3:.0f}", f"{floats * 4 / 1024:.0f}"))
-    took = 1e6 * np.median([_step_seconds(program, x, target) for _ in range(_TIMINGS)])
+    work.append(("update", 0.0, native.update_work()[0], norms + update))
+    for what, flops, floats, took in work:
+        table.append((what, f"{flops / 1e3:.0f}", f"{floats * 4 / 1024:.0f}", f"{took:.1f}"))
+    table.append(("end", "", "", f"{end:.1f}"))
     head = (
         f"{len(x)} rows: {len(lines)} operations and the update in one graph, "
         f"{native.arena_bytes(len(x)) / 1024:.0f} KB, CUDA"
     ) + (f", {steps.precision}" if steps.precision != "float32" else "")
-    last = f"a step: {took:.1f} us, of {_STEPS} queued together"
+    last = f"a step: {step:.1f} us, of {_STEPS} queued together"
     return "\n".join([head, *_laid_out(table, 1), last])
 
 

@@ -301,7 +301,7 @@ class Trainer:
         each region: the work of its products (kflop), what the others move (KB), how long one thread should
         take, how long the region takes run again and again by itself (median), and the share of this
         machine's limit, the larger of flops / FMA peak and bytes / in-cache copy (docs/program.md). With
-        device="cuda" the work of each operation, and the time of a step behind others (docs/cuda.md).
+        device="cuda" work and time of each operation, and of a step among others (docs/cuda.md).
 
         Nothing of the trainer changes: a copy is measured. Raises TypeError for a loss or a layer of one's
         own, which have no program, and ValueError for a batch that is too small.
