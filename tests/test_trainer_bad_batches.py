@@ -98,6 +98,28 @@ def test_a_batch_of_which_no_row_counts(change, loss, weight, why):
     check_fit(change, said, loss, weight=None if weight is None else np.ones(N, np.float32))
 
 
+PROBABILITIES_BESIDE = {
+    "the loss": lambda run, *rows: run.loss(run.model(rows[0]), rows[1]),
+    "metrics": lambda run, *rows: run.loss.metrics(run.model(rows[0]), rows[1]),
+    "step": lambda run, *rows: run.step(*rows),
+    "fit": lambda run, *rows: run.fit(*rows, batch_size=BATCH, epochs=1),
+    "evaluate": lambda run, *rows: run.evaluate(*rows),
+}
+
+
+@pytest.mark.parametrize("call", PROBABILITIES_BESIDE)
+def test_probabilities_beside_an_ignored_class_are_refused_alike(call):
+    X, Y = rows()[0], np.eye(CLASSES, dtype=np.float32)[rows()[1]]
+    run = trainer(normed=False)
+    run.step(X, Y)
+    run.loss.ignore_index = 1
+    with pytest.raises(
+        ValueError, match=r"^CrossEntropyLoss: ignore_index needs class ids, got probabilities$"
+    ):
+        PROBABILITIES_BESIDE[call](run, X, Y)
+    assert run.optimizer.step_count == 1
+
+
 class Derived(losses.CrossEntropyLoss):
     """Whose module is not fastnn's: trained layer by layer."""
 
