@@ -99,6 +99,23 @@ def test_a_bad_label_is_named(put):
             trainer().evaluate(make(X), make(Y), **given)
 
 
+def test_a_bad_validation_is_named_before_a_step(put):
+    X, Y = labelled_rows()
+    bad = Y.copy()
+    bad[30] = 3
+    run = trainer()
+    for said, rows in {
+        r"X must have at least one row": (X[:0], Y[:0]),
+        r"Linear: x must have shape \(\.\.\., 6\)": (X[:, :5].copy(), Y),
+        r"X must hold .* got float16": (X.astype(np.float16), Y),
+        r"Y\[30\] is 3, must be in 0\.\.2": (X, bad),
+        r"CrossEntropyLoss: target must hold integer class ids": (X, Y.astype(np.float32)),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=rf"^Trainer\.fit: validation: {said}"):
+            run.fit(put(X), put(Y), batch_size=8, epochs=1, validation=tuple(map(put, rows)))
+    assert run.optimizer.step_count == 0
+
+
 def test_what_is_refused(put, monkeypatch):
     X, Y = labelled_rows()
     calls = {

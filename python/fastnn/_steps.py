@@ -16,7 +16,7 @@ from fastnn._by_layers import Loss as Loss
 from fastnn._epoch import Epoch
 from fastnn._fitting import Rows
 from fastnn._fitting import as_rows as checked_array
-from fastnn._forward import Forward, can_lower
+from fastnn._forward import Forward, can_lower, output_shape
 from fastnn._program import BAD_BATCH, Batches, Given, Program, Run
 from fastnn._queue import QueuedLoss
 from fastnn._scores import Scores
@@ -291,6 +291,19 @@ class Steps:
         return pred
 
     # ---- a fit
+
+    def check_validation(self, X: Array, Y: Array) -> None:
+        """Raise for what `evaluate` would refuse, as far as it is known without the predictions."""
+        try:
+            if len(X) == 0:
+                raise ValueError("X must have at least one row")
+            if not can_lower(self._model):
+                return
+            (as_rows if self.is_native else _device.as_floats)(X[:1], "X")
+            self._check_targets("", output_shape(self._model, X.shape), Y, None)
+        except (TypeError, ValueError) as error:
+            error.args = (f"Trainer.fit: validation: {error}",)
+            raise
 
     def rows(self, X: Array, Y: Array, weight: FloatArray | None) -> Rows:
         """What `run` takes: as it is where the program can convert its rows batch by batch."""

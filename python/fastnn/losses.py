@@ -119,8 +119,6 @@ class CrossEntropyLoss(_Loss):
         self, pred: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[float, FloatArray]:
         logits = as_floats(pred, "CrossEntropyLoss: pred")
-        if logits.ndim != 2:
-            raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {logits.shape}")
         return ops.softmax_cross_entropy(
             logits,
             self._labels(target, logits.shape),
@@ -140,6 +138,8 @@ class CrossEntropyLoss(_Loss):
         return as_rows(self._labels(target, shape), "CrossEntropyLoss: target")
 
     def _labels(self, target: Array, shape: tuple[int, ...]) -> Array:
+        if len(shape) != 2:
+            raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {shape}")
         labels = _labels(target, shape)
         if labels.ndim == 2 and self.ignore_index is not None:
             raise ValueError("CrossEntropyLoss: ignore_index needs class ids, got probabilities")
