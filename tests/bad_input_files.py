@@ -128,6 +128,35 @@ CSV = [
     ("nameless", ",a,y\n0,2,3\n", {}, "column 1 has no name; name it, or leave out"),
     ("latin-1", "a,b,y\n1,2,\xe9\n".encode("latin-1"), {}, "is no text in UTF-8"),
     ("binary", b"\x00\xff\xfe\x01", {}, "is no text in UTF-8"),
+    (
+        "quote-open",
+        HEADER + '1,2,"u\n3,4,v\n5,6,u\n',
+        {},
+        r"""row 2, column 3 \('y'\): '"u' begins a field in""",
+    ),
+    (
+        "quote-open-row",
+        HEADER + '1,2,u\n\n3,4,"v',
+        {},
+        r"""row 4, column 3 \('y'\): '"v' begins a field in""",
+    ),
+    (
+        "quote-open-number",
+        HEADER + '1,"2,u\n3,4,v\n',
+        {},
+        r"""row 2, column 2 \('b'\): '"2,u' begins a field""",
+    ),
+    (
+        "quote-inside",
+        HEADER + '1,2,"5" pipe"\n3,4,v\n',
+        {},
+        r"""row 2, column 3 \('y'\): '"5" pipe"' begins a""",
+    ),
+    ("quote-after-lines", '"a\nb",c,y\n1,"2",u\n3,4,"v" \n', {}, "row 4, column 3 .*'\"v\" ' begins"),
+    ("quote-in-header", 'a,"b,y\n1,2,3\n', {}, """row 1, column 2: '"b,y' begins a field"""),
+    ("quote-in-row-1", '1,"2,3\n1,2,3\n', {}, """row 1, column 2: '"2,3' begins a field"""),
+    ("quote-too-many", HEADER + '1,2,3,"4\n', {}, """row 2, column 4: '"4' begins a field"""),
+    ("quote-large", HEADER + '1,2,"u\n' + "3,4,v\n" * 30_000, {}, """row 2, column 3 .*'"u' begins"""),
     ("task", HEADER + "1,2,3\n", {"task": "clustering"}, 'task must be "classification" or "regression"'),
 ]
 

@@ -335,6 +335,36 @@ def test_overwrite_removes_its_own_files_only(flower_csv, tmp_path):
     assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
 
 
+@pytest.mark.parametrize("out", ["run", "new/run"])
+def test_a_first_step_that_cannot_be_leaves_nothing(out, flower_csv, tmp_path):
+    options = "train", flower_csv, "--epochs", "1", "--batch-norm", "--out", tmp_path / out
+    before = sorted(tmp_path.rglob("*"))
+    status, _, err = call(*options, "--batch-size", "1")
+    assert (status, "x must have at least two rows" in err) == (2, True)
+    assert sorted(tmp_path.rglob("*")) == before
+    done(*options, "--batch-size", "4")
+
+
+def test_a_first_step_that_diverges_leaves_nothing(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,y\n" + "1e20,1\n-1e20,2.5\n" * 10)
+    options = "train", tmp_path / "rows.csv", "--no-scale", "--cost", "mse", "--out", tmp_path / "run"
+    with np.errstate(all="ignore"):
+        status, _, err = call(*options)
+    assert status == 2
+    assert "error: the first step cannot be: Adam: the gradient of" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_there_stays_where_nothing_is_trained(flower_csv, tmp_path):
+    run = tmp_path / "run"
+    done("train", flower_csv, "--epochs", "2", "--out", run)
+    (run / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    again = "train", flower_csv, "--overwrite", "--batch-norm", "--batch-size", "1", "--out", run
+    assert call(*again)[0] == 2
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
 def test_a_reader_that_has_enough(flower_csv, tmp_path):
     done("train", flower_csv, "--epochs", "1", "--out", tmp_path / "run")
     rows = tmp_path / "rows.npz"

@@ -133,7 +133,7 @@ def test_other_losses(capsys, loss):
 def test_errors_of_queued_steps_come_first(capsys):
     run = trainer()
     run.step(np.zeros((4, 64)), np.array([0, 1, 2, 3]))
-    with pytest.raises(ValueError, match=r"labels\[3\] is 3"):
+    with pytest.raises(ValueError, match=r"Trainer\.step: y\[3\] is 3"):
         run.explain(8)
     table(run, 8, capsys)
 

@@ -206,7 +206,7 @@ def test_batches_count_as_on_the_cpu(rows, norm):
             with contextlib.suppress(ValueError):
                 run.fit(X, labels, batch_size=8, epochs=1, shuffle=False)
             counts.append(float(np.max(run.model.state_dict().get("1.updates", 0))))
-        with pytest.raises(ValueError, match=r"labels\[5\] is 3"):
+        with pytest.raises(ValueError, match=r"Trainer\.step: y\[5\] is 3"):
             float(run.step(X[16:24], bad[16:24]))
     assert_same_course(other, one)
     steps = [3 + 2, 3 + -(-len(X) // 8)] if norm.get("debias") else [0, 0]

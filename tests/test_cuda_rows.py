@@ -83,13 +83,37 @@ def test_nothing_of_the_rows_is_copied(put, device):
 
 def test_a_bad_label_is_named(put):
     X, Y = labelled_rows()
-    Y[30] = 3
-    said = []
+    Y[30], weight = 3, np.ones(len(X))
     for make in (np.asarray, put):
-        with pytest.raises(ValueError, match=r"labels\[\d+\] is 3, must be in 0\.\.2") as raised:
-            trainer().fit(make(X), make(Y), batch_size=8, epochs=1, shuffle=False)
-        said.append(str(raised.value))
-    assert said[0] == said[1]
+        with pytest.raises(ValueError, match=r"^Trainer\.fit: Y\[30\] is 3, must be in 0\.\.2$"):
+            trainer().fit(make(X), make(Y), batch_size=8, epochs=1)
+        with pytest.raises(ValueError, match=r"^Trainer\.evaluate: Y\[30\] is 3, must be in 0\.\.2$"):
+            trainer().evaluate(make(X), make(Y), batch_size=8)
+    weight[30] = np.nan
+    Y[30] = 0
+    for make in (np.asarray, put):
+        given = {"sample_weight": make(weight), "batch_size": 8}
+        with pytest.raises(ValueError, match=r"^Trainer\.fit: sample_weight\[30\] must be .*, got nan$"):
+            trainer().fit(make(X), make(Y), **given, epochs=1)
+        with pytest.raises(ValueError, match=r"^Trainer\.evaluate: sample_weight\[30\] must be .*, got nan$"):
+            trainer().evaluate(make(X), make(Y), **given)
+
+
+def test_a_bad_validation_is_named_before_a_step(put):
+    X, Y = labelled_rows()
+    bad = Y.copy()
+    bad[30] = 3
+    run = trainer()
+    for said, rows in {
+        r"X must have at least one row": (X[:0], Y[:0]),
+        r"Linear: x must have shape \(\.\.\., 6\)": (X[:, :5].copy(), Y),
+        r"X must hold .* got float16": (X.astype(np.float16), Y),
+        r"Y\[30\] is 3, must be in 0\.\.2": (X, bad),
+        r"CrossEntropyLoss: target must hold integer class ids": (X, Y.astype(np.float32)),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=rf"^Trainer\.fit: validation: {said}"):
+            run.fit(put(X), put(Y), batch_size=8, epochs=1, validation=tuple(map(put, rows)))
+    assert run.optimizer.step_count == 0
 
 
 def test_what_is_refused(put, monkeypatch):

@@ -210,6 +210,64 @@ def test_bad_targets_leave_all_as_it_was():
     assert trainer.evaluate(X, Y) == good
 
 
+BAD_VALIDATIONS = {
+    r"X must have at least one row": lambda X, Y: (X[:0], Y[:0]),
+    r"Linear: x must have shape \(\.\.\., 6\).*got \(300, 5\)": lambda X, Y: (X[:, :5], Y),
+    r"X must hold real numbers, got dtype complex128": lambda X, Y: (X.astype(complex), Y),
+    r"X must hold real numbers, got dtype <U32": lambda X, Y: (X.astype(str), Y),
+    r"Y\[77\] is 5, must be in 0\.\.2": lambda X, Y: (X, np.where(np.arange(300) == 77, 5, Y)),
+    r"Y\[0\] is -1, must be in 0\.\.2": lambda X, Y: (X, np.full(300, -1)),
+    r"CrossEntropyLoss: target must hold integer class ids": lambda X, Y: (X, Y.astype(float)),
+    r"CrossEntropyLoss: target .* float probabilities of shape \(300, 3\)": lambda X, Y: (
+        X,
+        np.eye(2)[Y % 2],
+    ),
+    r"CrossEntropyLoss: pred must have shape \(n, classes\)": lambda X, Y: (X[:, None], Y),
+}
+
+
+@pytest.mark.parametrize("said", BAD_VALIDATIONS)
+def test_a_validation_that_cannot_be_is_refused_before_the_first_step(said):
+    trainer, X, Y = small()
+    before, steps = copy.deepcopy(trainer.model.state_dict()), trainer.optimizer.step_count
+    with pytest.raises((TypeError, ValueError), match=rf"^Trainer\.fit: validation: {said}"):
+        trainer.fit(X, Y, batch_size=50, epochs=2, validation=BAD_VALIDATIONS[said](X, Y))
+    assert (trainer.epoch, trainer.optimizer.step_count, trainer.model.training) == (0, steps, True)
+    assert_equal_tree(trainer.model.state_dict(), before)
+
+
+def test_a_validation_of_values_is_looked_at_before_the_first_step():
+    model = nn.Linear(6, 2, rng=0)
+    for loss in (losses.MSELoss(), losses.BCEWithLogitsLoss()):
+        trainer = fastnn.Trainer(model, loss, optim.SGD(model.parameters(), 0.1))
+        X, Y = np.zeros((40, 6)), np.zeros((40, 2))
+        with pytest.raises(
+            ValueError, match=r"^Trainer\.fit: validation: .*target must have the shape of pred"
+        ):
+            trainer.fit(X, Y, batch_size=10, epochs=1, validation=(X, Y[:, :1]))
+        assert trainer.optimizer.step_count == 0
+
+
+def test_of_a_loss_of_one_s_own_the_rows_are_looked_at():
+    """What its targets are is its own to say, after an epoch."""
+
+    def loss(pred, target):
+        assert target.dtype == int
+        return 0.0, np.zeros_like(pred)
+
+    for layer in ([], [Square()]):
+        model = nn.Sequential(nn.Linear(6, 2), *layer, seed=0)
+        trainer = fastnn.Trainer(model, loss, optim.SGD(model.parameters(), 0.1))
+        X, Y = np.zeros((40, 6)), np.zeros(40, int)
+        bad = [(X[:0], Y[:0])] + [(X[:, :5], Y)] * (not layer)
+        for rows in bad:
+            with pytest.raises(ValueError, match=r"^Trainer\.fit: validation: .*[xX] must have"):
+                trainer.fit(X, Y, batch_size=10, epochs=1, validation=rows)
+        assert trainer.optimizer.step_count == 0
+        with pytest.raises(AssertionError):
+            trainer.fit(X, Y, batch_size=10, epochs=1, validation=(X, Y * 1.0))
+
+
 def test_threads_of_python_predict_at_the_same_time():
     trainer, X, _ = small()
     X = np.tile(X, (100, 1))

@@ -74,6 +74,8 @@ TEXTS = {
     "spaces": (" a, b ,kind\n 1 , 2,u\n3,4, v \n5,6,u\n", {}, ["a", "b"], "kind"),
     "blank-lines": ("\na,b,kind\n\n1,2,u\n\n3,4,v\n5,6,u\n\n", {}, ["a", "b"], "kind"),
     "quotes": ('a,"b, c",kind\n"1",2,"u"\n3,"4",v\n5,6,u\n', {}, ["a", "b, c"], "kind"),
+    "quotes-inside": ('"a","b ""x""",kind\r\n"1",2,"u"\r\n3,4,v\r\n5,6,u', {}, ["a", 'b "x"'], "kind"),
+    "lines-inside": ('a,"b\nx",kind\n"1","2","u"\n3,"4\n",v\n5,6,"\nu"\n', {}, ["a", "b\nx"], "kind"),
     "exponents": ("a,b,kind\n1e0,+2.0,u\n.3e1,4.,v\n5,600E-2,u\n", {}, ["a", "b"], "kind"),
     "target-first": ("kind,a,b\nu,1,2\nv,3,4\nu,5,6\n", {"target": "kind"}, ["a", "b"], "kind"),
     "target-between": ("a,kind,b\n1,u,2\n3,v,4\n5,u,6\n", {"target": "kind"}, ["a", "b"], "kind"),
@@ -138,6 +140,12 @@ def test_csv_gives_back_what_was_written(rows, labels, tmp_path_factory):
     got = data.load_csv(path)
     assert np.array_equal(got.X, np.array(rows, np.float32))
     assert [got.classes[y] for y in got.Y] == texts
+
+
+def test_what_a_csv_file_s_quotes_hold(table):
+    """A quote inside a field that has none around it is a letter."""
+    got = table('y,x\n"u, ""v""\r\nw",1\n5" pipe,2\na,3\n', target="y")
+    assert [got.classes[y] for y in got.Y] == ['u, "v"\r\nw', '5" pipe', "a"]
 
 
 # ---- idx

@@ -1,6 +1,7 @@
 """A batch that cannot be trained on: the error names it, whole steps are kept, and training goes on."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ def without_counts(run):
     return {key: value for key, value in state(run).items() if key != "counts"}
 
 
-def third_batch(seed=1):
+def third_batch(which=5, seed=1):
     """A row of the third batch of the first epoch."""
     numbers = np.arange(N)
-    return [x for x, _ in data.batches(numbers, numbers, BATCH, seed=seed)][2][5]
+    return [x for x, _ in data.batches(numbers, numbers, BATCH, seed=seed)][2][which]
 
 
 def check_fit(change, match, loss=None, Y=None, weight=None, error=ValueError, **options):
@@ -54,7 +55,8 @@ def put(name, value):
     ("value", "dtype"), [(CLASSES, int), (-1, int), (2**62, int), (2**63 + 1, np.uint64), (255, np.uint8)]
 )
 def test_a_label_that_is_no_class(value, dtype):
-    check_fit(put("Y", value), rf"labels.*{value}", Y=rows()[1].astype(dtype))
+    said = rf"^Trainer\.fit: Y\[{third_batch()}\] is {value}, must be in 0\.\.{CLASSES - 1}$"
+    check_fit(put("Y", value), said, Y=rows()[1].astype(dtype))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -73,15 +75,75 @@ def test_an_input_that_is_not_finite(value):
 
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_a_weight_that_is_none(value):
-    check_fit(put("weight", value), "sample_weight", weight=np.ones(N, np.float32))
+    said = rf"^Trainer\.fit: sample_weight\[{third_batch()}\] must be finite and at least 0, got {value}$"
+    check_fit(put("weight", value), said, weight=np.ones(N, np.float32))
 
 
-def test_a_batch_without_weight():
-    def change(given, row):
-        numbers = np.arange(N)
-        given["weight"][list(data.batches(numbers, numbers, BATCH, seed=1))[2][0]] = 0
+def whole_third_batch(name, value):
+    return lambda given, row: put(name, value)(given, third_batch(slice(None)))
 
-    check_fit(change, "sample_weight' must not be all zero", weight=np.ones(N, np.float32))
+
+@pytest.mark.parametrize(
+    ("change", "loss", "weight", "why"),
+    [
+        (whole_third_batch("weight", 0), None, 1, "sample_weight is 0"),
+        (whole_third_batch("Y", -1), -1, None, r"Y is -1 \(ignore_index\)"),
+        (whole_third_batch("Y", -1), -1, 1, r"Y is -1 \(ignore_index\) or sample_weight is 0"),
+    ],
+)
+def test_a_batch_of_which_no_row_counts(change, loss, weight, why):
+    loss = None if loss is None else losses.CrossEntropyLoss(ignore_index=loss)
+    numbers = r"\s+".join(map(str, third_batch(slice(None))))
+    said = rf"^Trainer\.fit: no row of the batch of rows \[\s*{numbers}\] counts: in each {why}$"
+    check_fit(change, said, loss, weight=None if weight is None else np.ones(N, np.float32))
+
+
+PROBABILITIES_BESIDE = {
+    "the loss": lambda run, *rows: run.loss(run.model(rows[0]), rows[1]),
+    "metrics": lambda run, *rows: run.loss.metrics(run.model(rows[0]), rows[1]),
+    "step": lambda run, *rows: run.step(*rows),
+    "fit": lambda run, *rows: run.fit(*rows, batch_size=BATCH, epochs=1),
+    "evaluate": lambda run, *rows: run.evaluate(*rows),
+}
+
+
+@pytest.mark.parametrize("call", PROBABILITIES_BESIDE)
+def test_probabilities_beside_an_ignored_class_are_refused_alike(call):
+    X, Y = rows()[0], np.eye(CLASSES, dtype=np.float32)[rows()[1]]
+    run = trainer(normed=False)
+    run.step(X, Y)
+    run.loss.ignore_index = 1
+    with pytest.raises(
+        ValueError, match=r"^CrossEntropyLoss: ignore_index needs class ids, got probabilities$"
+    ):
+        PROBABILITIES_BESIDE[call](run, X, Y)
+    assert run.optimizer.step_count == 1
+
+
+class Derived(losses.CrossEntropyLoss):
+    """Whose module is not fastnn's: trained layer by layer."""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="errors have no notes")
+def test_a_loss_of_one_s_own_that_raises_is_told_the_rows():
+    """Its words are its own; the rows stand beside them."""
+    X, Y = rows()
+    Y[third_batch()] = CLASSES
+    with pytest.raises(ValueError, match=r"labels\[5\]") as caught:
+        trainer(normed=False, loss=Derived()).fit(X, Y, batch_size=BATCH, epochs=1)
+    assert caught.value.__notes__ == [f"Trainer.fit: this was the batch of rows {third_batch(slice(None))}"]
+
+
+@pytest.mark.parametrize("batch_size", [7, 1024])
+def test_an_evaluation_names_the_rows_that_it_was_given(batch_size):
+    X, Y = rows()
+    run, weight = trainer(), np.ones(N)
+    Y[41], weight[43] = CLASSES, -2
+    given = {"batch_size": batch_size}
+    with pytest.raises(ValueError, match=r"^Trainer\.evaluate: Y\[41\] is 4, must be in 0\.\.3$"):
+        run.evaluate(X, Y, **given)
+    with pytest.raises(ValueError, match=r"^Trainer\.evaluate: sample_weight\[43\] must be .*, got -2\.0$"):
+        run.evaluate(X, rows()[1], sample_weight=weight, **given)
 
 
 @pytest.mark.parametrize("value", ["0.5", None, np.ones(3)], ids=repr)
@@ -129,10 +191,18 @@ BAD_STEPS = {
     "labels in a column": ((x, y[:, None]), ValueError, r"target .*\(10,\).*got int64 of shape \(10, 1\)"),
     "labels as floats": ((x, y.astype(float)), TypeError, "target .*float64"),
     "labels as booleans": ((x, y > 0), TypeError, "target .*bool"),
-    "no class": ((x, y + CLASSES), ValueError, "labels"),
+    "no class": ((x, y + CLASSES), ValueError, rf"^Trainer\.step: y\[0\] is {y[0] + CLASSES}, must be in 0"),
     "fewer weights": ((x, y, np.ones(9)), ValueError, r"sample_weight.*\(10,\)"),
-    "negative weights": ((x, y, -np.ones(10)), ValueError, "sample_weight"),
-    "weights of 0": ((x, y, np.zeros(10)), ValueError, "sample_weight"),
+    "negative weights": (
+        (x, y, -np.ones(10)),
+        ValueError,
+        r"^Trainer\.step: sample_weight\[0\] must",
+    ),
+    "weights of 0": (
+        (x, y, np.zeros(10)),
+        ValueError,
+        "^Trainer.step: no row of the batch counts: in each sa",
+    ),
     "masked rows": ((np.ma.masked_array(x.astype(float)), y), TypeError, "masked"),
     "no rows": ((x[:0], y[:0]), ValueError, "row"),
 }

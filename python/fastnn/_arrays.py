@@ -92,6 +92,26 @@ def _rows_on_device(x: Any, what: str) -> Array:
     return cast(Array, x)
 
 
+def check_ids(ids: Array, what: str, classes: int, ignored: int | None, rows: Array | None = None) -> None:
+    """Raise for a class id outside 0..classes - 1; `rows`: the numbers by which the caller knows these."""
+    wrong = (ids < 0) | (ids >= classes)
+    if ignored is not None:
+        wrong &= ids != ignored
+    _refuse_first(wrong, ids, rows, f"{what}[{{}}] is {{}}, must be in 0..{classes - 1}")
+
+
+def check_weights(weight: Array, what: str, rows: Array | None = None) -> None:
+    """Raise for a weight that is negative or not finite; `rows` as in `check_ids`."""
+    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    _refuse_first(wrong, weight, rows, f"{what}[{{}}] must be finite and at least 0, got {{}}")
+
+
+def _refuse_first(wrong: Array, values: Array, rows: Array | None, message: str) -> None:
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(message.format(i if rows is None else int(rows[i]), values[i]))
+
+
 def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:
     """Return a NumPy generator for an integer seed (None: fresh entropy), or the given generator itself."""
     if isinstance(rng, np.random.Generator):

@@ -84,7 +84,13 @@ class Layers(NamedTuple):
         y = self.put("Trainer.fit: Y", _taken(Y, rows))
         w = None if weight is None else self.put("Trainer.fit: sample_weight", _taken(weight, rows))
         rate = self.optimizer.lr
-        value, pred = self.gradients(x, y, w)
+        try:
+            value, pred = self.gradients(x, y, w)
+        except Exception as error:
+            note = getattr(error, "add_note", None)  # from Python 3.11 on
+            if note is not None:
+                note(f"Trainer.fit: this was the batch of rows {rows}")
+            raise
         refused = None
         try:
             self.optimizer.step()

@@ -65,6 +65,14 @@ def checked_rows(where: str, X: Array, Y: Array, weight: Array | None) -> Rows:
     return arrays[0], arrays[1], weights
 
 
+def as_pair(validation: Any) -> tuple[Array, Array]:
+    """The validation of a fit, if it is two of a kind."""
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise TypeError("Trainer.fit: validation must be a pair (X, Y)")
+    X, Y = validation
+    return X, Y
+
+
 def check_callbacks(callbacks: Sequence[Callback], names: set[str], validated: bool) -> None:
     """Raise for what is no callback, and for one that monitors what a history of `names` will not have."""
     if not isinstance(callbacks, (list, tuple)):

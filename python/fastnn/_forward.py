@@ -8,11 +8,19 @@ from fastnn import _core, _device
 from fastnn._arrays import Array, FloatArray, as_rows
 from fastnn._lowering import Lowering, has_chains
 from fastnn.nn import Module
+from fastnn.nn.module import evaluating
 
 
 def can_lower(model: Module) -> bool:
     """Whether all layers are fastnn's: those of the user's own are Python."""
     return all(type(module).__module__.startswith("fastnn.") for module in model.modules())
+
+
+def output_shape(model: Module, batch_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the outputs for such a batch; an error as from a prediction where it is not one for this model."""
+    lowering = Lowering(batch_shape, True, "float32", False)
+    with evaluating(model):
+        return (batch_shape[0], *lowering.layer(model, lowering.input)[0].shape)
 
 
 class Forward:

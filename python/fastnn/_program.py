@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _core, _device, cuda
-from fastnn._arrays import Array, FloatArray
+from fastnn._arrays import Array, FloatArray, check_ids, check_weights
 from fastnn._lowering import Lowering, has_chains
 from fastnn._optimizer import Part
 from fastnn._precision import check_on_host
@@ -44,6 +44,17 @@ class Batches(NamedTuple):
     weight: FloatArray | None
     order: npt.NDArray[np.int64] | None
     bounds: npt.NDArray[np.int64]
+
+
+class Given(NamedTuple):
+    """A batch as its caller knows it, for errors."""
+
+    where: str = "Trainer.step"
+    target: str = "y"
+    rows: npt.NDArray[np.int64] | None = None  # the numbers of its rows in a data set
+
+
+_STEP = Given()
 
 
 class Run(NamedTuple):
@@ -225,16 +236,22 @@ class Program:
         for layer in self._dropouts:
             layer.forwards += steps * layer.training
 
-    def check(self, run: Run, target: Array, weight: FloatArray | None) -> None:
+    def check(self, run: Run, target: Array, weight: FloatArray | None, given: Given = _STEP) -> None:
         """Raise what kept the program from this batch, or from its update."""
         if run.outcome == REFUSED:
             parameters = [parameter for part in self._parts for parameter in part.parameters]
             self._optimizer._refuse(parameters[run.refused])
         elif run.outcome == BAD_BATCH:
-            target, weight = _device.on_host(target), None if weight is None else _device.on_host(weight)
-            pred = np.zeros((len(target), *self.pred_shape), np.float32)
-            self._loss(pred, target, *(() if weight is None else (weight,)))  # says what is wrong
-            raise RuntimeError("Trainer: the batch cannot be trained on")
+            ignored = self._loss.ignore_index if self.labels else None
+            if self.labels:
+                what = f"{given.where}: {given.target}"
+                check_ids(_device.on_host(target), what, self.pred_shape[0], ignored, given.rows)
+            if weight is not None:
+                check_weights(_device.on_host(weight), f"{given.where}: sample_weight", given.rows)
+            why = [] if ignored is None else [f"{given.target} is {ignored} (ignore_index)"]
+            why += [] if weight is None else ["sample_weight is 0"]
+            batch = "the batch" if given.rows is None else f"the batch of rows {given.rows}"
+            raise ValueError(f"{given.where}: no row of {batch} counts: in each {' or '.join(why)}")
 
     def run(
         self,

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _device, losses
-from fastnn._arrays import Array, FloatArray, as_array, as_rows, check_int
+from fastnn._arrays import Array, FloatArray, as_array, as_rows, check_ids, check_int, check_weights
 from fastnn._by_layers import Done, Layers
 from fastnn._by_layers import Loss as Loss
 from fastnn._epoch import Epoch
 from fastnn._fitting import Rows
 from fastnn._fitting import as_rows as checked_array
-from fastnn._forward import Forward, can_lower
-from fastnn._program import BAD_BATCH, Batches, Program, Run
+from fastnn._forward import Forward, can_lower, output_shape
+from fastnn._program import BAD_BATCH, Batches, Given, Program, Run
 from fastnn._queue import QueuedLoss
 from fastnn._scores import Scores
 from fastnn.nn import Module
@@ -189,12 +189,18 @@ class Steps:
         self._resident = {}
 
     def _forward_on_device(
-        self, X: Array, Y: Array | None, weight: FloatArray | None, batch_size: int, scores: Scores | None
+        self,
+        where: str,
+        X: Array,
+        Y: Array | None,
+        weight: FloatArray | None,
+        batch_size: int,
+        scores: Scores | None,
     ) -> tuple[float, FloatArray]:
         """`evaluate` by a program of the forward and the loss; without Y the predictions alone count."""
-        x = as_rows(X, "Trainer: X")
+        x = as_rows(X, f"{where}: X")
         takes_labels: bool = getattr(self._loss, "takes_labels", False)
-        y = None if Y is None else as_array(Y, "Trainer: Y", on_device=True)
+        y = None if Y is None else as_array(Y, f"{where}: Y", on_device=True)
         labels = takes_labels if y is None else takes_labels and y.ndim == 1
         parts = *self.parts, self.precision
         program = self._evaluation
@@ -218,7 +224,7 @@ class Steps:
             batches = Batches(x[rows], target[rows], w, None, bounds)
             run = program.run(batches, 0, 1, sums, scores=adds, pred=pred[rows])
             if y is not None:
-                program.check(run, target[rows], w)
+                program.check(run, target[rows], w, Given(where, "Y", np.arange(len(x))[rows]))
         if scores is not None and adds is not None:
             scores.take(adds)
         return float(sums[1] / sums[0]) if sums[0] else math.nan, pred
@@ -239,14 +245,29 @@ class Steps:
         if self.on_device and self.is_native and can_lower(self._model):
             batch_size = check_int(batch_size, f"{where}: batch_size", 1)
             with evaluating(self._model):
-                return self._forward_on_device(X, Y, weight, batch_size, scores)
+                return self._forward_on_device(where, X, Y, weight, batch_size, scores)
         layers = self._layers
         pred = self._outputs(where, X, batch_size)
         Y, weight = layers.put(f"{where}: Y", Y), layers.put(f"{where}: sample_weight", weight)
-        value, _ = layers.value(pred, Y, weight)
+        try:
+            value, _ = layers.value(pred, Y, weight)
+        except ValueError:
+            self._check_targets(f"{where}: ", pred.shape, Y, weight)  # in the caller's words
+            raise
         if scores is not None:
             scores.add(pred, Y, weight)
         return value, _device.on_host(pred)
+
+    def _check_targets(self, where: str, shape: tuple[int, ...], Y: Array, weight: FloatArray | None) -> None:
+        """Raise for targets and weights that a loss of fastnn refuses beside predictions of this shape."""
+        if not self.is_native:
+            return
+        target = self._loss._target(Y, shape)  # type: ignore[attr-defined]
+        if target.ndim == 1 and getattr(self._loss, "takes_labels", False):
+            ignored = self._loss.ignore_index  # type: ignore[attr-defined]
+            check_ids(_device.on_host(target), f"{where}Y", shape[1], ignored)
+        if weight is not None:
+            check_weights(_device.on_host(weight), f"{where}sample_weight")
 
     def predict(self, where: str, X: Array, batch_size: int) -> FloatArray:
         """The raw outputs in evaluation mode, `batch_size` rows at a time."""
@@ -263,13 +284,26 @@ class Steps:
                 if not can_lower(self._model) or (self.on_device and not self.is_native):
                     return self._layers.predict(f"{where}: X", X, batch_size)
                 if self.on_device:
-                    return self._forward_on_device(X, None, None, batch_size, None)[1]
+                    return self._forward_on_device(where, X, None, None, batch_size, None)[1]
                 forward = Forward(self._model, self.precision, X.shape)
         pred = forward.predict(X, f"{where}: X", batch_size)
         self._forward = forward
         return pred
 
     # ---- a fit
+
+    def check_validation(self, X: Array, Y: Array) -> None:
+        """Raise for what `evaluate` would refuse, as far as it is known without the predictions."""
+        try:
+            if len(X) == 0:
+                raise ValueError("X must have at least one row")
+            if not can_lower(self._model):
+                return
+            (as_rows if self.is_native else _device.as_floats)(X[:1], "X")
+            self._check_targets("", output_shape(self._model, X.shape), Y, None)
+        except (TypeError, ValueError) as error:
+            error.args = (f"Trainer.fit: validation: {error}",)
+            raise
 
     def rows(self, X: Array, Y: Array, weight: FloatArray | None) -> Rows:
         """What `run` takes: as it is where the program can convert its rows batch by batch."""
@@ -324,12 +358,13 @@ class Steps:
                 epoch.scores.take(scores)
         epoch.seconds += time.perf_counter() - start
         try:
+            given = Given()
             if run.outcome == BAD_BATCH:
                 begin, end = bounds[first + run.steps :][:2]
-                rows = order[begin:end]
-                target = _device.on_host(target)[rows]
-                weight = None if weight is None else _device.on_host(weight)[rows]
-            program.check(run, target, weight)
+                given = Given("Trainer.fit", "Y", order[begin:end])
+                target = _device.on_host(target)[given.rows]
+                weight = None if weight is None else _device.on_host(weight)[given.rows]
+            program.check(run, target, weight, given)
         except NonFiniteGradientError as error:
             if not keep_refused:
                 raise

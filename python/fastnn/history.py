@@ -6,7 +6,7 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,9 @@ class History(Mapping[str, list[float]]):
         self._columns: dict[str, list[float]] = {}
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, list[float]]) -> History:
-        """A history with these columns, all of one length.
+    def from_columns(cls, columns: Mapping[str, Sequence[float | None]]) -> History:
+        """A history with these columns, all of one length; None is NaN: `from_columns(json.load(file))` reads
+        what `save` wrote.
 
         >>> History.from_columns({"loss": [0.5, 0.25]}).epochs
         2
@@ -43,7 +44,8 @@ class History(Mapping[str, list[float]]):
         history = cls()
         if len({len(column) for column in columns.values()}) > 1:
             raise ValueError("History.from_columns: columns must have one length")
-        history._columns = {str(key): list(column) for key, column in columns.items()}
+        for key, column in columns.items():
+            history._columns[str(key)] = [math.nan if number is None else number for number in column]
         return history
 
     @property
@@ -74,10 +76,14 @@ class History(Mapping[str, list[float]]):
         return f"History({self.epochs} epochs; {', '.join(self._columns)})"
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the columns to a JSON file."""
+        """Write the columns to a JSON file; NaN as null, and infinity as 1e999, which reads as infinity."""
+        columns = (
+            f" {json.dumps(key)}: [\n  " + ",\n  ".join(map(_as_json, column)) + "\n ]"
+            for key, column in self._columns.items()
+        )
+        text = "{\n" + ",\n".join(columns) + "\n}\n"
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(self._columns, file, indent=1)
-            file.write("\n")
+            file.write(text)
 
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
         """Draw loss and metrics over the epochs, with those of the validation; save the figure when given a
@@ -109,6 +115,13 @@ class History(Mapping[str, list[float]]):
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+
+
+def _as_json(number: float) -> str:
+    """JSON has neither NaN nor infinities."""
+    if math.isnan(number):
+        return "null"
+    return json.dumps(number) if math.isfinite(number) else f"{'-' * (number < 0)}1e999"
 
 
 class Progress:

@@ -119,11 +119,9 @@ class CrossEntropyLoss(_Loss):
         self, pred: Array, target: Array, sample_weight: Array | None = None
     ) -> tuple[float, FloatArray]:
         logits = as_floats(pred, "CrossEntropyLoss: pred")
-        if logits.ndim != 2:
-            raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {logits.shape}")
         return ops.softmax_cross_entropy(
             logits,
-            _labels(target, logits.shape),
+            self._labels(target, logits.shape),
             sample_weight=self._weight(sample_weight),
             label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
@@ -137,7 +135,15 @@ class CrossEntropyLoss(_Loss):
         lowering.emit("cross_entropy", pred, dpred, lowering.target(pred), pred.size, *options)
 
     def _target(self, target: Array, shape: tuple[int, ...]) -> Array:
-        return as_rows(_labels(target, shape), "CrossEntropyLoss: target")
+        return as_rows(self._labels(target, shape), "CrossEntropyLoss: target")
+
+    def _labels(self, target: Array, shape: tuple[int, ...]) -> Array:
+        if len(shape) != 2:
+            raise ValueError(f"CrossEntropyLoss: pred must have shape (n, classes), got {shape}")
+        labels = _labels(target, shape)
+        if labels.ndim == 2 and self.ignore_index is not None:
+            raise ValueError("CrossEntropyLoss: ignore_index needs class ids, got probabilities")
+        return labels
 
     def probabilities(self, pred: Array) -> FloatArray:
         """The softmax of each row of logits.
@@ -168,7 +174,7 @@ class CrossEntropyLoss(_Loss):
 
     def _add_hits(self, pred: Array, target: Array, sample_weight: Array | None, sums: Array) -> None:
         logits = as_floats(pred, "CrossEntropyLoss: pred")
-        labels = _labels(target, logits.shape)
+        labels = self._labels(target, logits.shape)
         weight = self._weight(sample_weight)
         ops._score_hits(logits, labels, sums, sample_weight=weight, ignore_index=self.ignore_index)
 

@@ -173,9 +173,9 @@ class Trainer:
         X, Y, weight = self._steps.rows(X, Y, weight)
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
         if validation is not None:
-            if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-                raise TypeError("Trainer.fit: validation must be a pair (X, Y)")
-            validation = self._checked("Trainer.fit: validation", *validation, None)[:2]
+            pair = _fitting.as_pair(validation)
+            validation = self._checked("Trainer.fit: validation", *pair, None)[:2]
+            self._steps.check_validation(*validation)
         batch_norm = any(isinstance(module, BatchNorm1d) for module in self.model.modules())
 
         def batches_of(epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastnn._cli.options import fault
@@ -21,6 +22,7 @@ from fastnn.trainer import Trainer
 FORMAT = 1
 RUN, TRAINER, MODEL = "run.json", "trainer.safetensors", "model.safetensors"
 HISTORY, PLOT = "history.json", "history.png"
+FILES = RUN, TRAINER, MODEL, HISTORY, PLOT
 
 
 class Folder:
@@ -39,14 +41,31 @@ class Folder:
                 "or name another folder"
             )
 
-    def begin(self, run: Mapping[str, Any], known: Known) -> None:
-        """Write `run.json`, and remove what another run left (other files stay)."""
+    @contextmanager
+    def begun(self, run: Mapping[str, Any], known: Known, trainer: Trainer) -> Iterator[None]:
+        """Write `run.json` in place of what another run left (other files stay).
+
+        An error inside before the trainer's first update leaves all as it was.
+        """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in (RUN, TRAINER, MODEL, HISTORY, PLOT):
-            (self.path / name).unlink(missing_ok=True)
-        described = {"fastnn": __version__, "format": FORMAT, **run, "known": known._asdict()}
-        with replaced(self.path / RUN) as new:
-            new.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        there = [self.path / name for name in FILES if (self.path / name).exists()]
+        with TemporaryDirectory(prefix=".before-", dir=self.path) if there else nullcontext("") as aside:
+            for path in there:
+                os.replace(path, Path(aside, path.name))
+            described = {"fastnn": __version__, "format": FORMAT, **run, "known": known._asdict()}
+            try:
+                with replaced(self.path / RUN) as new:
+                    new.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+                yield
+            except Exception:
+                if trainer.optimizer.step_count == 0:
+                    (self.path / RUN).unlink(missing_ok=True)
+                    for path in there:
+                        os.replace(Path(aside, path.name), path)
+                    for path in made:
+                        path.rmdir()
+                raise
 
     def run(self) -> tuple[dict[str, Any], Known]:
         """What `begin` wrote."""

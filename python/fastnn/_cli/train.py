@@ -64,10 +64,11 @@ def run(given: argparse.Namespace) -> int:
     trainer = build_trainer(options, rows.known, rows.X, given.device)
     digest = rows.digest()
     if not given.resume:
-        folder.begin({"options": options, "digest": digest}, rows.known)
-    elif before["digest"] != digest or known != rows.known:
+        with folder.begun({"options": options, "digest": digest}, rows.known, trainer):
+            return _fit(trainer, rows, options, folder, given.device)
+    if before["digest"] != digest or known != rows.known:
         raise ValueError(f"{given.data} does not hold the rows that the training in {given.out} began with")
-    elif (folder.path / TRAINER).is_file():
+    if (folder.path / TRAINER).is_file():
         trainer.load(folder.path / TRAINER)
     return _fit(trainer, rows, options, folder, given.device)
 
@@ -120,6 +121,8 @@ def _fit(trainer: Trainer, rows: Rows, options: Mapping[str, Any], folder: Folde
     except KeyboardInterrupt:
         status, stopped = 130, "interrupted; --resume goes on from here"
     except NonFiniteGradientError as error:
+        if trainer.optimizer.step_count == 0:
+            raise ValueError(f"the first step cannot be: {error}") from None
         status, stopped = 1, f"diverged: {error}; try a smaller --lr, --warmup-steps or --clip 1"
     model = finished(trainer.model, scaler)
     folder.save(trainer, model)

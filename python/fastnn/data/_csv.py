@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from array import array
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from os import PathLike
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 _TASKS = ("classification", "regression")
 _LARGEST = float(np.finfo(np.float32).max)
+_FIELD = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|(?!")[^,\r\n]*)(,|[\r\n]|\Z)')  # and what ends it
 
 
 class Table(NamedTuple):
@@ -36,7 +39,8 @@ def load_csv(path: str | PathLike[str], *, target: str | None = None, task: str 
 
     Parameters
     ----------
-    path : a UTF-8 file with commas between its fields; quoted fields may hold commas
+    path : a UTF-8 file with commas between its fields; fields in quotes may hold commas, line ends, and
+        quotes written twice
     target : the name of the column to predict; without a header its number, counted from "1"; None: the last
     task : "classification" or "regression"; None reads it off the target: whole numbers and text mean
         classification, other numbers regression, and so does 1.0, which is written as one of those
@@ -46,8 +50,9 @@ def load_csv(path: str | PathLike[str], *, target: str | None = None, task: str 
     numbers and by letter for text, and Y their places in it.
 
     Raises OSError when the file cannot be read; ValueError, with row (that of a spreadsheet) and column, for
-    what is no number, NaN, infinity, an empty field and a row of another length; and for a file without
-    rows, an unknown target, a repeated or missing name, and a target of numbers and text.
+    what is no number, NaN, infinity, an empty field, a row of another length and a field whose quotes are
+    not as above; and for a file without rows, an unknown target, a repeated or missing name, and a target of
+    numbers and text.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -82,6 +87,7 @@ class CsvFile:
 
     def __init__(self, path: str | PathLike[str], caller: str, known: Collection[str]) -> None:
         self.path, self.where = os.fspath(path), f"{caller}: {path}"
+        self.header, self.names = False, []
         first = next((cells for _, cells in self._rows(header=True)), None)
         if first is None:
             raise ValueError(f"{self.where} is empty")
@@ -89,7 +95,7 @@ class CsvFile:
         numbers = [_number(cell) is not None for cell in cells]
         named = any(name in cells and _number(name) is None for name in known)
         self.header = named or not any(numbers)
-        self.names = cells if self.header else [str(i + 1) for i in range(len(cells))]
+        self.names += cells if self.header else [str(i + 1) for i in range(len(cells))]
         for i, name in enumerate(self.names):
             if not name:
                 raise ValueError(
@@ -113,6 +119,7 @@ class CsvFile:
         """All columns as numbers (0 for `at`), the different texts of `at`, and which one each row has."""
         import csv
 
+        self._check_quotes()
         places: dict[str, int] = {}
         ids = array("q")
 
@@ -150,6 +157,13 @@ class CsvFile:
             if wrong(cells[at].strip()):
                 raise ValueError(f"{self.where}: row {row}, {self._title(at)}: {cells[at]!r} {message}")
 
+    def _check_quotes(self) -> None:
+        """Raise for a field in quotes that does not end with one: NumPy would read on, rows and all."""
+        with open(self.path, "rb") as file:
+            quoted = any(b'"' in part for part in iter(lambda: file.read(1 << 20), b""))
+        for _ in self._rows() if quoted else ():
+            pass
+
     def _explain(self, at: int | None) -> None:
         """Raise for the first field that keeps the file from being read."""
         for row, cells in self._rows():
@@ -169,24 +183,43 @@ class CsvFile:
                     )
 
     def _title(self, at: int) -> str:
-        return f"column {at + 1} ({self.names[at]!r})" if self.header else f"column {at + 1}"
+        named = self.header and at < len(self.names)
+        return f"column {at + 1} ({self.names[at]!r})" if named else f"column {at + 1}"
 
     def _rows(self, header: bool = False) -> Iterator[tuple[int, list[str]]]:
         """(last line, fields) of each row that is not blank; without the header, unless asked."""
         import csv  # here, as gzip and zipfile: `import fastnn` shall be quick
 
         skip = not header and self.header
+        last = 0
         try:
             with open(self.path, encoding="utf-8-sig", newline="") as lines:
-                reader = csv.reader(lines)
+                reader = csv.reader(lines, strict=True)
                 for cells in reader:
+                    last = reader.line_num
                     if cells and not skip:
                         yield reader.line_num, cells
                     skip = skip and not cells
         except UnicodeDecodeError:
             raise ValueError(f"{self.where} is no text in UTF-8") from None
         except csv.Error as error:
+            self._refuse_quotes(last)
             raise ValueError(f"{self.where} is no CSV file ({error})") from None
+
+    def _refuse_quotes(self, last: int) -> None:
+        """Raise if the row that begins after this line has a field whose quotes are wrong."""
+        with open(self.path, encoding="utf-8-sig", newline="") as lines:
+            text = "".join(islice(lines, last, None))
+        at, place = 0, 0
+        while found := _FIELD.match(text, place):
+            if found[1] != ",":
+                return
+            at, place = at + 1, found.end()
+        raise ValueError(
+            f"{self.where}: row {last + 1}, {self._title(at)}: {text[place:].splitlines()[0][:40]!r} begins "
+            "a field in quotes that does not end with one; write a quote inside such a field twice, and "
+            "leave out a stray one"
+        ) from None
 
 
 def _targets(
