@@ -330,7 +330,9 @@ def test_overwrite_removes_its_own_files_only(flower_csv, tmp_path):
     run = tmp_path / "run"
     done("train", flower_csv, "--epochs", "2", "--out", run)
     (run / "notes.txt").write_text("mine")
+    (run / ".before-killed").mkdir()  # by a start that was killed while files lay aside
     done("train", flower_csv, "--epochs", "1", "--overwrite", "--out", run)
+    assert not list(run.glob(".before-*"))
     assert (run / "notes.txt").read_text() == "mine"
     assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
 

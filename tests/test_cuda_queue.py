@@ -248,7 +248,7 @@ def test_steps_behind_a_bad_one_read_no_rows():
     x, y = next(batches(1, 0))
     run.step(fake_cupy.ndarray(guarded(x)), fake_cupy.ndarray(guarded(y)))
     run.step(*map(fake_cupy.asarray, ROWS))
-    with pytest.raises(ValueError, match=r"labels\[2\] is 7"):
+    with pytest.raises(ValueError, match=r"Trainer.step: y\[2\] is 7"):
         run.evaluate(*ROWS)
 
 

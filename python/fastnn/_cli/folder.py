@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,8 @@ class Folder:
         """
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob(".before-*"):  # by a start that was killed
+            shutil.rmtree(left)
         there = [self.path / name for name in FILES if (self.path / name).exists()]
         with TemporaryDirectory(prefix=".before-", dir=self.path) if there else nullcontext("") as aside:
             for path in there:
