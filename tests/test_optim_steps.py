@@ -10,7 +10,8 @@ import reference as ref
 import reference_updates as rules
 import shapes
 from bounds import assert_bits
-from fastnn import nn, optim
+from fastnn import losses, nn, optim, schedulers
+from small import one
 
 quantiles = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])  # of the normal distribution
 
@@ -280,3 +281,54 @@ def test_noise_depends_on_parameter_step_and_seed_only(rng):
     found = {draw(place, step, seed) for place in (0, 2) for step in (0, 1) for seed in (0, 1)}
     assert len(found) == 8
     assert draw(2, 1, 1) == draw(2, 1, 1)
+
+
+# ---- groups that somebody writes into
+
+WRITES = {
+    "a group": lambda groups, new: groups.append({"params": [new]}),
+    "a whole group": lambda groups, new: groups.append({**groups[0], "params": [new]}),
+    "a group of nothing": lambda groups, new: groups.append({}),
+    "a parameter": lambda groups, new: groups[0]["params"].append(new),
+    "another parameter": lambda groups, new: groups[0]["params"].__setitem__(0, new),
+    "no group": lambda groups, new: groups.clear(),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("trained", ["by itself", "by step", "by fit"])
+def test_other_parameters_in_a_group_are_refused_by_the_next_step(write, trained):
+    model = nn.Linear(3, 2, rng=0)
+    opt = optim.Adam(model.parameters())
+    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), opt)
+    X, Y = np.ones((4, 3), np.float32), np.zeros(4, int)
+    step = {
+        "by itself": opt.step,
+        "by step": lambda: run.step(X, Y),
+        "by fit": lambda: run.fit(X, Y, batch_size=4, epochs=1),
+    }[trained]
+    step()
+    step()
+    WRITES[write](opt.param_groups, nn.Parameter(np.ones(2)))
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=r"^Adam: param_groups cannot get or lose groups or parameters; "
+        ):
+            step()
+    assert opt.step_count == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda ps, given: optim.SGD(ps, given), "SGD: lr"),
+        (lambda ps, given: optim.Adam([{"params": ps, "lr": given}]), "Adam: lr"),
+        (lambda ps, given: setattr(optim.Adam(ps), "lr", given), "Adam: lr"),
+        (lambda ps, given: optim.Momentum(ps, 0.1, momentum=given), "Momentum: momentum"),
+        (lambda ps, given: optim.Adam(ps, betas=(given, 0.9)), r"Adam: betas\[0\]"),
+    ],
+)
+def test_a_schedule_s_class_is_no_schedule(make, what):
+    said = rf"^{what} must be a number or a schedule, got the class StepDecay; pass StepDecay\(\.\.\.\)$"
+    with pytest.raises(TypeError, match=said):
+        make([one()], schedulers.StepDecay)

@@ -21,6 +21,7 @@ from fastnn._options import (
     as_list,
     check_choice,
     check_common,
+    check_members,
     is_scheduled,
     like_options,
     noise_numbers,
@@ -31,8 +32,6 @@ from fastnn._options import (
 from fastnn._parameter import Parameter
 
 _INITIAL = "initial"  # the slot of the values that decay_to="init" decays to
-
-
 Numbers = tuple[float, ...]
 
 
@@ -114,7 +113,7 @@ class Optimizer(ABC):
         members = as_list(params, f"{name}: params must be a list of parameters or groups")
         for group in members if members and isinstance(members[0], Mapping) else [{"params": members}]:
             self.param_groups.append(self._group(group, options))
-        every = self._parameters()
+        every = self._members = self._parameters()
         if not every:
             raise ValueError(f"{name}: params is empty; pass model.parameters()")
         if len({id(p) for p in every}) < len(every):
@@ -167,6 +166,8 @@ class Optimizer(ABC):
 
     # ---- the step
 
+    _check_members = check_members
+
     @property
     def clip(self) -> float | Clip | None:
         """The clip; assignable."""
@@ -217,6 +218,7 @@ class Optimizer(ABC):
 
     def _groups_now(self) -> Iterator[tuple[Part, Numbers, Numbers, int]]:
         """Each part of each group; numbers of its rule for the next step, of all rules; seed of the noise."""
+        self._check_members()
         for index, group in enumerate(self.param_groups):
             if group != self._checked.get(index):
                 self._check(group)
@@ -240,9 +242,8 @@ class Optimizer(ABC):
         """The rate (or momentum, below `high`) of this step; numbers have been checked with their group."""
         if not callable(rate):
             return rate
-        return rate_at(
-            rate, self.step_count, f"{type(self).__name__}: {what} after {self.step_count} updates", high
-        )
+        what = f"{type(self).__name__}: {what} after {self.step_count} updates"
+        return rate_at(rate, self.step_count, what, high)
 
     def _refuse(self, parameter: Parameter) -> None:
         """A step was not done because this gradient is not finite."""

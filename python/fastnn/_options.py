@@ -129,6 +129,16 @@ def as_list(params: Any, must: str) -> list[Any]:
     return list(params)
 
 
+def check_members(optimizer: Any) -> None:
+    """Raise where the groups are no longer those of the parameters that there are slots for."""
+    groups, name = optimizer.param_groups, type(optimizer).__name__
+    now = [parameter for group in groups for parameter in group.get("params", ())]
+    if now != optimizer._members or len(set(map(frozenset, groups))) > 1:
+        raise ValueError(
+            f"{name}: param_groups cannot get or lose groups or parameters; make a new {name} of all of them"
+        )
+
+
 def check_choice(value: Any, what: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         names = [f'"{choice}"' for choice in choices]
@@ -187,6 +197,9 @@ def penalty_of(group: Group, parameters: Sequence[Parameter], initial: Sequence[
 
 def rate_at(rate: Rate, step: int | None, what: str, high: float = float("inf")) -> float:
     """A rate or momentum after `step` updates, checked; with None only the kind of a schedule is known."""
+    if isinstance(rate, type):
+        name = rate.__name__
+        raise TypeError(f"{what} must be a number or a schedule, got the class {name}; pass {name}(...)")
     if callable(rate):
         return 0.0 if step is None else check_number(rate(step), what, 0, high)
     return check_number(rate, what, 0, high)

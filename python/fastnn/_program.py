@@ -168,7 +168,7 @@ class Program:
         same = [id(part) for part in parts] == [id(part) for part in self._parts]
         if not same or options != self._options:
             return False
-        self._update_then = ([dict(group) for group in now[0]], *now[1:])
+        self._update_then = ([{**group, "params": [*group["params"]]} for group in now[0]], *now[1:])
         self._parameters = [parameter for group in now[0] for parameter in group["params"]]
         self._flags_then = list(map(_FLAGS, self._parameters))
         return True

@@ -308,6 +308,7 @@ class Steps:
     def rows(self, X: Array, Y: Array, weight: FloatArray | None) -> Rows:
         """What `run` takes: as it is where the program can convert its rows batch by batch."""
         self.settle()
+        self._optimizer._check_members()
         if self.is_native:
             return as_rows(X, "Trainer.fit: X"), Y, weight
         layers, where = self._layers, "Trainer.fit"
