@@ -57,7 +57,9 @@ def load(trainer: Trainer, path: str | PathLike[str]) -> None:
         callbacks = [(str(kind), dict(kept)) for kind, kept in state["callbacks"]]
         begun = None
         if state["begun"] is not None and not problems:
-            begun = Epoch.from_state(state["begun"], trainer._scores())
+            # Files from before it was kept have no `first`.
+            first = history["step"][-1] if history.epochs else 0
+            begun = Epoch.from_state({"first": int(first), **state["begun"]}, trainer._scores())
         # The optimizer checks all before it changes anything, and is the last to check.
         problems += _into_optimizer(trainer.optimizer, state["optimizer"]["state"], bool(problems))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:

@@ -27,8 +27,9 @@ class DivergenceGuard(Callback):
         the best epoch (before one is done: when the fit began), and training goes on with the next batch
 
     A rollback lowers no rate: with the same one it may run away again. Counting `rollbacks`, a callback of
-    your own can lower it (`trainer.optimizer.lr`). Epochs are counted on, and the masks of a Dropout do not
-    return either, so that the same steps are not repeated. A network whose loss rises smoothly needs
+    your own can lower it (`trainer.optimizer.lr`). Epochs are counted on (by the next one a `PerEpoch` that
+    follows `fit` too), and the masks of a Dropout do not return either, so that the same steps are not
+    repeated. A network whose loss rises smoothly needs
     `EarlyStopping`. Losses that may be negative or 0 have no meaningful factor: only what is not finite is
     seen then.
 
