@@ -89,7 +89,7 @@ def monitored(plateau: Any, names: Sequence[str], validated: bool) -> str:
 def taken_on(
     trainer: Trainer, callbacks: Sequence[Callback], names: Sequence[str], validated: bool
 ) -> list[Callback]:
-    """The callbacks of a fit in their order, those that a file has the state of with that state.
+    """The callbacks of a fit in their order, with the state that a file or a copied trainer has of them.
 
     Raises for what is no callback, and for one that monitors what the history will not have.
     """
@@ -106,7 +106,12 @@ def taken_on(
                 f"history will not have; it will have {', '.join(sorted(columns))}{cure}"
             )
     taken = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    own = [callback for callback in trainer._callbacks if callback._model is trainer.model]
     for callback in taken:
+        # A copy of a trainer goes on from its copy of the callback.
+        copied = [one for one in own if type(one) is type(callback)]
+        if callback._model not in (None, trainer.model) and copied:
+            callback.load_state_dict(copied[0].state_dict())
         for i, (kind, state) in enumerate(trainer._callback_states):
             if kind == type(callback).__name__:
                 callback.load_state_dict(state)

@@ -22,7 +22,8 @@ def save(trainer: Trainer, path: str | PathLike[str]) -> None:
     arrays: dict[str, Array] = {}
     model = model_section(trainer.model, arrays)
     begun = trainer._epoch_begun
-    callbacks = [(type(callback).__name__, callback.state_dict()) for callback in trainer._callbacks]
+    own = [callback for callback in trainer._callbacks if callback._model in (None, trainer.model)]
+    callbacks = [(type(callback).__name__, callback.state_dict()) for callback in own]
     state = {
         "optimizer": {"kind": type(trainer.optimizer).__name__, "state": trainer.optimizer.state_dict()},
         "loss": _loss(trainer.loss),
@@ -33,12 +34,12 @@ def save(trainer: Trainer, path: str | PathLike[str]) -> None:
         "begun": None if begun is None else begun.state_dict(),
         "callbacks": [[kind, state] for kind, state in callbacks + trainer._callback_states if state],
     }
-    own: dict[str, Array] = {}
-    section = encode(state, "trainer", own)
-    if clash := sorted(own.keys() & arrays.keys()):
+    further: dict[str, Array] = {}
+    section = encode(state, "trainer", further)
+    if clash := sorted(further.keys() & arrays.keys()):
         raise ValueError(f"Trainer.save: the name {clash[0]!r} of the model is taken; rename the attribute")
     description = {"fastnn": __version__, "kind": "trainer", "model": model, "trainer": section}
-    _file.write(path, "Trainer.save", description, {**arrays, **own})
+    _file.write(path, "Trainer.save", description, {**arrays, **further})
 
 
 def load(trainer: Trainer, path: str | PathLike[str]) -> None:
