@@ -109,7 +109,7 @@ PYTHON_ROOMS = {
         *("_explain", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
-    "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "trainer"},
+    "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "schedulers", "trainer"},
     "experiments": {
         *("_runtime", "callbacks", "data", "init", "losses", "nn", "ops", "optim", "preprocessing"),
         *("schedulers", "trainer"),

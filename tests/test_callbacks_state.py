@@ -1,13 +1,15 @@
 """Checkpoint, EMA, DivergenceGuard: what they keep, and what they give back."""
 
+import copy
 import math
 import os
+import pickle
 
 import numpy as np
 import pytest
 from bounds import assert_bits
 from fastnn import callbacks, losses, nn, optim
-from runs import STEPS, Scripted, StopAt, fit
+from runs import STEPS, Scripted, StopAt, assert_equal_tree, fit
 from small import assert_same_model, assert_state, labelled_rows, trainer
 
 
@@ -131,6 +133,95 @@ def test_ema_and_another_model():
     for method in (ema.update, ema.copy_to):
         with pytest.raises(ValueError, match="the model has other parameters than the average"):
             method(nn.Linear(2, 3))
+
+
+# ---- one callback, several trainers
+
+
+def another():
+    """The same network from another start."""
+    run = trainer()
+    run.model.reset_parameters(99)
+    return run
+
+
+KEEPING = {
+    "stopping": lambda: callbacks.EarlyStopping("loss", patience=2),
+    "guard": lambda: callbacks.DivergenceGuard(action="rollback"),
+}
+
+
+@pytest.mark.parametrize("make", KEEPING.values(), ids=KEEPING)
+def test_with_another_trainer_a_callback_begins_anew(rows, make):
+    """The loop of a cross-validation, with one list of callbacks."""
+    shared, fresh = make(), make()
+    fit(trainer(), rows, 4, callbacks=[shared])
+    one, other = another(), another()
+    for run, callback in ((one, shared), (other, fresh)):
+        fit(run, rows, 1, callbacks=[callback])
+        fit(run, rows, 2, callbacks=[callback])
+    assert_equal_tree(shared.state_dict(), fresh.state_dict())
+    assert shared.best == min(one.history["loss"])
+    assert_same_model(one, other)
+
+
+def test_a_stop_gives_back_no_parameters_of_another_trainer(rows):
+    stopping = callbacks.EarlyStopping(patience=1)
+    fit(trainer(), rows, 2, callbacks=[Scripted(1, 1), stopping])
+    run, alone = another(), another()
+    fit(alone, rows, 1)
+    fit(run, rows, 2, callbacks=[Scripted(9, 9), stopping])
+    assert_same_model(run, alone)
+    assert (stopping.best, stopping.best_epoch) == (9, 1)
+
+
+def test_one_ema_one_model(rows):
+    ema, run = callbacks.EMA(0.5), trainer()
+    fit(run, rows, 1, callbacks=[ema])
+    before, other = ema.state_dict()["average"]["0.weight"].copy(), another()
+    with pytest.raises(ValueError, match="EMA: this average is of another trainer's model; one EMA, one"):
+        fit(other, rows, 1, callbacks=[ema])
+    assert other.optimizer.step_count == 0
+    assert_bits(ema.state_dict()["average"]["0.weight"], before)
+    fit(run, rows, 1, callbacks=[ema])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: callbacks.EarlyStopping(patience=9), KEEPING["guard"], lambda: callbacks.EMA(0.5)],
+    ids=["stopping", "guard", "ema"],
+)
+@pytest.mark.parametrize("way", ["both copied", "both pickled", "copied", "pickled", "loaded"])
+def test_five_epochs_and_five_of_a_copy_are_ten(rows, tmp_path, make, way):
+    whole, run, callback, expected = trainer(), trainer(), make(), make()
+    scores = Scripted(1, 2, 3, 4)
+    fit(whole, rows, 4, callbacks=[scores, expected])
+    fit(run, rows, 2, callbacks=[scores, callback])
+    if "both" in way:
+        run, callback = copy.deepcopy((run, callback)) if "copied" in way else repickled((run, callback))
+    elif way == "loaded":
+        run.save(tmp_path / "run")
+        run = trainer()
+        run.load(tmp_path / "run")
+    else:
+        run = copy.deepcopy(run) if way == "copied" else repickled(run)
+    fit(run, rows, 2, callbacks=[scores, callback])
+    assert_equal_tree(callback.state_dict(), expected.state_dict())
+    assert_same_model(run, whole)
+
+
+def repickled(made):
+    return pickle.loads(pickle.dumps(made))
+
+
+def test_a_file_has_no_state_of_another_trainer_s(rows, tmp_path):
+    run, stopping, again = trainer(), callbacks.EarlyStopping(), callbacks.EarlyStopping()
+    fit(run, rows, 2, callbacks=[Scripted(8, 9), stopping])
+    fit(another(), rows, 1, callbacks=[Scripted(1), stopping])
+    run.save(tmp_path / "run")
+    run.load(tmp_path / "run")
+    fit(run, rows, 1, callbacks=[Scripted(8, 9, 9), again])
+    assert (again.best, again.best_epoch) == (9, 3)
 
 
 # ---- DivergenceGuard

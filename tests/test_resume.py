@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bounds import assert_bits
 from custom import Scale
-from fastnn import callbacks, losses, nn, optim
+from fastnn import _file, callbacks, losses, nn, optim, schedulers
 from runs import EPOCHS, OPTIMIZERS, STEPS, StopAt, assert_equal_tree, assert_same_run, build, fit
 from small import labelled_rows
 
@@ -215,6 +215,99 @@ def test_another_plan_begins_the_epoch_again_and_says_so(change, rows):
         history = fit(run, (rows[0][:n], rows[1][:n]), 1, **change)
     assert history["epoch"] == [2]
     assert history["step"][0] - 6 == -(-n // change.get("batch_size", 16)) - change.get("drop_last", 0)
+
+
+HALVED = schedulers.StepDecay(0.4, 1, gamma=0.5)
+
+
+def per_epoch(**options):
+    """A rate for each epoch, twice in a schedule: from the first update, and from the sixth."""
+    open_ = schedulers.PerEpoch(HALVED)
+    model = nn.Sequential(nn.Linear(6, 3), seed=0)
+    groups = [
+        {"params": [model[0].weight], "lr": open_},
+        {"params": [model[0].bias], "lr": schedulers.LinearWarmup(open_, 6)},
+    ]
+    return fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.SGD(groups, 0, **options))
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_per_epoch_counts_finished_epochs_whatever_their_lengths(rows, path, resumed):
+    """4 steps, 4, 2 (of which one is done, and the epoch begun again), 13, 13."""
+    run = per_epoch()
+
+    def go_on(epochs, **options):
+        nonlocal run
+        if resumed:
+            run.save(path)
+            run = per_epoch()
+            run.load(path)
+        fit(run, rows, epochs, **options)
+
+    fit(run, rows, 2)
+    go_on(1, batch_size=25, callbacks=[StopAt(9)])
+    with pytest.warns(UserWarning, match="begins again"):
+        go_on(2, batch_size=4)
+    assert run.history["step"] == [4, 8, 22, 35]
+    assert run.history["lr"] == [0.4, 0.2, 0.1, 0.05]
+    open_, warm = (group["lr"] for group in run.optimizer.param_groups)
+    assert [open_(t) for t in (0, 3, 4, 7, 22, 34)] == [0.4, 0.4, 0.2, 0.2, 0.05, 0.05]
+    assert open_(35) == 0.025  # of a step that follows, as before
+    # The warm-up ends in the middle of the second epoch, so that the rates change in the middle of others.
+    assert [warm(t) for t in (6, 15, 16, 28, 29)] == [0.4, 0.4, 0.2, 0.2, 0.1]
+
+
+@pytest.mark.parametrize("stop", [4, 5, 8, 10, 11])
+@pytest.mark.parametrize("batch_size", [16, 8])
+def test_per_epoch_stopped_in_an_epoch_after_one_of_another_length(rows, path, stop, batch_size):
+    """In each epoch a step is skipped, so that an epoch has fewer updates than steps."""
+    whole, first, second = (per_epoch(nonfinite="skip") for _ in range(3))
+    rows[0][3] = np.inf
+    for run in (whole, first):
+        fit(run, rows, 1, validation=None)
+    options = {"batch_size": batch_size, "validation": None}
+    fit(whole, rows, 3, **options)
+    fit(first, rows, 3, callbacks=[StopAt(stop)], **options)
+    first.save(path)
+    second.load(path)
+    fit(second, rows, 4 - second.epoch, **options)
+    assert_same_run(second, whole)
+    assert whole.optimizer.skipped_steps == 4
+    assert whole.history["lr"] == [0.4, 0.2, 0.1, 0.05]
+
+
+def test_per_epoch_goes_on_with_the_epochs_when_updates_were_taken_back(rows, path):
+    class Back(callbacks.Callback):
+        """Like a rollback."""
+
+        def on_epoch_end(self, trainer, logs):
+            if trainer.epoch == 2:
+                trainer.optimizer.step_count -= 3
+
+    whole, first, second = per_epoch(), per_epoch(), per_epoch()
+    fit(whole, rows, 4, callbacks=[Back()])
+    fit(first, rows, 2, callbacks=[Back()])
+    fit(first, rows, 1, callbacks=[StopAt(6)])
+    first.save(path)
+    second.load(path)
+    fit(second, rows, 2)
+    assert_same_run(second, whole)
+    assert whole.history["step"] == [4, 8, 9, 13]
+    assert whole.history["lr"] == [0.4, 0.2, 0.1, 0.05]
+
+
+def test_a_begun_epoch_of_an_older_file(rows, path):
+    whole, run = per_epoch(), per_epoch()
+    fit(whole, rows, 3)
+    fit(run, rows, 3, callbacks=[StopAt(6)])
+    run.save(path)
+    description, arrays = _file.read(path, "test")
+    del description["sha256"], description["trainer"]["begun"]["first"]
+    _file.write(path, "test", description, arrays)
+    run = per_epoch()
+    run.load(path)
+    fit(run, rows, 2)
+    assert_same_run(run, whole)
 
 
 def test_a_history_of_fits_that_differ(rows):

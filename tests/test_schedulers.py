@@ -15,6 +15,7 @@ from fastnn.schedulers import (
     CosineAnnealingDecay,
     CosineAnnealingWarmRestarts,
     Cyclic,
+    Epochs,
     ExponentialDecay,
     InverseTimeDecay,
     LambdaDecay,
@@ -277,6 +278,34 @@ def test_open_per_epoch_names_the_cure_until_it_is_filled():
             schedule(2)
         again = filled.with_steps_per_epoch(100)  # what is given stays
         assert [again(t) for t in (2, 8)] == pytest.approx([1, 0.01])
+
+
+def test_what_follows_a_fit_counts_its_epochs():
+    """Epochs of 4, 2, 0 (all skipped) and 3 updates, then of 5; a rollback took two updates back before."""
+    epochs = Epochs.of(5, [4, 8, 6, 6, 9], 9)
+    open_ = PerEpoch(lambda epoch: epoch)
+    told = open_.with_steps_per_epoch(epochs)
+    assert [told(t) for t in (0, 3, 4, 5)] == [0, 0, 1, 2]
+    assert [told(t) for t in (6, 8, 9, 13, 14)] == [4, 4, 5, 5, 6]
+    assert (epochs, epochs.begins(5, 9), epochs.begins(5, 10)) == (5, True, False)
+    late = Sequence([7, open_], [11])
+    assert [late.with_steps_per_epoch(epochs)(t) for t in (10, 11, 15, 16)] == [7, 0, 0, 1]
+    # It follows the next fit too; a number of the user's is the last word.
+    assert told.with_steps_per_epoch(Epochs.of(3, [2], 2))(2) == 1
+    assert told.with_steps_per_epoch(3)(2) == 0
+    assert PerEpoch(lambda epoch: epoch, 3).with_steps_per_epoch(epochs)(9) == 3
+    for other in (copy.deepcopy(told), copy.copy(told)):
+        assert [other(t) for t in (5, 9)] == [2, 5]
+    assert pickle.loads(pickle.dumps(epochs)).done(9) == 5
+
+
+def test_epochs_of_one_length_are_a_quotient():
+    for steps in (1, 3, 7):
+        for n in (0, 2):
+            epochs = Epochs.of(steps, [steps * (i + 1) for i in range(n)], steps * n)
+            for later in (0, 2, 5, 30):
+                counted = epochs.after(later)
+                assert [counted.done(t) for t in range(50)] == [t // steps for t in range(50)]
 
 
 def test_filling_repeats_no_warning():

@@ -14,8 +14,11 @@ from fastnn._scores import Scores
 class Epoch:
     """What `Trainer.fit` knows of the epoch that it is in, and of one that it was stopped in."""
 
-    def __init__(self, plan: Mapping[str, int], metrics: Iterable[str], scores: Scores | None) -> None:
+    def __init__(
+        self, plan: Mapping[str, int], metrics: Iterable[str], scores: Scores | None, first: int
+    ) -> None:
         self.plan = dict(plan)
+        self.first = first  # the updates done when it began
         self.steps = 0
         self.rows = 0
         self.lr = 0.0
@@ -57,7 +60,7 @@ class Epoch:
     @classmethod
     def from_state(cls, state: Mapping[str, Any], scores: Scores | None) -> Epoch:
         """The epoch of a `state_dict()`; `scores` are new ones of the same loss."""
-        epoch = cls(state["plan"], (), scores)
+        epoch = cls(state["plan"], (), scores, 0)
         own = vars(epoch).keys()
         if state.keys() != own or (scores is None) != (state["scores"] is None):
             raise ValueError(f"a begun epoch has {sorted(own)}, got {sorted(state)}")

@@ -1,9 +1,10 @@
-"""What a fit needs beside its loop: checked rows and metrics, Ctrl-C between steps."""
+"""What a fit needs beside its loop: checked rows, metrics and callbacks, Ctrl-C between steps."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,9 @@ import numpy as np
 from fastnn import _core
 from fastnn._arrays import Array, FloatArray, as_array
 from fastnn._device import as_floats, on_host
-from fastnn.callbacks import Callback
+from fastnn.callbacks import Callback, Checkpoint
+
+Trainer = Any  # fastnn.Trainer, which imports this module
 
 Metric = Callable[[FloatArray, Array], float]
 Rows = tuple[Array, Array, FloatArray | None]  # X, Y and their weights
@@ -73,19 +76,11 @@ def as_pair(validation: Any) -> tuple[Array, Array]:
     return X, Y
 
 
-def check_callbacks(callbacks: Sequence[Callback], names: set[str], validated: bool) -> None:
-    """Raise for what is no callback, and for one that monitors what a history of `names` will not have."""
-    if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"Trainer.fit: callbacks must be a list of callbacks, got {callbacks!r}")
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"Trainer.fit: callbacks must be objects of fastnn.callbacks, got {callback!r}")
-        if callback.monitor is not None and callback.monitor not in names:
-            cure = "" if validated else "; pass validation= for those that begin with val_"
-            raise ValueError(
-                f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
-                f"history will not have; it will have {', '.join(sorted(names))}{cure}"
-            )
+def names_of(trainer: Trainer, validated: bool) -> list[str]:
+    """What says in the logs of an epoch how good it was."""
+    names = ["loss", *getattr(trainer._scores(), "names", ()), *trainer.metrics]
+    names += [f"val_{name}" for name in names] if validated else []
+    return names + ["penalty"] * trainer.optimizer.regularises
 
 
 def monitored(plateau: Any, names: Sequence[str], validated: bool) -> str:
@@ -97,6 +92,52 @@ def monitored(plateau: Any, names: Sequence[str], validated: bool) -> str:
             + ("" if validated else "; pass validation=(X, Y) for those of a validation")
         )
     return name
+
+
+def taken_on(
+    trainer: Trainer, callbacks: Sequence[Callback], names: Sequence[str], validated: bool
+) -> list[Callback]:
+    """The callbacks of a fit in their order, with the state that a file or a copied trainer has of them.
+
+    Raises for what is no callback, and for one that monitors what the history will not have.
+    """
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"Trainer.fit: callbacks must be a list of callbacks, got {callbacks!r}")
+    columns = {"epoch", "step", "lr", "seconds", "samples_per_second", *names}
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"Trainer.fit: callbacks must be objects of fastnn.callbacks, got {callback!r}")
+        if callback.monitor is not None and callback.monitor not in columns:
+            cure = "" if validated else "; pass validation= for those that begin with val_"
+            raise ValueError(
+                f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
+                f"history will not have; it will have {', '.join(sorted(columns))}{cure}"
+            )
+    taken = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    own = [callback for callback in trainer._callbacks if callback._model is trainer.model]
+    for callback in taken:
+        # A copy of a trainer goes on from its copy of the callback.
+        copied = [one for one in own if type(one) is type(callback)]
+        if callback._model not in (None, trainer.model) and copied:
+            callback.load_state_dict(copied[0].state_dict())
+        for i, (kind, state) in enumerate(trainer._callback_states):
+            if kind == type(callback).__name__:
+                callback.load_state_dict(state)
+                del trainer._callback_states[i]
+                break
+    return taken
+
+
+def drop_other_plan(trainer: Trainer, plan: dict[str, int]) -> None:
+    """Let an epoch begin again that was begun with another plan."""
+    begun = trainer._epoch_begun
+    if begun is not None and begun.plan != plan:
+        warnings.warn(
+            f"Trainer.fit: epoch {trainer.epoch + 1} was left after {begun.steps} steps with {begun.plan}; "
+            f"now it is {plan}, so it begins again",
+            stacklevel=3,
+        )
+        trainer._epoch_begun = None
 
 
 def total_weight(target: Array, weight: Array | None) -> float:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fastnn import _core
 from fastnn._arrays import Array, as_rows
 from fastnn._fitting import on_thread
 from fastnn._runtime import get_num_threads
 from fastnn.history import History
+from fastnn.schedulers import plateaus
 from fastnn.trainer import Trainer
+
+
+def _changed_by(trainer: Trainer) -> Iterator[tuple[object, str, str]]:
+    """What a fit changes, which no other may change beside it: the thing, its name, what to give each."""
+    yield trainer.optimizer, f"the optimizer {type(trainer.optimizer).__name__}", "an optimizer"
+    for parameter in trainer.model.parameters():
+        yield parameter, f"parameter {parameter.name!r}", "a model"
+    for place, module in trainer.model.named_modules():
+        # A layer that is called, as for a loss of one's own, keeps what its backward needs.
+        if module.buffers or module.counters or not trainer._steps.is_native:
+            yield module, f"layer {place!r} ({type(module).__name__})", "a layer"
+    for group in trainer.optimizer.param_groups:
+        for option in (group["lr"], group.get("momentum"), *group.get("betas", ())):
+            for schedule in (option, *plateaus([option])):
+                if getattr(schedule, "state_dict", dict)():
+                    yield schedule, f"the schedule {type(schedule).__name__}, which has a state", "a schedule"
 
 
 def fit_many(
@@ -31,8 +48,9 @@ def fit_many(
     Ctrl-C ends all fits after their running steps. An error of one trainer is raised when the others have
     ended their fits. Both leave parameters of whole steps.
 
-    Raises TypeError for anything but trainers, ValueError for a trainer that occurs twice, for parameters
-    that two of them share, and as `Trainer.fit`.
+    Raises TypeError for anything but trainers, ValueError for a trainer that occurs twice, for what two of
+    them share and a fit changes (parameters, a Dropout or another layer with a state, with a loss of one's
+    own any layer, a `ReduceOnPlateau` or another schedule with a state), and as `Trainer.fit`.
 
     >>> import numpy as np, fastnn
     >>> from fastnn import losses, nn, optim
@@ -51,12 +69,10 @@ def fit_many(
         raise ValueError("fit_many: a trainer occurs twice")
     owners: dict[int, int] = {}
     for number, trainer in enumerate(trainers):
-        for parameter in trainer.model.parameters():
-            if owners.setdefault(id(parameter), number) != number:
-                raise ValueError(
-                    f"fit_many: trainers {owners[id(parameter)]} and {number} share parameter "
-                    f"{parameter.name!r}; give each a model of its own"
-                )
+        for thing, name, cure in _changed_by(trainer):
+            if owners.setdefault(id(thing), number) != number:
+                both = f"trainers {owners[id(thing)]} and {number}"
+                raise ValueError(f"fit_many: {both} share {name}; give each {cure} of its own")
     if not trainers:
         return []
     from concurrent.futures import ThreadPoolExecutor, wait  # not for every `import fastnn`

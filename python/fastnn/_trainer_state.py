@@ -22,7 +22,8 @@ def save(trainer: Trainer, path: str | PathLike[str]) -> None:
     arrays: dict[str, Array] = {}
     model = model_section(trainer.model, arrays)
     begun = trainer._epoch_begun
-    callbacks = [(type(callback).__name__, callback.state_dict()) for callback in trainer._callbacks]
+    own = [callback for callback in trainer._callbacks if callback._model in (None, trainer.model)]
+    callbacks = [(type(callback).__name__, callback.state_dict()) for callback in own]
     state = {
         "optimizer": {"kind": type(trainer.optimizer).__name__, "state": trainer.optimizer.state_dict()},
         "loss": _loss(trainer.loss),
@@ -33,12 +34,12 @@ def save(trainer: Trainer, path: str | PathLike[str]) -> None:
         "begun": None if begun is None else begun.state_dict(),
         "callbacks": [[kind, state] for kind, state in callbacks + trainer._callback_states if state],
     }
-    own: dict[str, Array] = {}
-    section = encode(state, "trainer", own)
-    if clash := sorted(own.keys() & arrays.keys()):
+    further: dict[str, Array] = {}
+    section = encode(state, "trainer", further)
+    if clash := sorted(further.keys() & arrays.keys()):
         raise ValueError(f"Trainer.save: the name {clash[0]!r} of the model is taken; rename the attribute")
     description = {"fastnn": __version__, "kind": "trainer", "model": model, "trainer": section}
-    _file.write(path, "Trainer.save", description, {**arrays, **own})
+    _file.write(path, "Trainer.save", description, {**arrays, **further})
 
 
 def load(trainer: Trainer, path: str | PathLike[str]) -> None:
@@ -57,7 +58,9 @@ def load(trainer: Trainer, path: str | PathLike[str]) -> None:
         callbacks = [(str(kind), dict(kept)) for kind, kept in state["callbacks"]]
         begun = None
         if state["begun"] is not None and not problems:
-            begun = Epoch.from_state(state["begun"], trainer._scores())
+            # Files from before it was kept have no `first`.
+            first = history["step"][-1] if history.epochs else 0
+            begun = Epoch.from_state({"first": int(first), **state["begun"]}, trainer._scores())
         # The optimizer checks all before it changes anything, and is the last to check.
         problems += _into_optimizer(trainer.optimizer, state["optimizer"]["state"], bool(problems))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:

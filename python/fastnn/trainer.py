@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -14,15 +13,15 @@ import numpy.typing as npt
 from fastnn import _device, _fitting, _trainer_state, data
 from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, Rows, check_callbacks, checked_metrics, checked_rows, whole_steps
+from fastnn._fitting import Metric, Rows, checked_metrics, checked_rows, whole_steps
 from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
-from fastnn.callbacks import Callback, Checkpoint, DivergenceGuard
+from fastnn.callbacks import Callback, DivergenceGuard
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.optim import Optimizer
-from fastnn.schedulers import ReduceOnPlateau, plateaus
+from fastnn.schedulers import Epochs, plateaus
 
 
 class Trainer:
@@ -154,10 +153,10 @@ class Trainer:
         The batches are those of `data.batches(X, Y, batch_size, seed=seed, epoch=epochs done before, ...)`,
         except that a last batch of one row is joined to the one before it when the model has batch-norm.
         Integers and float64 in X are converted to float32 a batch at a time (with a loss function of your own
-        all at once). A `PerEpoch` schedule without steps_per_epoch gets it here. `validation=(Xv, Yv)` is
-        evaluated after each epoch, and every `ReduceOnPlateau` told its metric (`monitor`, or else val_loss
-        with validation and loss without). `progress` shows a tqdm bar when tqdm is installed, else a line per
-        epoch, and nothing when standard error is no terminal.
+        all at once). A `PerEpoch` without steps_per_epoch counts the epochs, also after one with another
+        batch_size. `validation=(Xv, Yv)` is evaluated after each epoch, and every `ReduceOnPlateau` told its
+        metric (`monitor`, or else val_loss with validation and loss without). `progress` shows a tqdm bar
+        when tqdm is installed, else a line per epoch, and nothing when standard error is no terminal.
         With weight decay or l1 the history has `penalty` beside `loss`, the data's. `callbacks`: those of
         `fastnn.callbacks`.
 
@@ -193,9 +192,14 @@ class Trainer:
         order, bounds = batches_of(self.epoch)
         steps = len(bounds) - 1
         plan = Epoch.plan_of(len(X), batch_size, shuffle, drop_last)
-        watching = self._watching(validation is not None)
-        self._use(callbacks, plan, validation is not None)
-        self.optimizer.set_steps_per_epoch(steps)
+        validated = validation is not None
+        names = _fitting.names_of(self, validated)
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        watching = [(plateau, _fitting.monitored(plateau, names, validated)) for plateau in plateaus(rates)]
+        self._callbacks = _fitting.taken_on(self, callbacks, names, validated)
+        _fitting.drop_other_plan(self, plan)
+        told = self._epochs(steps)
+        self.optimizer.set_steps_per_epoch(told)
         history = History()
         begun: list[Callback] = []
         shown = Progress(progress, epochs * steps)
@@ -205,7 +209,11 @@ class Trainer:
                 callback.on_fit_begin(self)
             for last in range(self.epoch + 1, self.epoch + epochs + 1):
                 if self._epoch_begun is None:
-                    self._epoch_begun = Epoch(plan, self.metrics, self._scores())
+                    done = self.optimizer.step_count
+                    self._epoch_begun = Epoch(plan, self.metrics, self._scores(), done)
+                    if not told.begins(self.epoch, done):  # after skipped steps, or a callback
+                        told = self._epochs(steps)
+                        self.optimizer.set_steps_per_epoch(told)
                 stop = self._train(self._epoch_begun, X, Y, weight, order, bounds, shown)
                 if self._epoch_begun.steps < steps:
                     break
@@ -232,27 +240,11 @@ class Trainer:
                 callback.on_fit_end(self)
         return history
 
-    def _use(self, callbacks: Sequence[Callback], plan: dict[str, int], validated: bool) -> None:
-        """Check the callbacks of a fit and make them and the begun epoch this trainer's."""
-        names = {"epoch", "step", "lr", "loss", "seconds", "samples_per_second"}
-        names |= {"penalty"} if self.optimizer.regularises else set()
-        scored = {"loss", *getattr(self._scores(), "names", ()), *self.metrics}
-        names |= scored | ({f"val_{name}" for name in scored} if validated else set())
-        check_callbacks(callbacks, names, validated)
-        if self._epoch_begun is not None and self._epoch_begun.plan != plan:
-            warnings.warn(
-                f"Trainer.fit: epoch {self.epoch + 1} was left after {self._epoch_begun.steps} steps with "
-                f"{self._epoch_begun.plan}; now it is {plan}, so it begins again",
-                stacklevel=3,
-            )
-            self._epoch_begun = None
-        self._callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-        for callback in self._callbacks:
-            for i, (kind, state) in enumerate(self._callback_states):
-                if kind == type(callback).__name__:
-                    callback.load_state_dict(state)
-                    del self._callback_states[i]
-                    break
+    def _epochs(self, steps: int) -> Epochs:
+        """What tells the schedules how far the trainer is: epochs so far, the next ones of so many steps."""
+        begun = self._epoch_begun
+        first = self.optimizer.step_count if begun is None else begun.first
+        return Epochs.of(steps, self._history["step"] if self.epoch else (), first)
 
     def _train(
         self,
@@ -334,14 +326,6 @@ class Trainer:
         loss) is listed in one ValueError; an error, also for a damaged file, leaves the trainer as it was.
         """
         _trainer_state.load(self, path)
-
-    def _watching(self, validation: bool) -> list[tuple[ReduceOnPlateau, str]]:
-        """Every `ReduceOnPlateau` of the optimizer, and the name of its metric in the logs of an epoch."""
-        scores = self._scores()
-        names = ["loss", *(scores.names if scores else ()), *self.metrics]
-        names += [f"val_{name}" for name in names] if validation else []
-        found = plateaus(group["lr"] for group in self.optimizer.param_groups)
-        return [(plateau, _fitting.monitored(plateau, names, validation)) for plateau in found]
 
     # ---- evaluation and prediction
 

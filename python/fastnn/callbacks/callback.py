@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fastnn.nn import Module
+
 Trainer = Any  # fastnn.Trainer, which imports this room
 
 
@@ -16,7 +18,8 @@ class Callback:
 
     `monitor`, if set, names an entry of `logs` that must be there; `fit` raises ValueError before the first
     step when it will not. A callback whose state must survive in a file writes `state_dict` (numbers,
-    strings, None, arrays, and lists, tuples and dicts of these) and `load_state_dict`.
+    strings, None, arrays, and lists, tuples and dicts of these) and `load_state_dict`. Those of fastnn keep
+    their state for one model: with another one they begin anew, but for `EMA`, which refuses it.
 
     As in Keras, with fewer hooks, and stopping by a result instead of a flag on the model.
 
@@ -28,6 +31,7 @@ class Callback:
     """
 
     monitor: str | None = None
+    _model: Module | None = None  # whose state it keeps; None: of nobody yet, or of the next trainer's
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step of a `fit`."""

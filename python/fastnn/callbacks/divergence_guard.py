@@ -27,8 +27,9 @@ class DivergenceGuard(Callback):
         the best epoch (before one is done: when the fit began), and training goes on with the next batch
 
     A rollback lowers no rate: with the same one it may run away again. Counting `rollbacks`, a callback of
-    your own can lower it (`trainer.optimizer.lr`). Epochs are counted on, and the masks of a Dropout do not
-    return either, so that the same steps are not repeated. A network whose loss rises smoothly needs
+    your own can lower it (`trainer.optimizer.lr`). Epochs are counted on (by the next one a `PerEpoch` that
+    follows `fit` too), and the masks of a Dropout do not return either, so that the same steps are not
+    repeated. With another model the guard begins anew. A network whose loss rises smoothly needs
     `EarlyStopping`. Losses that may be negative or 0 have no meaningful factor: only what is not finite is
     seen then.
 
@@ -57,6 +58,9 @@ class DivergenceGuard(Callback):
         if action not in ("stop", "rollback"):
             raise ValueError(f'DivergenceGuard: action must be "stop" or "rollback", got {action!r}')
         self.action = action
+        self._begin()
+
+    def _begin(self) -> None:
         self.best = math.inf
         self.rollbacks = 0
         self.reason = ""
@@ -66,6 +70,9 @@ class DivergenceGuard(Callback):
         self._judged = False  # this epoch has been rolled back: its mean says nothing
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        if self._model not in (None, trainer.model):
+            self._begin()
+        self._model = trainer.model
         if self._good is None:
             self._keep(trainer)
 
@@ -117,3 +124,4 @@ class DivergenceGuard(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in self._STATE:
             setattr(self, name, state[name])
+        self._model = None

@@ -25,7 +25,7 @@ class EarlyStopping(Callback):
     A NaN improves nothing. `best` and `best_epoch` are the best so far. The best parameters come back at the
     end of a fit that this callback stopped, not of one that ran out of epochs (so that 5 + 5 epochs are 10;
     Keras 3 restores then too): call `restore(trainer.model)` there. The optimizer keeps its state. After a
-    stop a further `fit` has `patience` epochs again.
+    stop a further `fit` has `patience` epochs again; with another model it begins anew.
 
     Prechelt, "Early stopping - but when?", 1998. PyTorch has none; Keras' default patience is 0, which stops
     at the first epoch that does not improve, as 1 does here.
@@ -66,13 +66,19 @@ class EarlyStopping(Callback):
         self.patience = check_int(patience, "EarlyStopping: patience", 1)
         self.min_delta = check_number(min_delta, "EarlyStopping: min_delta", 0)
         self.restore_best = restore_best
-        self.best = math.inf if mode == "min" else -math.inf
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best = math.inf if self.mode == "min" else -math.inf
         self.best_epoch = 0
         self.wait = 0  # epochs since the best
         self._state: dict[str, FloatArray] | None = None
         self._stopped = False
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        if self._model not in (None, trainer.model):
+            self._begin()
+        self._model = trainer.model
         self._stopped = False
 
     def on_epoch_end(self, trainer: Trainer, logs: Mapping[str, float]) -> bool:
@@ -107,3 +113,4 @@ class EarlyStopping(Callback):
         self.best, self.best_epoch, self.wait, self._state = (
             state[key] for key in ("best", "best_epoch", "wait", "state")
         )
+        self._model = None

@@ -31,7 +31,8 @@ class EMA(Callback):
 
     gives the model the average inside and the trained parameters again afterwards; `ema.copy_to(model)`
     gives it for good. Running statistics of batch-norm are no parameters and are left as they are. In a loop
-    of your own call `ema.update(model)` after each `optimizer.step()`.
+    of your own call `ema.update(model)` after each `optimizer.step()`. One EMA, one model: a `fit` of another
+    raises ValueError.
 
     >>> import numpy as np
     >>> from fastnn import callbacks, nn
@@ -52,6 +53,11 @@ class EMA(Callback):
         self._average: dict[str, FloatArray] = {}
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        if self._model not in (None, trainer.model):
+            raise ValueError(
+                "EMA: this average is of another trainer's model; one EMA, one model: make a new EMA"
+            )
+        self._model = trainer.model
         if not self._average:
             self.update(trainer.model)
 
@@ -101,3 +107,4 @@ class EMA(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._average = {name: np.array(average) for name, average in state["average"].items()}
+        self._model = None

@@ -34,6 +34,7 @@ from fastnn.schedulers._decays import (
     PolynomialDecay,
     StepDecay,
 )
+from fastnn.schedulers._epochs import Epochs as Epochs
 from fastnn.schedulers._plateau import ReduceOnPlateau
 
 __all__ = [

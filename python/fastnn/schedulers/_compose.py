@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from fastnn._arrays import check_int, check_number
 from fastnn.schedulers._base import Schedule, as_schedule, check_boundaries, check_list
+from fastnn.schedulers._epochs import Epochs, later
 
 
 class LinearWarmup(Schedule):
@@ -65,7 +66,7 @@ class LinearWarmup(Schedule):
 
     def with_steps_per_epoch(self, steps: int) -> LinearWarmup:
         filled = copy.copy(self)
-        filled.after = self.after.with_steps_per_epoch(steps)
+        filled.after = self.after.with_steps_per_epoch(later(steps, self.warmup_steps))
         return filled
 
 
@@ -106,7 +107,9 @@ class Sequence(Schedule):
         return {str(i): schedule for i, schedule in enumerate(self.schedules)}
 
     def with_steps_per_epoch(self, steps: int) -> Sequence:
-        return Sequence([s.with_steps_per_epoch(steps) for s in self.schedules], self.boundaries)
+        begins = zip(self.schedules, (0, *self.boundaries), strict=True)
+        filled = [schedule.with_steps_per_epoch(later(steps, begin)) for schedule, begin in begins]
+        return Sequence(filled, self.boundaries)
 
 
 class PerEpoch(Schedule):
@@ -115,8 +118,9 @@ class PerEpoch(Schedule):
     Parameters
     ----------
     schedule : a schedule (or a number)
-    steps_per_epoch : updates of one epoch, >= 1. None leaves it to `Trainer.fit`, which knows it; an own loop
-        takes it from `data.steps_per_epoch`, and a call without it raises ValueError
+    steps_per_epoch : updates of one epoch, >= 1. None follows `Trainer.fit`: the epochs that the trainer has
+        finished, whatever their lengths, and the place in the running one. An own loop takes it from
+        `data.steps_per_epoch`; a call without it, before any fit, raises ValueError
 
     PyTorch's and Paddle's schedules count calls of `step()`: the place of that call in the loop says what.
 
@@ -126,6 +130,8 @@ class PerEpoch(Schedule):
     (0.5, 0.05)
     """
 
+    _epochs: Epochs | None = None  # those of the fit that runs, or of the last one
+
     def __init__(self, schedule: float | Callable[[int], float], steps_per_epoch: int | None = None) -> None:
         self.schedule = as_schedule(schedule, "PerEpoch: schedule")
         self.steps_per_epoch = (
@@ -133,15 +139,23 @@ class PerEpoch(Schedule):
         )
 
     def _rate(self, t: int) -> float:
-        if self.steps_per_epoch is None:
+        if self.steps_per_epoch is not None:
+            return self.schedule(t // self.steps_per_epoch)
+        if self._epochs is None:
             raise ValueError(
                 "PerEpoch: steps_per_epoch is not known outside Trainer.fit; "
                 "pass steps_per_epoch=data.steps_per_epoch(len(X), batch_size)"
             )
-        return self.schedule(t // self.steps_per_epoch)
+        return self.schedule(self._epochs.done(t))
 
     def _parts(self) -> dict[str, Schedule]:
         return {"schedule": self.schedule}
 
     def with_steps_per_epoch(self, steps: int) -> PerEpoch:
-        return PerEpoch(self.schedule.with_steps_per_epoch(steps), self.steps_per_epoch or steps)
+        filled = copy.copy(self)
+        filled.schedule = self.schedule.with_steps_per_epoch(steps)
+        if isinstance(steps, Epochs):
+            filled._epochs = steps
+        elif self.steps_per_epoch is None:
+            filled.steps_per_epoch = steps
+        return filled
