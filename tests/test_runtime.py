@@ -53,6 +53,30 @@ def test_info_says_what_was_built_and_what_runs(restore_runtime):
     assert info["version"] == fastnn.__version__
 
 
+@pytest.mark.parametrize("n", [1.5, 2.0, "2", True, None, [2], np.float64(2), np.array([2, 3])], ids=repr)
+def test_a_number_of_threads_that_is_no_whole_number(n):
+    before = fastnn.get_num_threads()
+    with pytest.raises(TypeError, match=r"^set_num_threads\(\): 'n' must be an integer, got ") as caught:
+        fastnn.set_num_threads(n)
+    assert str(caught.value).endswith(repr(n))
+    assert fastnn.get_num_threads() == before
+
+
+@pytest.mark.parametrize("n", [0, -1, 1025, 10**30, np.int64(-3)], ids=repr)
+def test_a_number_of_threads_that_cannot_be(n):
+    before = fastnn.get_num_threads()
+    said = re.escape(f"set_num_threads(): 'n' must be from 1 to 1024, got {n!r}")
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        fastnn.set_num_threads(n)
+    assert fastnn.get_num_threads() == before
+
+
+def test_threads_of_every_kind_of_whole_number(restore_runtime):
+    for n in (np.int32(2), np.uint8(3), 1):
+        fastnn.set_num_threads(n)
+        assert fastnn.get_num_threads() == n
+
+
 def test_show_config_prints_info(capsys):
     fastnn.show_config()
     lines = dict(

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from fastnn import data, losses, optim
+from fastnn import callbacks, data, losses, optim
 from networks import assert_same_course, assert_same_loss, state
 from runs import assert_equal_tree
 from test_trainer_safety import BATCH, CLASSES, COLUMNS, N, plain, rows, trainer
@@ -272,3 +272,42 @@ def test_a_fit_with_each_policy_is_the_steps(policy):
     assert_same_course(run, other)
     assert np.isnan(history["loss"]).all()
     assert run.optimizer.skipped_steps == (2 if policy == "skip" else 0)
+
+
+# ---- what a callback may not do
+
+
+class Inside(callbacks.Callback):
+    """Calls the function with its trainer at this place."""
+
+    def __init__(self, place, call):
+        self.call = call
+        setattr(self, place, self.inside)
+
+    def on_step_end(self, trainer, step, loss):
+        pass
+
+    def inside(self, trainer, *_):
+        self.call(trainer)
+
+
+@pytest.mark.parametrize("place", ["on_fit_begin", "on_step_end", "on_epoch_end"])
+@pytest.mark.parametrize("name", ["fit", "load"])
+def test_a_fit_is_not_begun_nor_loaded_inside_a_fit(name, place, tmp_path):
+    X, Y = rows()
+    run, other = trainer(), trainer()
+    run.save(tmp_path / "run")
+    call = {
+        "fit": lambda run: run.fit(X, Y, batch_size=BATCH, epochs=1),
+        "load": lambda run: run.load(tmp_path / "run"),
+    }[name]
+    said = rf"^Trainer\.{name}: called inside a fit of this trainer; let the callback return True"
+    with pytest.raises(RuntimeError, match=said):
+        run.fit(X, Y, batch_size=BATCH, epochs=1, callbacks=[Inside(place, call)])
+    run.fit(X, Y, batch_size=BATCH, epochs=2 - run.epoch)
+    run.load(tmp_path / "run")
+    again = Inside(
+        "on_epoch_end", lambda _: other.fit(X, Y, batch_size=BATCH, epochs=1)
+    )  # of another trainer
+    run.fit(X, Y, batch_size=BATCH, epochs=1, callbacks=[again])
+    assert_same_course(run, other)

@@ -9,6 +9,7 @@
 
 #include "bind/bind.h"
 #include "bind/run.h"
+#include "bind/scalars.h"
 #include "core/dispatch.h"
 #include "core/team.h"
 #include "core/threads.h"
@@ -52,11 +53,25 @@ py::dict build_info() {
     return info;
 }
 
+void change_isa(const py::object& name) {
+    if (!PyUnicode_Check(name.ptr())) {
+        throw py::type_error("set_isa(): 'name' must be a str such as \"avx2\", got " + repr_of(name.ptr()));
+    }
+    set_isa(utf8(name.ptr()));
+}
+
 // Both wait for the team, and its owner may need the GIL to look for signals.
-void change_threads(Py_ssize_t n) {
+void change_threads(const py::object& given) {
+    const bool whole = !PyBool_Check(given.ptr()) && PyIndex_Check(given.ptr());
+    // The nearest where it is too large.
+    const Py_ssize_t n = whole ? PyNumber_AsSsize_t(given.ptr(), nullptr) : 0;
+    if (!whole || PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        throw py::type_error("set_num_threads(): 'n' must be an integer, got " + repr_of(given.ptr()));
+    }
     if (n < 1 || n > kMaxThreads) {
         throw py::value_error("set_num_threads(): 'n' must be from 1 to " + std::to_string(kMaxThreads) +
-                              ", got " + std::to_string(n));
+                              ", got " + repr_of(given.ptr()));
     }
     if (inside_poll()) {
         throw std::runtime_error(
@@ -155,9 +170,8 @@ void bind_runtime(py::module_& m) {
     default_num_threads();  // FASTNN_NUM_THREADS: a wrong value fails the import
     m.def("isas", supported_isas, "ISAs of this build that this CPU supports, best first.");
     m.def("get_isa", [] { return std::string(kernels().isa); }, "The active ISA.");
-    m.def(
-        "set_isa", [](const py::str& name) { set_isa(utf8(name.ptr())); }, py::arg("name"),
-        "Makes one of isas() the active ISA; ValueError for any other name.");
+    m.def("set_isa", change_isa, py::arg("name"),
+          "Makes one of isas() the active ISA; ValueError for any other name.");
     m.def(
         "isa_macros", [] { return words(kernels().macros()); },
         "The macros with which the active ISA's own objects were compiled.");

@@ -35,6 +35,7 @@ class Steps:
         self._evaluation: Program | None = None  # on the device
         self._forward: Forward | None = None
         self._resident: dict[int, tuple[Array, Any]] = {}  # arrays of a fit and their copies on the device
+        self.in_fit = False
         self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
         self._place: tuple[Module | None, int, bool] = None, 0, False  # of a model after so many moves
 
@@ -185,8 +186,16 @@ class Steps:
         return self._resident[id(given)][1]
 
     def release(self) -> None:
-        """Give back the device's memory of a fit's arrays."""
-        self._resident = {}
+        """A fit has ended: give back the device's memory of its arrays."""
+        self.in_fit, self._resident = False, {}
+
+    def refuse_in_fit(self, what: str) -> None:
+        """Raise for what a callback may not call: it changes what the fit around it goes on with."""
+        if self.in_fit:
+            raise RuntimeError(
+                f"{what}: called inside a fit of this trainer; let the callback return True to "
+                "end that fit, and call it then"
+            )
 
     def _forward_on_device(
         self,
@@ -308,6 +317,7 @@ class Steps:
     def rows(self, X: Array, Y: Array, weight: FloatArray | None) -> Rows:
         """What `run` takes: as it is where the program can convert its rows batch by batch."""
         self.settle()
+        self.refuse_in_fit("Trainer.fit")
         self._optimizer._check_members()
         if self.is_native:
             return as_rows(X, "Trainer.fit: X"), Y, weight

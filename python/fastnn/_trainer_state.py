@@ -44,6 +44,7 @@ def save(trainer: Trainer, path: str | PathLike[str]) -> None:
 
 def load(trainer: Trainer, path: str | PathLike[str]) -> None:
     where = "Trainer.load"
+    trainer._kept_steps.refuse_in_fit(where)
     trainer._steps.settle()  # whose errors are none of the file's
     description, arrays = _file.read(path, where)
     if description.get("kind") != "trainer":

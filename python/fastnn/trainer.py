@@ -168,8 +168,7 @@ class Trainer:
         Raises ValueError when the rows do not match, there is no batch, or the history will not have what a
         callback monitors; then nothing has been trained.
         """
-        X, Y, weight = self._checked("Trainer.fit", X, Y, sample_weight)
-        X, Y, weight = self._steps.rows(X, Y, weight)
+        X, Y, weight = self._steps.rows(*self._checked("Trainer.fit", X, Y, sample_weight))
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
         if validation is not None:
             pair = _fitting.as_pair(validation)
@@ -204,6 +203,7 @@ class Trainer:
         begun: list[Callback] = []
         shown = Progress(progress, epochs * steps)
         try:
+            self._kept_steps.in_fit = True
             for callback in self._callbacks:
                 begun.append(callback)
                 callback.on_fit_begin(self)
