@@ -1,5 +1,6 @@
 """fit_many: each trainer ends as after a fit of its own, whatever runs beside it."""
 
+import re
 import signal
 import threading
 import time
@@ -78,12 +79,94 @@ def test_what_is_refused(rows):
     assert one.optimizer.step_count == other.optimizer.step_count == 0
 
 
+def own_loss(pred, target):
+    return losses.CrossEntropyLoss()(pred, target)
+
+
+class Falling(schedulers.Schedule):
+    """A schedule of one's own with a state."""
+
+    def _rate(self, t):
+        return 0.1
+
+    def state_dict(self):
+        return {"count": 3}
+
+
+def with_layer(layer, loss=None):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Sequential(layer), nn.Linear(8, 3), seed=0)
+    return fastnn.Trainer(model, loss or losses.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1))
+
+
+def with_rates(lr, momentum=0.9):
+    model = nn.Sequential(nn.Linear(6, 3), seed=0)
+    return fastnn.Trainer(
+        model, losses.CrossEntropyLoss(), optim.Momentum(model.parameters(), lr, momentum=momentum)
+    )
+
+
+SHARED = {
+    "dropout": (lambda layer: with_layer(layer), lambda: nn.Dropout(0.5), "layer '1.0' (Dropout)"),
+    "batch-norm": (
+        lambda layer: with_layer(layer),
+        lambda: nn.BatchNorm1d(8),
+        "parameter '1.0.gamma'; give each a model",
+    ),
+    "own-loss": (lambda layer: with_layer(layer, own_loss), nn.ReLU, "layer '1.0' (ReLU)"),
+    "plateau": (with_rates, lambda: schedulers.ReduceOnPlateau(0.1), "the schedule ReduceOnPlateau, which"),
+    "in-warm-up": (
+        lambda plateau: with_rates(schedulers.LinearWarmup(plateau, 3)),
+        lambda: schedulers.ReduceOnPlateau(0.1),
+        "the schedule ReduceOnPlateau, which",
+    ),
+    "momentum": (
+        lambda plateau: with_rates(0.1, plateau),
+        lambda: schedulers.ReduceOnPlateau(0.5),
+        "the schedule ReduceOnPlateau, which has a state; give each a schedule of its own",
+    ),
+    "own-schedule": (with_rates, Falling, "the schedule Falling, which has a state"),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_what_a_fit_changes_may_not_be_shared(rows, case):
+    make, shared, message = SHARED[case]
+    thing = shared()
+    runs = [make(shared()), make(thing), make(shared()), make(thing)]
+    with pytest.raises(ValueError, match=re.escape(f"fit_many: trainers 1 and 3 share {message}")):
+        fastnn.fit_many(runs, *rows, **FIT)
+    assert [run.optimizer.step_count for run in runs] == [0] * 4
+
+
+def test_one_optimizer_of_two_models(rows):
+    models = [nn.Sequential(nn.Linear(6, 3), seed=seed) for seed in range(2)]
+    both = optim.SGD([p for model in models for p in model.parameters()], 0.1)
+    runs = [fastnn.Trainer(model, losses.CrossEntropyLoss(), both) for model in models]
+    with pytest.raises(ValueError, match="trainers 0 and 1 share the optimizer SGD; give each an optimizer"):
+        fastnn.fit_many(runs, *rows, **FIT)
+
+
+def test_what_has_no_state_may_be_shared(rows):
+    relu, loss, rate = nn.ReLU(), losses.CrossEntropyLoss(), schedulers.CosineAnnealingDecay(0.1, 20)
+    per_epoch = schedulers.PerEpoch(schedulers.StepDecay(0.1, 1))
+
+    def made():
+        runs = [with_layer(relu, loss), with_layer(relu, loss), with_rates(rate), with_rates(rate)]
+        return [*runs, with_rates(per_epoch), with_rates(schedulers.LinearWarmup(per_epoch, 2))]
+
+    together, alone = made(), made()
+    fastnn.fit_many(together, *rows, **FIT)
+    for one, other in zip(together, alone, strict=True):
+        other.fit(*rows, progress=False, **FIT)
+        assert_same_run(one, other)
+
+
 def test_an_error_of_one_is_raised_when_all_have_ended(rows):
     X, Y = rows
     narrow = nn.Sequential(nn.Linear(6, 2), seed=0)
     bad = fastnn.Trainer(narrow, losses.CrossEntropyLoss(), optim.SGD(narrow.parameters(), 0.1))
     good = trainer()
-    with pytest.raises(ValueError, match=r"Trainer\.fit: Y\[4\] is 2"):
+    with pytest.raises(ValueError, match=r"Y\[\d+\] is 2"):
         fastnn.fit_many([bad, good], X, Y, **FIT)
     assert good.epoch == 3
 
