@@ -98,7 +98,10 @@ PYTHON_ROOMS = {
     "_explain": {"_arrays", "_core", "_device", "_program", "_steps", "nn"},
     "_epoch": {"_arrays", "_scores"},
     "_fitting": {"_arrays", "_core", "_device", "callbacks"},
-    "_trainer_state": {"_arrays", "_epoch", "_file", "_plain", "_runtime", "checkpoint", "history", "losses"},
+    "_trainer_state": {
+        *("_arrays", "_epoch", "_file", "_optimizer_state", "_plain", "_runtime"),
+        *("checkpoint", "history", "losses", "schedulers"),
+    },
     "trainer": {
         *("_arrays", "_device", "_explain", "_precision", "_scores", "_steps", "_epoch", "_fitting"),
         *("_trainer_state",),

@@ -3,7 +3,7 @@
 import fastnn
 import numpy as np
 import pytest
-from fastnn import diagnostics, losses, nn, optim, schedulers
+from fastnn import diagnostics, losses, nn, optim
 from runs import assert_equal_tree
 
 nan = float("nan")
@@ -136,11 +136,9 @@ ROWS = [
     (lambda: diagnostics.step_report(trainer(), x(), ids[:4]), ValueError, "target must hold"),
     (lambda: diagnostics.step_report(trainer(), x(1, 3), ids[:1]), ValueError, "at least two rows"),
     (
-        lambda: diagnostics.step_report(
-            trainer(lr=schedulers.PerEpoch(schedulers.StepDecay(0.1, 2))), x(), ids
-        ),
+        lambda: diagnostics.step_report(trainer(lr=lambda t: -1.0), x(), ids),
         ValueError,
-        "steps_per_epoch",
+        "lr after 0 updates must be at least 0",
     ),
     *with_rows("lr_find", batch_size=8),
     *numbers("lr_find", "batch_size", 1),

@@ -2,10 +2,13 @@
 
 import math
 
+import fastnn
 import numpy as np
 import pytest
 from diagnosed import network_of_4, rows, trainer, zeros
-from fastnn import diagnostics, losses, nn, optim
+from fastnn import diagnostics, losses, nn, optim, schedulers
+from runs import StopAt
+from small import labelled_rows, layers
 
 
 def step_by_step(run, x, y):
@@ -150,3 +153,33 @@ def test_what_is_not_updated_has_no_ratio():
     change = np.linalg.norm(model[2].bias.data - before) / np.linalg.norm(before)
     assert report.rows[0]["update_ratio"] is None
     assert report.rows[2]["update_ratio"] == pytest.approx(change, rel=1e-5)
+
+
+def test_a_per_epoch_schedule_before_the_first_fit_and_after_a_load(tmp_path, capsys):
+    """The epoch is known even where its length is not."""
+    X, Y = labelled_rows()
+
+    def made(lr):
+        model = layers()
+        return fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), lr))
+
+    def ratios(run):
+        return diagnostics.step_report(run, X[:16], Y[:16]).values("update_ratio")
+
+    halved = schedulers.StepDecay(0.4, 1, gamma=0.5)
+    run = made(schedulers.PerEpoch(halved))
+    assert ratios(run) == ratios(made(0.4))
+    assert int(diagnostics.memory_plan(run, 16)) == int(diagnostics.memory_plan(made(0.4), 16))
+    run.explain(16)
+    assert "16 rows" in capsys.readouterr().out
+    assert diagnostics.suggest_batch_size(run, X, Y).suggestion in (8, 16)
+    with pytest.raises(ValueError, match="steps_per_epoch is not known"):  # a step itself needs it
+        run.step(X, Y)
+    run.fit(X, Y, batch_size=16, epochs=2, callbacks=[StopAt(7)])
+    run.save(tmp_path / "run")
+    loaded = made(schedulers.PerEpoch(halved))
+    loaded.load(tmp_path / "run")
+    assert ratios(loaded) == ratios(run)
+    constant = made(0.2)
+    constant.model.load_state_dict(run.model.state_dict())
+    assert ratios(run) == ratios(constant)

@@ -143,6 +143,20 @@ def test_an_absent_metric_raises_before_the_first_step(monitor):
     assert all((array == before[name]).all() for name, array in run.model.state_dict().items())
 
 
+def test_a_plateau_may_watch_the_penalty_where_there_is_one():
+    def made(decay):
+        model, plateau = layers(), ReduceOnPlateau(0.1, 0.5, 0, 1e9, monitor="penalty")
+        adam = optim.SGD(model.parameters(), plateau, weight_decay=decay)
+        return fastnn.Trainer(model, losses.CrossEntropyLoss(), adam), plateau
+
+    run, plateau = made(0.1)
+    fit(run, 3)
+    assert plateau.state_dict()["best"] == run.history["penalty"][0]
+    assert run.history["lr"] == [0.1, 0.1, 0.05]
+    with pytest.raises(ValueError, match="monitor 'penalty' is not among loss, accuracy"):
+        fit(made(0)[0], 1)
+
+
 def test_a_plateau_that_groups_share_is_told_once():
     model = layers()
     schedule = LinearWarmup(PerEpoch(ReduceOnPlateau(0.1, 0.5, 0, 1e9)), 1)

@@ -6,7 +6,7 @@ import fastnn
 import numpy as np
 import pytest
 from custom import Scale
-from fastnn import _file, callbacks, losses, nn, optim
+from fastnn import _file, callbacks, losses, nn, optim, schedulers
 from runs import StopAt, assert_equal_tree, build, fit
 from small import labelled_rows
 
@@ -96,6 +96,101 @@ def test_another_optimizer_alone(rows, path):
     refused(build("AdamW"), path, ValueError, "1 parameter groups, must be 2")
 
 
+class Ramp(schedulers.Schedule):
+    """A schedule of one's own, with an argument and with a count that it keeps."""
+
+    def __init__(self, height):
+        self.height, self.count = height, 0
+
+    def _rate(self, t):
+        return self.height
+
+    def update(self, metric):
+        self.count += 1
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+def scheduled(lr, momentum=0.9):
+    model = nn.Sequential(nn.Linear(6, 3), seed=3)
+    made = optim.RMSProp(model.parameters(), lr=lr, momentum=momentum)
+    return fastnn.Trainer(model, losses.CrossEntropyLoss(), made)
+
+
+def step(size):
+    return schedulers.StepDecay(0.1, size)
+
+
+WARM = (
+    "LinearWarmup(after=StepDecay(lr=0.1, step_size={}, gamma=0.1), warmup_steps=3, start_lr=0.0, end_lr=0.1)"
+)
+OTHER_SCHEDULES = {
+    "class": (
+        lambda: step(2),
+        lambda: schedulers.LinearDecay(0.9, 5, 0.0),
+        "StepDecay(lr=0.1, step_size=2, gamma=0.1) in the file, LinearDecay(lr=0.9, steps=5, end_lr=0.0)",
+    ),
+    "constant": (
+        lambda: schedulers.LinearWarmup(step(2), 3),
+        lambda: schedulers.LinearWarmup(step(4), 3),
+        f"{WARM.format(2)} in the file, {WARM.format(4)} here",
+    ),
+    "list": (
+        lambda: schedulers.Sequence([0.1, lambda t: 0.2, step(2)], [3, 5]),
+        lambda: schedulers.Sequence([0.1, lambda t: 0.3, step(2)], [3, 6]),
+        "boundaries=[3, 5]) in the file, Sequence(schedules=[0.1, a function, StepDecay(",
+    ),
+    "number": (
+        lambda: schedulers.PerEpoch(step(2)),
+        lambda: schedulers.PerEpoch(step(2), 4),
+        "steps_per_epoch=None) in the file, PerEpoch(",
+    ),
+    "function": (lambda: step(2), lambda: lambda t: 0.1, "gamma=0.1) in the file, a function here"),
+    "own": (lambda: Ramp(0.1), lambda: Ramp(0.2), "Ramp(height=0.1) in the file, Ramp(height=0.2) here"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_SCHEDULES)
+def test_another_schedule(rows, path, case):
+    saved, other, message = OTHER_SCHEDULES[case]
+    fit(run := scheduled(saved(), saved()), rows, 1)
+    run.optimizer.param_groups[0]["lr"].update(1.0)
+    run.save(path)
+    said = refused(scheduled(other(), other()), path, ValueError, message)
+    assert said.count(message) == 2
+    assert "lr of group 0 is" in said
+    assert "momentum of group 0 is" in said
+    same = scheduled(saved(), saved())
+    same.load(path)
+    assert same.optimizer.state_dict()["param_groups"] == run.optimizer.state_dict()["param_groups"]
+
+
+def test_functions_of_ones_own_and_files_without_schedules_are_not_compared(rows, path):
+    scheduled(schedulers.LambdaDecay(0.1, lambda t: 1.0), lambda t: 0.5).save(path)
+    scheduled(schedulers.LambdaDecay(0.1, lambda t: 0.5), lambda t: 0.7).load(path)
+    scheduled(step(2)).save(path)
+    description, arrays = _file.read(path, "test")
+    del description["sha256"], description["trainer"]["optimizer"]["schedules"]
+    _file.write(path, "test", description, arrays)
+    scheduled(step(4)).load(path)
+
+
+def test_numbers_beside_schedules_come_from_the_file(rows, path):
+    def made(beta):
+        model = nn.Sequential(nn.Linear(6, 3), seed=3)
+        adam = optim.Adam(model.parameters(), step(2), betas=(lambda t: 0.9, beta))
+        return fastnn.Trainer(model, losses.CrossEntropyLoss(), adam)
+
+    made(0.99).save(path)
+    run = made(0.9)
+    run.load(path)
+    assert run.optimizer.param_groups[0]["betas"][1] == 0.99
+
+
 def test_other_metrics(rows, path):
     build(metrics={"a": lambda p, t: 0.0}).save(path)
     refused(build(), path, ValueError, "metrics is ['a'] in the file, [] here")
@@ -134,6 +229,7 @@ FORGED = {
     "history of a kind": lambda d: d["trainer"].update(history=3),
     "begun": lambda d: d["trainer"].update(begun={"steps": 1}),
     "callbacks": lambda d: d["trainer"].update(callbacks=[1]),
+    "schedules": lambda d: d["trainer"]["optimizer"].update(schedules=[1]),
     "flags": lambda d: d["model"].update(frozen=3),
     "counts": lambda d: d["model"]["counters"].update({"3.seed": "x"}),
     "modes": lambda d: d["model"].update(evaluating=["x"]),

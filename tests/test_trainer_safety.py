@@ -12,6 +12,7 @@ from custom import Scale
 from fastnn import data, losses, nn, optim
 from networks import Plain, assert_same_course, assert_same_loss, state
 from runs import assert_equal_tree
+from small import assert_same_model, assert_state, labelled_rows, layers
 from test_signals import check_soon
 from test_team import in_child
 
@@ -243,3 +244,52 @@ def test_a_layer_of_ones_own_is_refused_by_name(layer, call):
 
     with pytest.raises(TypeError, match=rf"{type(layer).__name__}.*loop"):
         train()
+
+
+# ---- an optimizer of one's own
+
+
+class Counting(optim.SGD):
+    calls = 0
+
+    def step(self):
+        self.calls += 1
+        super().step()
+
+
+def test_an_optimizer_whose_step_is_overridden_is_refused_by_name():
+    X, Y = labelled_rows()
+    model = layers()
+    run = fastnn.Trainer(model, losses.CrossEntropyLoss(), Counting(model.parameters(), 0.1))
+    before = run.model.state_dict()
+    message = (
+        r"^Trainer: the optimizer Counting has a `step` of its own, .*plain loop: .*optimizer\.step\(\)$"
+    )
+    for call in (lambda: run.step(X, Y), lambda: run.fit(X, Y, batch_size=16, epochs=1, progress=False)):
+        with pytest.raises(TypeError, match=message):
+            call()
+    assert_state(run.model, before)
+    assert run.optimizer.step_count == run.epoch == 0
+    run.optimizer = optim.SGD(model.parameters(), 0.1)
+    run.optimizer.step = lambda: None  # of the object alone
+    with pytest.raises(TypeError, match="the optimizer SGD has a `step` of its own"):
+        run.step(X, Y)
+    # With a loss of one's own it is called, and evaluation needs none.
+    run.optimizer = Counting(model.parameters(), 0.1)
+    run.evaluate(X, Y)
+    run.loss = lambda pred, target: losses.CrossEntropyLoss()(pred, target)
+    run.fit(X, Y, batch_size=16, epochs=2, progress=False)
+    assert run.optimizer.calls == run.optimizer.step_count == 8
+
+
+def test_a_subclass_that_leaves_step_alone_trains():
+    class Named(optim.SGD):
+        pass
+
+    X, Y = labelled_rows()
+    runs = []
+    for made in (Named, optim.SGD):
+        model = layers()
+        runs.append(fastnn.Trainer(model, losses.CrossEntropyLoss(), made(model.parameters(), 0.1)))
+        runs[-1].step(X, Y)
+    assert_same_model(*runs)

@@ -146,6 +146,7 @@ def _copies(steps: Steps, batch_size: int) -> tuple[Steps, FloatArray, Array]:
     """Steps of copies of the model and the optimizer, rows of zeros, and targets of the right kind."""
     model, loss, optimizer = copy.deepcopy(steps.parts)
     optimizer.nonfinite = "ignore"
+    optimizer.set_steps_per_epoch(1)  # no rate matters here, but a `PerEpoch` that no fit has told has none
     shape, labels = steps.rows_so_far or (_row_shape(model), getattr(loss, "takes_labels", False))
     x = np.zeros((batch_size, *shape), np.float32)
     label = int(getattr(loss, "ignore_index", None) == 0)  # one that counts

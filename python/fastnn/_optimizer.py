@@ -193,7 +193,8 @@ class Optimizer(ABC):
         """Update every trainable parameter from its gradient, at the rate of `lr`, and count the step.
 
         Raises NonFiniteGradientError, with nothing changed, for a gradient that holds NaN or an infinity
-        (`nonfinite`). On a device it waits for that verdict, unless `nonfinite` is "ignore".
+        (`nonfinite`). On a device it waits for that verdict, unless `nonfinite` is "ignore". Native steps
+        never call it: a `Trainer` refuses an optimizer that overrides it.
         """
         parts = list(self._groups_now())
         groups = [

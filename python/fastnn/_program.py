@@ -85,6 +85,12 @@ class Program:
         trains: bool = True,
     ) -> None:
         self._trains = trains
+        if trains and getattr(optimizer.step, "__func__", None) is not Optimizer.step:
+            raise TypeError(
+                f"Trainer: the optimizer {type(optimizer).__name__} has a `step` of its own, which a native "
+                "step never calls; train with the plain loop: value, dpred = loss(model(x), y); "
+                "model.backward(dpred); optimizer.step()"
+            )
         self.on_device = _device.holds(model)
         if self.on_device:
             _check_on_device(model)

@@ -10,10 +10,12 @@ from typing import Any
 from fastnn import _file, losses
 from fastnn._arrays import Array, check_int
 from fastnn._epoch import Epoch
+from fastnn._optimizer_state import SCHEDULED
 from fastnn._plain import decode, encode
 from fastnn._runtime import __version__
 from fastnn.checkpoint import load_model, model_problems, model_section
 from fastnn.history import History
+from fastnn.schedulers import described
 
 Trainer = Any  # fastnn.Trainer, which imports this module
 
@@ -25,7 +27,11 @@ def save(trainer: Trainer, path: str | PathLike[str]) -> None:
     own = [callback for callback in trainer._callbacks if callback._model in (None, trainer.model)]
     callbacks = [(type(callback).__name__, callback.state_dict()) for callback in own]
     state = {
-        "optimizer": {"kind": type(trainer.optimizer).__name__, "state": trainer.optimizer.state_dict()},
+        "optimizer": {
+            "kind": type(trainer.optimizer).__name__,
+            "state": trainer.optimizer.state_dict(),
+            "schedules": _schedules(trainer.optimizer),
+        },
         "loss": _loss(trainer.loss),
         "precision": trainer.precision,
         "metrics": list(trainer.metrics),
@@ -82,11 +88,28 @@ def _problems(trainer: Trainer, state: Mapping[str, Any]) -> list[str]:
         "precision": (state.get("precision", "float32"), trainer.precision),
         "metrics": (state["metrics"], list(trainer.metrics)),
     }
+    if (saved := state["optimizer"].get("schedules")) is not None:
+        own = _schedules(trainer.optimizer)
+        # What is a schedule on one side alone the optimizer finds.
+        pairs.update({what: (saved[what], own[what]) for what in own.keys() & saved.keys()})
     return [
         f"{what} is {theirs} in the file, {mine} here"
         for what, (theirs, mine) in pairs.items()
         if theirs != mine and None not in (theirs, mine)
     ]
+
+
+def _schedules(optimizer: Any) -> dict[str, str]:
+    """The schedules of an optimizer in words, by their places."""
+    found = {}
+    for i, group in enumerate(optimizer.param_groups):
+        for key in SCHEDULED:
+            given = group.get(key)
+            several = isinstance(given, (tuple, list))
+            for j, value in enumerate(given if several else [given]):
+                if callable(value):
+                    found[f"{key}{f'[{j}]' if several else ''} of group {i}"] = described(value)
+    return found
 
 
 def _loss(loss: Any) -> str | None:

@@ -93,6 +93,11 @@ def twin(trainer: Trainer, device: str = "cpu") -> Trainer:
     reaches this one. Whole steps are taken on the trainer's own `device`, layers called on the CPU.
     """
     model, optimizer = copy.deepcopy((trainer.model, trainer.optimizer))
+    try:
+        list(optimizer._groups_now())
+    except ValueError:  # of a `PerEpoch` that no fit has told the epoch, which the trainer knows
+        begun = trainer._epoch_begun
+        optimizer.set_steps_per_epoch(trainer._epochs(1 if begun is None else 1 + begun.steps))
     return Trainer(
         model.train().to(device),
         trainer.loss,

@@ -14,6 +14,7 @@ and a number stands for a constant rate. `ReduceOnPlateau` alone has a state, wh
 
 from fastnn.schedulers._base import Schedule
 from fastnn.schedulers._base import as_schedule as as_schedule
+from fastnn.schedulers._base import described as described
 from fastnn.schedulers._base import plateaus as plateaus
 from fastnn.schedulers._compose import LinearWarmup, PerEpoch, Sequence
 from fastnn.schedulers._cycles import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -132,6 +133,25 @@ def as_schedule(rate: float | Callable[[int], float], where: str = "as_schedule:
             f"got {type(rate).__name__}"
         )
     return _Constant(check_number(rate, where, 0))
+
+
+def described(rate: Any) -> str:
+    """A schedule in words: its class and the arguments it was made with; a function is "a function".
+
+    >>> described([as_schedule(0.1), as_schedule(lambda t: 0.95**t)])
+    '[0.1, a function]'
+    """
+    if isinstance(rate, _Constant):
+        return repr(rate.lr)
+    if isinstance(rate, Schedule) and not isinstance(rate, _Function):
+        arguments = inspect.signature(type(rate)).parameters.keys() & vars(rate).keys()
+        own = (f"{key}={described(value)}" for key, value in vars(rate).items() if key in arguments)
+        return f"{type(rate).__name__}({', '.join(own)})"
+    if isinstance(rate, (list, tuple)):
+        return f"[{', '.join(map(described, rate))}]"
+    if callable(rate):
+        return "a function"
+    return repr(rate) if isinstance(rate, (str, numbers.Real, type(None))) else type(rate).__name__
 
 
 def plateaus(rates: Iterable[Any]) -> list[ReduceOnPlateau]:
