@@ -193,6 +193,23 @@ def test_ctrl_c_ends_all_fits_after_whole_steps(rows):
             assert np.array_equal(one.data, other.data)
 
 
+def test_ctrl_c_while_a_thread_starts_leaves_none_behind(rows, monkeypatch):
+    begin, threads = threading.Thread.start, threading.active_count()
+
+    def interrupted(thread):
+        begin(thread)
+        signal.raise_signal(signal.SIGINT)
+
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fastnn.fit_many([trainer(), trainer()], *rows, batch_size=16, epochs=1_000_000)
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert threading.active_count() == threads
+
+
 class StopAfter(callbacks.Callback):
     def __init__(self, steps):
         self.steps = steps

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from fastnn import _core
 from fastnn._arrays import Array, as_rows
-from fastnn._fitting import on_thread
+from fastnn._fitting import on_thread, whole_steps
 from fastnn._runtime import get_num_threads
 from fastnn.history import History
 from fastnn.schedulers import plateaus
@@ -80,25 +80,27 @@ def fit_many(
     X, Y = as_rows(X, "fit_many: X"), as_rows(Y, "fit_many: Y")
     stop = threading.Event()
 
-    def begin() -> None:
-        _core.stay_on_this_thread()
-        on_thread.stop = stop.is_set
-
     def fit(trainer: Trainer) -> History:
+        if on_thread.stop():
+            return History()
         return trainer.fit(X, Y, batch_size=batch_size, epochs=epochs, validation=validation, progress=False)
 
-    with ThreadPoolExecutor(min(get_num_threads(), len(trainers)), initializer=begin) as pool:
-        fits = [pool.submit(fit, trainer) for trainer in trainers]
-        try:
-            wait(fits)
-        except BaseException:
-            stop.set()
-            _core.stop_steps(True)
+    with whole_steps() as interrupted:  # a Ctrl-C that raised while a thread starts would leave it behind
+
+        def begin() -> None:
+            _core.stay_on_this_thread()
+            on_thread.stop = lambda: stop.is_set() or interrupted()
+
+        with ThreadPoolExecutor(min(get_num_threads(), len(trainers)), initializer=begin) as pool:
             try:
-                for one in fits:
-                    one.cancel()
+                fits = [pool.submit(fit, trainer) for trainer in trainers]
                 wait(fits)
-            finally:  # a second Ctrl-C too
-                _core.stop_steps(False)
-            raise
+            except BaseException:  # of a signal handler of the caller's own
+                stop.set()
+                _core.stop_steps(True)
+                try:
+                    pool.shutdown(cancel_futures=True)
+                finally:  # a second one too
+                    _core.stop_steps(False)
+                raise
     return [one.result() for one in fits]

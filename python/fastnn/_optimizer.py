@@ -192,9 +192,8 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Update every trainable parameter from its gradient, at the rate of `lr`, and count the step.
 
-        Raises NonFiniteGradientError, with nothing changed, for a gradient that holds NaN or an infinity
-        (`nonfinite`). On a device it waits for that verdict, unless `nonfinite` is "ignore". Native steps
-        never call it: a `Trainer` refuses an optimizer that overrides it.
+        Raises NonFiniteGradientError, with nothing changed, for a gradient that is not finite (`nonfinite`); a
+        device waits for that verdict, but for "ignore". A `Trainer` refuses an optimizer that overrides this.
         """
         parts = list(self._groups_now())
         groups = [
