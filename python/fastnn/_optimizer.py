@@ -192,8 +192,8 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Update every trainable parameter from its gradient, at the rate of `lr`, and count the step.
 
-        Raises NonFiniteGradientError, with nothing changed, for a gradient that is not finite (`nonfinite`); a
-        device waits for that verdict, but for "ignore". A `Trainer` refuses an optimizer that overrides this.
+        Raises NonFiniteGradientError, with nothing changed, for one that is not finite (`nonfinite`). A
+        device waits for that verdict, but for "ignore". A `Trainer` refuses an optimizer that overrides it.
         """
         parts = list(self._groups_now())
         groups = [
