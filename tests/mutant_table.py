@@ -179,7 +179,7 @@ PYTHON = [
     ),
     Mutant(
         *(11, "every step uses the first rate", OPTIMIZER),
-        *('            rate, self.step_count, f"{type', '            rate, 0, f"{type'),
+        *("return rate_at(rate, self.step_count, what, high)", "return rate_at(rate, 0, what, high)"),
         (
             f"{OF_OPTIM}::test_a_schedule_is_seen_as_a_function_of_the_updates_done",
             f"{OF_OPTIONS}::test_momentum_may_be_a_schedule",

@@ -81,7 +81,7 @@ PROGRAMS = [
     ),
     Mutant(
         *(43, "what is last reads memory that was given away", PROGRAM),
-        *("std::max(life.last, late && region.by_rows ? end : r);", "std::max(life.last, r);"),
+        *("late && (region.by_rows || branches_) ? end : r);", "r);"),
         (STEPS_ARE,),
     ),
     Mutant(
