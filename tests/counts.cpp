@@ -245,7 +245,7 @@ void update(const char* name, std::initializer_list<Index> sizes, Rule rule, con
     if (checked == nullptr) return;
     // As an optimizer's step does it: the gradients are looked at before anything changes.
     std::vector<double> sums(static_cast<std::size_t>(chunks));
-    UpdateVerdict verdict{false, -1};
+    UpdateVerdict verdict{.refused = false, .arrived = 0, .non_finite = -1};
     u.refuse_non_finite = true;
     u.sums = sums.data();
     u.verdict = &verdict;

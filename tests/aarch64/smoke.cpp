@@ -324,7 +324,7 @@ void update(Hash& hash) {
         }
         std::vector<double> sums(static_cast<std::size_t>(chunks));
         float scales[3];
-        UpdateVerdict verdict{false, -1};
+        UpdateVerdict verdict{.refused = false, .arrived = 0, .non_finite = -1};
         UpdateArgs a{};
         a.tensors = tensors.data();
         a.count = 3;
