@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from bounds import assert_bits
 from cuda_checks import draw
-from device_places import REAL, STAND_INS, missing, place
+from device_places import STAND_INS
 from fastnn import losses
+from test_cuda_ops import where as where
 
 LABELS = np.array([0, 3, 1, 2, 3, 3, -1])
 WEIGHT = np.array([1, 0.5, 2, 0, 1, 3, 1])
@@ -28,21 +29,6 @@ CASES = {
     "values of float64": (losses.HuberLoss(), draw(7, 3, 2), draw(7, 3, 2, seed=1).astype("f8"), None),
     "whole numbers": (losses.QuadraticCost(), draw(7), np.round(draw(7, seed=1)).astype("i4"), WEIGHT),
 }
-
-
-@pytest.fixture(params=[*STAND_INS, *REAL])
-def where(request, monkeypatch):
-    """Each library in turn."""
-    if request.param in REAL:
-        reason = missing(request.param)
-        if reason is not None:
-            pytest.skip(reason)
-    else:
-        import shimmed
-
-        request.getfixturevalue("device")
-        shimmed.install_torch(monkeypatch)
-    return place(request.param)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -156,7 +156,7 @@ int cuda_gemm(const GemmArgs& g, void* stream) { return cuda_gemm_with({g, {}, {
 
 int cuda_gemm_with(const With<GemmArgs>& with, void* stream) {
     const GemmArgs& g = with.product;
-    const unsigned sums = sum_blocks(with.sums);
+    const unsigned sums = blocks_of_sums(with.sums);
     const auto start = [&](auto kernel, int side) {
         const unsigned tiles = tiles_of(g, side);
         FASTNN_LAUNCH(kernel, tiles + sums, kThreads, stream, with, tiles);

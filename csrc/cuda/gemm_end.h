@@ -46,7 +46,7 @@ FASTNN_RULE float rest_of_end(const GemmArgs& g, const Slope& s, CheapEnd cheap,
 // The column sums beside a product have blocks of their own, behind those of its tiles: 32 columns each, of
 // which every warp takes another kStatRows rows.
 inline constexpr int kSumColumns = 32;
-inline unsigned sum_blocks(const ColumnSumArgs& a) {
+inline unsigned blocks_of_sums(const ColumnSumArgs& a) {
     return a.out != nullptr ? blocks_for(a.cols, kSumColumns) : 0;
 }
 // `partial`: shared, a float for each thread.

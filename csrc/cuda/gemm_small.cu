@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(kThreads* kGroups) gemm_small(With<GemmArgs> w
 
 int cuda_gemm_small(const With<GemmArgs>& with, void* stream) {
     const GemmArgs& g = with.product;
-    const unsigned sums = sum_blocks(with.sums);
+    const unsigned sums = blocks_of_sums(with.sums);
     const auto start = [&](auto kernel, int side, int groups) {
         const unsigned tiles = tiles_of(g, side);
         if (tiles + sums == 0) return 0;

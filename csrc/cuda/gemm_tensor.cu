@@ -260,7 +260,7 @@ bool in_chunks(const T* data, Index one, Index row) {
 template <class T, int kSide, bool kAcrossA, bool kAcrossB>
 int start(TensorArgs<T>& t, void* stream) {
     t.count = tiles_of(t.g, kSide);
-    const unsigned blocks = t.count + sum_blocks(t.sums);
+    const unsigned blocks = t.count + blocks_of_sums(t.sums);
     if (blocks == 0) return 0;
     FASTNN_LAUNCH((gemm_tensor<T, kSide, kAcrossA, kAcrossB>), blocks, 2 * kSide, stream, t);
     return launched();
