@@ -54,8 +54,8 @@ __attribute__((noinline)) void finish_buffered(const Tile& t, const float* sums,
     }
 }
 
-// How the terms of a row of a lie: side by side, as pack_rows leaves them, or any way.
-enum class Terms { side_by_side, packed, any };
+// How the terms of a row of a lie: side by side, or any way.
+enum class Terms { side_by_side, any };
 
 // kEdge: the last register is partial, in b (which may lie unpadded) and in c.
 template <int MR, int NV, bool kEdge, Terms kA>
@@ -68,8 +68,8 @@ FASTNN_FLAT void tile(const Tile& t) {
     const float* a[kGroups];
     unroll<kGroups>([&](auto g) FASTNN_BODY { a[g] = t.a + 3 * g * t.a_row; });
     const float* b = t.b;
-    const Index a_row = kA == Terms::packed ? 1 : t.a_row;
-    const Index a_col = kA == Terms::packed ? kStepFloats : kA == Terms::side_by_side ? 1 : t.a_col;
+    const Index a_row = t.a_row;
+    const Index a_col = kA == Terms::side_by_side ? 1 : t.a_col;
     const Index b_row = t.b_row;
     const auto add_step = [&](auto u) FASTNN_BODY {
         Reg bv[NV];
@@ -90,7 +90,6 @@ FASTNN_FLAT void tile(const Tile& t) {
     Index k = t.k;
     if constexpr (kA != Terms::any && kSteps > 1) {
         for (; k >= kSteps; k -= kSteps) {
-            if constexpr (kA == Terms::packed) __builtin_prefetch(a[0] + 16 * a_col);
             unroll<kSteps>(add_step);
             unroll<kGroups>([&](auto g) FASTNN_BODY { a[g] += kSteps * a_col; });
         }
@@ -161,8 +160,6 @@ constexpr EdgeTables edge_tables(std::integer_sequence<int, V...>) {
     return {{tile_table<V + 1, true, Terms::any>(std::make_integer_sequence<int, kRows[V + 1]>{})...}};
 }
 
-// Groups of bfloat16 come packed by their own kernel: one form of the tile less to compile.
-constexpr Terms kPacked = kTerms == 1 ? Terms::packed : Terms::any;
 template <Terms kA>
 constexpr TileTable kWhole =
     tile_table<kMaxWidth, false, kA>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
@@ -173,31 +170,6 @@ constexpr EdgeTables kEdge = edge_tables(std::make_integer_sequence<int, kMaxWid
 Index next_rows(Index left, Index full) {
     if (left >= 2 * full || left == full) return full;
     return left > full ? (left + 1) / 2 : left;
-}
-
-// Rows of a transposed a, a tile's rows after another: the terms of a step side by side, kStepFloats apart.
-// Whole registers are stored, each over the end of the one before: a masked store is some eighteen
-// instructions inside a Zen 3. Steps lie on a page each, where nothing else fetches them early.
-void pack_rows(const float* a, Index a_col, Index k, Index rows, float* to) {
-    if (rows == kRowsAtOnce) {
-        for (; k > 0; --k, a += a_col, to += kStepFloats) {
-            for (Index line = 0; line < kRowsAtOnce; line += 16) __builtin_prefetch(a + 16 * a_col + line);
-            unroll<kTilesAtOnce>([&](auto g) FASTNN_BODY {
-                constexpr int at = g * int{kStepFloats};
-                store(to + g * kTileFloats,
-                      at + W <= kRowsAtOnce ? load(a + at) : load(a + at, kRowsAtOnce - at));
-            });
-        }
-        return;
-    }
-    for (; k > 0; --k, a += a_col, to += kStepFloats) {
-        float* tile = to;
-        for (Index row = 0, mr = 0; row < rows; row += mr, tile += kTileFloats) {
-            mr = next_rows(rows - row, kStepFloats);
-            const Index left = rows - row;
-            store(tile, left >= W ? load(a + row) : load(a + row, static_cast<int>(left)));
-        }
-    }
 }
 
 }  // namespace
@@ -227,9 +199,8 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packe
         for (; begin * kPanel + wide <= cols; begin += wide / kPanel) fill(begin, 0, run, a);
     }
     t.cols = kPanel;
-    const TileTable& whole = packed != nullptr ? kWhole<kPacked>
-                             : a_col == 1      ? kWhole<Terms::side_by_side>
-                                               : kWhole<Terms::any>;
+    const TileTable& whole =
+        packed != nullptr || a_col == 1 ? kWhole<Terms::side_by_side> : kWhole<Terms::any>;
     const Index high = packed == nullptr ? rows : kRowsAtOnce;
     for (Index top = 0; full > 0 && top < rows; top += high) {
         const Index end = rows - top < high ? rows : top + high;
@@ -237,14 +208,14 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packe
         if (packed != nullptr) {
             pack_rows(from, a_col, t.k, end - top, packed);
             from = packed;
-            t.a_row = 1;
-            t.a_col = kStepFloats;
+            t.a_row = kPackedRow;
+            t.a_col = 1;
         }
         for (Index row = top, mr = 0; row < end; row += mr) {
             mr = next_rows(end - row, kRows[kMaxWidth]);
             const TileFunction run = whole.by_rows[mr - 1];
             for (Index panel = begin; panel < full; ++panel) fill(panel, row, run, from);
-            from += packed == nullptr ? mr * a_row : kTileFloats;
+            from += mr * t.a_row;
         }
     }
     t.a_row = a_row;

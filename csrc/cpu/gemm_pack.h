@@ -1,11 +1,31 @@
-// Packing b: panels of kPanel columns, row after row, zero-padded on the right. Transposes are handled here
-// and only here.
+// Packing: b as panels of kPanel columns, row after row, zero-padded on the right; rows of a transposed a.
+// Transposes are handled here and only here.
 #pragma once
 
+#include "cpu/index.h"
 #include "cpu/tile.h"
 #include "cpu/vec.h"
 
 namespace fastnn::FASTNN_NS {
+
+// to[j * to_row + i] = from[i * from_row + j] for j < cols, which is a register's width at most, and as many
+// i: zero from `rows` on.
+FASTNN_INLINE void transpose_square(const float* from, Index from_row, Index rows, Index cols, float* to,
+                                    Index to_row) {
+    constexpr int W = Reg::kWidth;
+    Reg r[W];
+    if (rows >= W && cols == W) {
+        unroll<W>([&](auto i) FASTNN_BODY { r[i] = load(from + i * from_row); });
+    } else {
+        unroll<W>([&](auto i) FASTNN_BODY {
+            r[i] = i < rows ? load(from + i * from_row, static_cast<int>(cols)) : set1(0.0f);
+        });
+    }
+    transpose(r);
+    unroll<W>([&](auto j) FASTNN_BODY {
+        if (j < cols) store(to + j * to_row, r[j]);
+    });
+}
 
 // Panel p of dst: dst[p * k * kPanel + i * kPanel + j] = b[i, p * kPanel + j]; columns beyond `cols` are
 // zero.
@@ -42,23 +62,18 @@ static inline void pack(const float* b, Index b_row, Index b_col, Index k, Index
         // Sixteen steps at a time, so that a cache line is done with before the next register of columns.
         for (Index group = 0; group < k; group += 16)
             for (int v = 0; v < kMaxWidth; ++v)
-                for (Index i = group; i < group + 16 && i < k; i += W) {
-                    const int steps = static_cast<int>(k - i < W ? k - i : W);
-                    Reg r[W];
-                    if (steps == W && width >= (v + 1) * W) {
-                        unroll<W>([&](auto j) FASTNN_BODY { r[j] = load(from + (v * W + j) * b_col + i); });
-                    } else {
-                        unroll<W>([&](auto j) FASTNN_BODY {
-                            const int column = v * W + j;
-                            r[j] = column < width ? load(from + column * b_col + i, steps) : set1(0.0f);
-                        });
-                    }
-                    transpose(r);
-                    unroll<W>([&](auto j) FASTNN_BODY {
-                        if (j < steps) store(dst + (i + j) * kPanel + v * W, r[j]);
-                    });
-                }
+                for (Index i = group; i < group + 16 && i < k; i += W)
+                    transpose_square(from + v * W * b_col + i, b_col, width - v * W, least(k - i, W),
+                                     dst + i * kPanel + v * W, kPanel);
     }
+}
+
+// to[i * kPackedRow + j] = a[i + j * a_col] for `rows` rows of k terms; what lies behind them is overwritten.
+static inline void pack_rows(const float* a, Index a_col, Index k, Index rows, float* to) {
+    constexpr Index W = Reg::kWidth;
+    for (Index j = 0; j < k; j += W, a += W * a_col, to += W)
+        for (Index i = 0; i < rows; i += W)
+            transpose_square(a + i, a_col, k - j, least(rows - i, W), to + i * kPackedRow, kPackedRow);
 }
 
 }  // namespace fastnn::FASTNN_NS
