@@ -234,6 +234,28 @@ def test_evaluation_and_prediction(rows):
     assert other.predict(X[:0]).shape == (0, 3)
 
 
+@pytest.mark.parametrize(
+    "loss", [losses.CrossEntropyLoss(ignore_index=1), losses.MSELoss()], ids=["", "values"]
+)
+def test_a_batch_of_no_weight_adds_nothing_to_an_evaluation(rows, loss):
+    X, Y = rows
+    if isinstance(loss, losses.MSELoss):
+        Y = np.eye(3, dtype=np.float32)[Y]
+    else:
+        Y = Y.copy()
+        Y[32:48] = 1  # ignored
+    weight = np.linspace(1, 2, len(X)).astype(np.float32)
+    weight[16:32] = 0
+    results, nothing = [], np.zeros(len(X), np.float32)
+    for device in ("cpu", "cuda"):
+        model = nn.Sequential(nn.Linear(6, 3), seed=0)
+        run = fastnn.Trainer(model, loss, optim.SGD(model.parameters(), lr=0.1), device=device)
+        results.append(run.evaluate(X, Y, sample_weight=weight, batch_size=16))
+        with pytest.raises(ValueError, match="must not be all zero"):
+            run.evaluate(X, Y, sample_weight=nothing, batch_size=16)
+    assert results[1] == pytest.approx(results[0], rel=1e-6)
+
+
 def test_own_metrics_see_the_predictions(rows):
     metrics = {"largest": lambda pred, target: float(np.max(pred))}
     histories = []

@@ -53,7 +53,7 @@ def test_each_is_a_fit_of_its_own(rows, threads):
 
 def test_it_goes_on_where_a_fit_ended(rows):
     one, other = build(), build()
-    fastnn.fit_many([one], *rows, **FIT)
+    fastnn.fit_many((run for run in [one]), *rows, **FIT)
     one.fit(*rows, progress=False, **FIT)
     other.fit(*rows, progress=False, batch_size=16, epochs=6)
     assert_same_run(one, other)
@@ -69,6 +69,7 @@ def test_what_is_refused(rows):
     for wrong, error, message in (
         (one, TypeError, "must be a list"),
         ([one.model], TypeError, "must be a list"),
+        (None, TypeError, "must be a list"),
         ([one, other, shared], ValueError, "trainers 0 and 2 share parameter '0.weight'"),
         ([one, other, one], ValueError, "a trainer occurs twice"),
     ):

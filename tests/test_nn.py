@@ -179,6 +179,20 @@ def test_layers_without_parameters_in_front_do_no_work(monkeypatch, rng):
     assert model.backward(np.ones((3, 2), np.float32), input_grad=False) is None
 
 
+def test_a_part_of_a_sequential_is_one(rng):
+    """Of the same layers, which keep the names that they have in the whole."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2), seed=0)
+    whole = nn.Sequential(nn.Identity(), model)
+    part = model[1:]
+    assert type(part) is nn.Sequential
+    assert list(part) == list(model)[1:]
+    x = rng.standard_normal((5, 4), np.float32)
+    assert_bits(model[1:](model[:1](x)), model(x))
+    assert [p.name for p in whole.parameters()] == ["1.0.weight", "1.0.bias", "1.2.weight", "1.2.bias"]
+    with pytest.raises(ValueError, match="at least one layer"):
+        model[3:]
+
+
 @pytest.mark.parametrize("make", [lambda: nn.Linear(3, 3), lambda: nn.BatchNorm1d(3), nn.ReLU])
 def test_backward_needs_a_training_forward(make):
     layer = make()

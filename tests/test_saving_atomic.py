@@ -103,6 +103,9 @@ def test_mode_and_links(path, tmp_path):
     finally:
         os.umask(umask)
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+    (tmp_path / "new").chmod(0o600)
+    fastnn.save(tmp_path / "new", network(seed=3))
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
     inner = tmp_path / "inner"
     inner.mkdir()
     link = inner / "link"

@@ -124,6 +124,23 @@ class Derived(losses.CrossEntropyLoss):
     """Whose module is not fastnn's: trained layer by layer."""
 
 
+@pytest.mark.parametrize("value", ["0.5 m", None, np.ones(3)], ids=repr)
+def test_a_loss_of_one_s_own_that_gives_no_number(value):
+    run = trainer(normed=False, loss=lambda pred, target: (value, np.zeros_like(pred)))
+    X, Y = rows()
+    for call in (lambda: run.step(X, Y), lambda: run.fit(X, Y, batch_size=BATCH, epochs=1)):
+        with pytest.raises(TypeError, match=r"^Trainer: the loss must give its value as a number, got"):
+            call()
+    assert run.optimizer.step_count == 0
+
+
+def test_means_of_a_loss_of_one_s_own_are_not_rounded():
+    X, Y = rows()
+    loss = lambda pred, target: (np.float32(1 / 3), np.zeros_like(pred))  # noqa: E731
+    history = trainer(normed=False, loss=loss).fit(X, Y, batch_size=BATCH, epochs=1)
+    assert history["loss"] == pytest.approx([float(np.float32(1 / 3))], rel=1e-15)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="errors have no notes")
 def test_a_loss_of_one_s_own_that_raises_is_told_the_rows():
     """Its words are its own; the rows stand beside them."""

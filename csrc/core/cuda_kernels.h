@@ -53,6 +53,7 @@ struct StepBeginArgs {
     float* weight;  // the batch's as they were given, null without
     float* scaled;  // by row: weight (or 1) * factor / (divisor * the sum of the weights); null: nobody asks
     double factor, divisor;
+    bool may_be_empty;  // rows of which none counts are right, and add nothing: where nothing is trained
 };
 
 // What the metrics of a loss are made of (core/scores.h).

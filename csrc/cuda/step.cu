@@ -69,8 +69,9 @@ __global__ void __launch_bounds__(kThreads) begin(StepBeginArgs a) {
                 if (a.labels == nullptr || a.labels[i] != kIgnoredLabel)
                     total += static_cast<double>(a.weight[i]);
         }
-        wrong = wrong || !(total > 0.0);
-        found.scale = a.factor / (total * a.divisor);
+        const bool counts = total > 0.0;
+        wrong = wrong || !(counts || a.may_be_empty);
+        found.scale = counts ? a.factor / (total * a.divisor) : 0.0;
         found.halted = wrong;
         run.total = total;
         run.halted = wrong;
@@ -151,6 +152,10 @@ __global__ void __launch_bounds__(kThreads) end(StepEndArgs a) {
     const bool halted = run.halted, refused = a.verdict->refused, keeps = run.keep_refused;
     const double total = run.total;
     if (halted) return;
+    if (total == 0.0) {
+        if (threadIdx.x == 0) ++run.done;
+        return;
+    }
     const double sum = add_in_order(terms, 0.0, a.term_count, [&](Index i) {
         return a.term_weight != nullptr ? static_cast<double>(a.term_weight[i]) * a.terms[i] : a.terms[i];
     });

@@ -131,6 +131,7 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     begin.targets = recording.live(&targets_, 1);
     begin.rows = n;
     begin.weight = weighted ? floats + found.floats : nullptr;
+    begin.may_be_empty = update_->plan.args.count == 0;
     const UpdateOptions* options = recording.live(update_->plan.options.data(), update_->plan.options.size());
     lines_.clear();
     for (const auto& op : ops_) op->forget();

@@ -52,7 +52,10 @@ class Layers(NamedTuple):
     def value(self, pred: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
         """The loss and its gradient."""
         value, gradient = self.loss(pred, y) if weight is None else self.loss(pred, y, weight)
-        return float(value) if self.on_device else value, gradient
+        try:
+            return float(value), gradient
+        except (TypeError, ValueError):
+            raise TypeError(f"Trainer: the loss must give its value as a number, got {value!r:.60}") from None
 
     def gradients(self, x: FloatArray, y: Array, weight: Array | None) -> tuple[float, FloatArray]:
         """A step up to the update: its loss and its predictions."""

@@ -68,6 +68,8 @@ def write(
         with _temporary(target.parent) as (descriptor, temporary):
             for part in (data[:start], digest, data[end:]):
                 _write_all(descriptor, part)
+            if target.exists():
+                os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))  # who may read it stays as it is
             os.fsync(descriptor)
             os.replace(temporary, target)
     except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from fastnn import _core
 from fastnn._arrays import Array, as_rows
@@ -31,7 +31,7 @@ def _changed_by(trainer: Trainer) -> Iterator[tuple[object, str, str]]:
 
 
 def fit_many(
-    trainers: Sequence[Trainer],
+    trainers: Iterable[Trainer],
     X: Array,
     Y: Array,
     *,
@@ -63,7 +63,9 @@ def fit_many(
     >>> [h["loss"][-1] < 0.2 for h in histories]
     [False, True]
     """
-    if isinstance(trainers, Trainer) or not all(isinstance(trainer, Trainer) for trainer in trainers):
+    several = isinstance(trainers, Iterable)
+    trainers = list(trainers) if several else []
+    if not several or not all(isinstance(trainer, Trainer) for trainer in trainers):
         raise TypeError("fit_many: trainers must be a list of fastnn.Trainer objects")
     if len({id(trainer) for trainer in trainers}) < len(trainers):
         raise ValueError("fit_many: a trainer occurs twice")

@@ -234,6 +234,8 @@ class Steps:
             run = program.run(batches, 0, 1, sums, scores=adds, pred=pred[rows])
             if y is not None:
                 program.check(run, target[rows], w, Given(where, "Y", np.arange(len(x))[rows]))
+        if y is not None and len(x) and not sums[0]:
+            self._loss(pred, target, weight)  # which says so
         if scores is not None and adds is not None:
             scores.take(adds)
         return float(sums[1] / sums[0]) if sums[0] else math.nan, pred

@@ -103,7 +103,7 @@ WIDEN = struct("Widen", "x,y:p n:i")
 STEP_BEGIN = struct(
     "StepBegin",
     "run,verdict,current:p record_bytes:i targets:p rows:i labels:p classes:i ignores:b ignored:i "
-    "weight,scaled:p factor,divisor:d",
+    "weight,scaled:p factor,divisor:d may_be_empty:b",
 )
 STEP_END = struct(
     "StepEnd",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, cast, overload
 
 from fastnn._arrays import Array, FloatArray
 from fastnn.nn.activations import (
@@ -32,10 +32,12 @@ class Sequential(Module):
     seed : integer that draws all weights, in layer order, from one NumPy generator; None keeps what the
         layers hold
 
-    `model[i]`, `len(model)` and iteration give the layers. An activation behind a Linear or BatchNorm1d is
-    computed by that layer's kernel while it stores its result (in training not GELU, SiLU and Softplus, whose
-    backward needs the result before; never one with a slope or alpha of its own); results and gradients are
-    the same bit for bit.
+    `model[i]`, `len(model)` and iteration give the layers, `model[i:j]` a Sequential of the same layers,
+    whose parameters keep their names.
+
+    An activation behind a Linear or BatchNorm1d is computed by that layer's kernel while it stores its result
+    (in training not GELU, SiLU and Softplus, whose backward needs the result before; never one with a slope
+    or alpha of its own); results and gradients are the same bit for bit.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -117,8 +119,18 @@ class Sequential(Module):
     def named_children(self) -> Iterator[tuple[str, Module]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
-    def __getitem__(self, index: int) -> Module:
-        return self.layers[index]
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Module:
+        if not isinstance(index, slice):
+            return self.layers[index]
+        names = [(parameter, parameter.name) for parameter in self.parameters()]
+        part = Sequential(*self.layers[index])
+        for parameter, name in names:
+            parameter.name = name
+        return part
 
     def __len__(self) -> int:
         return len(self.layers)
