@@ -81,7 +81,7 @@ PyObject* update_step(Call& call) {
     plan.args.clip_limit = static_cast<float>(non_negative(call, call[kLimit]));
     plan.args.clip_floor = static_cast<float>(non_negative(call, call[kFloor]));
     plan.args.refuse_non_finite = flag(call, call[kRefuse]);
-    arrays.run();
+    arrays.run(static_cast<std::uint64_t>(step));
     return PyLong_FromLongLong(plan.refused());
 }
 

@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "bind/bind.h"
 #include "bind/scalars.h"
 #include "bind/updates.h"
@@ -117,7 +119,8 @@ void update_arrays(Call& call, int arguments, const UpdateOptions& options) {
     arrays.add(values, 0);
     arrays.check_all_apart();
     arrays.plan.options.push_back(options);
-    arrays.run();
+    static std::atomic<std::uint64_t> calls{0};
+    arrays.run(calls.fetch_add(1, std::memory_order_relaxed));
 }
 
 PyObject* sgd_(Call& call) {

@@ -7,6 +7,7 @@
 #include "bind/on_device.h"
 #include "core/cost.h"
 #include "core/team.h"
+#include "core/update_options.h"
 
 namespace fastnn::bind {
 
@@ -32,6 +33,11 @@ class Tasks {
 
     bool multiplies_bf16(const Kernels& kernels) const {
         return device_ != nullptr || kernels.multiplies_bf16;
+    }
+
+    // Of an update, which is this call of many.
+    void take_turns(const UpdatePlan& plan, std::uint64_t call) {
+        plan.take_turns(tasks_, static_cast<std::size_t>(count_), call);
     }
 
     // cost_ns: estimated work of one thread. Throws py::error_already_set if a signal handler raised.

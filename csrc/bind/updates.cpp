@@ -113,11 +113,12 @@ void UpdateArrays::check_all_apart() {
     }
 }
 
-void UpdateArrays::run() {
+void UpdateArrays::run(std::uint64_t number) {
     plan.lay_out();
     if (call_.device() != nullptr) return run_on_device(*call_.device());
     Tasks tasks;
     tasks.add(kernels().update, plan.args);
+    tasks.take_turns(plan, number);
     tasks.run_to_the_end(stream_ns(plan.floats()));
 }
 

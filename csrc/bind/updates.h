@@ -22,8 +22,8 @@ class UpdateArrays {
     // After the last `add`: no two arrays may share memory.
     void check_all_apart();
 
-    // Lays `plan` out and runs it.
-    void run();
+    // Lays `plan` out and runs it, as this call of many.
+    void run(std::uint64_t number);
 
     UpdatePlan plan;
 

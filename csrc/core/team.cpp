@@ -216,7 +216,7 @@ class Team {
         const unsigned phase = phase_of(s);
         const Task& t = tasks_[phase];  // stable: the region cannot end while this chunk is not done
         const int chunks = t.chunks;
-        if (!cancelled_.load(std::memory_order_relaxed)) t.call(t, chunk, scratch);
+        if (!cancelled_.load(std::memory_order_relaxed)) t.call(t, t.at(chunk), scratch);
         if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == chunks) advance(phase + 1);
         return true;
     }
@@ -325,7 +325,7 @@ void after_fork_in_child() {
 bool run_serial(const Task* tasks, int count, Scratch& scratch, Poller& poller) {
     for (int i = 0; i < count; ++i) {
         for (int chunk = 0; chunk < tasks[i].chunks; ++chunk) {
-            tasks[i].call(tasks[i], chunk, scratch);
+            tasks[i].call(tasks[i], tasks[i].at_alone(chunk), scratch);
             if (poller.cancels()) return false;
         }
     }

@@ -17,6 +17,14 @@ struct Task {
     void (*entry)();  // the kernel entry, its type erased; `call` knows it
     const void* args;
     int chunks;
+    int middle;  // not 0: from this chunk outwards, not from both ends; one thread alone goes backwards
+
+    // The chunk to take as the n-th from the front; as the n-th of one thread alone.
+    int at(int n) const {
+        if (middle == 0) return n;
+        return n < middle ? middle - 1 - n : middle + chunks - 1 - n;
+    }
+    int at_alone(int n) const { return middle == 0 ? n : chunks - 1 - n; }
 };
 
 inline constexpr int kMaxTasks = 255;
@@ -50,7 +58,7 @@ Task task(const Kernel<Args>& kernel, const Args& args) {
     return {[](const Task& t, int chunk, Scratch& scratch) {
                 reinterpret_cast<Entry>(t.entry)(*static_cast<const Args*>(t.args), chunk, scratch);
             },
-            reinterpret_cast<void (*)()>(kernel.run), &args, kernel.chunks(args)};
+            reinterpret_cast<void (*)()>(kernel.run), &args, kernel.chunks(args), 0};
 }
 
 }  // namespace fastnn

@@ -169,12 +169,33 @@ void UpdatePlan::lay_out() {
     const bool sums = args.refuse_non_finite || args.clip == Clip::norm || args.clip == Clip::global_norm;
     scales_.resize(static_cast<std::size_t>(scales ? count_units() : 0));
     sums_.resize(static_cast<std::size_t>(sums ? args.chunks : 0));
+    middle_ = find_middle();
     args.tensors = tensors.data();
     args.count = static_cast<Index>(tensors.size());
     args.options = options.data();
     args.scales = scales ? scales_.data() : nullptr;
     args.sums = sums ? sums_.data() : nullptr;
     args.verdict = sums ? &verdict_ : nullptr;
+}
+
+// The chunk before which half of the elements lie.
+int UpdatePlan::find_middle() const {
+    double left = elements_ / 2;
+    for (const UpdateTensor& t : tensors) {
+        const auto n = static_cast<double>(t.n);
+        if (left < n)
+            return static_cast<int>(t.first_chunk) +
+                   static_cast<int>(left / static_cast<double>(stream_chunk(t.n)) + 0.5);
+        left -= n;
+    }
+    return 0;
+}
+
+void UpdatePlan::take_turns(Task* phases, std::size_t count, std::uint64_t call) const {
+    for (std::size_t i = 0; i < count; ++i) {
+        const bool turned = (call + (i + 1 == count)) % 2 != 0 && phases[i].chunks == args.chunks;
+        phases[i].middle = turned ? middle_ : 0;
+    }
 }
 
 double UpdatePlan::floats() const {

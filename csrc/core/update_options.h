@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "core/team.h"
 #include "core/types.h"
 
 namespace fastnn {
@@ -55,6 +56,10 @@ class UpdatePlan {
     void add(UpdateTensor t);
     // After the last `add`; clip, its limits and refuse_non_finite of args are set.
     void lay_out();
+    // Before a run of these phases, the one that changes the arrays last: the same arrays come again and
+    // again, and what the caches still hold of them comes first. So each phase goes through them in another
+    // order than the one before it, and than in the call before.
+    void take_turns(Task* phases, std::size_t count, std::uint64_t call) const;
     // Before a run.
     void clear_verdict() { verdict_ = {false, 0, -1}; }
     // The first array whose gradient is not finite and therefore nothing was updated, or -1.
@@ -64,7 +69,9 @@ class UpdatePlan {
 
  private:
     Index count_units();
+    int find_middle() const;
 
+    int middle_ = 0;
     double arrays_ = 0.0, elements_ = 0.0;
     std::vector<float> scales_;
     std::vector<double> sums_;

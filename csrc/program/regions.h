@@ -20,7 +20,7 @@ class Together {
     // One of them is itself; more need `*this` to stay where it is.
     Task task() const {
         if (tasks_.size() == 1) return tasks_.front();
-        return {call, nullptr, this, ends_.back()};
+        return {call, nullptr, this, ends_.back(), 0};
     }
 
  private:
@@ -41,7 +41,7 @@ class ByRows {
  public:
     std::vector<std::vector<Task>> blocks;
 
-    Task task() const { return {call, nullptr, this, static_cast<int>(blocks.size())}; }
+    Task task() const { return {call, nullptr, this, static_cast<int>(blocks.size()), 0}; }
 
  private:
     static void call(const Task& region, int chunk, Scratch& scratch) {

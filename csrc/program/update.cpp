@@ -20,6 +20,7 @@ void Update::set(std::int64_t step, const GroupNumbers* numbers) {
             update_options(group.rule, step, numbers[i], group.towards_initial, group.noise_seed);
     }
     plan.clear_verdict();
+    plan.take_turns(tasks_.data(), tasks_.size(), static_cast<std::uint64_t>(step));
 }
 
 }  // namespace fastnn::program
