@@ -105,6 +105,7 @@ PyObject* activation(Call& call) {
     if (args.n > 0) {
         Tasks tasks(call);
         tasks.add(kernels().activation, args);
+        tasks.take_turns(2.0 * static_cast<double>(args.n));
         tasks.run(cost_ns(kind, args.n, 2.0));
     }
     return out.release();
@@ -130,6 +131,7 @@ PyObject* activation_backward(Call& call) {
     if (args.n > 0) {
         Tasks tasks(call);
         tasks.add(kernels().activation_backward, args);
+        tasks.take_turns(3.0 * static_cast<double>(args.n));
         tasks.run(cost_ns(kind, args.n, 3.0));
     }
     return out.release();
@@ -144,6 +146,7 @@ PyObject* add(Call& call) {
     if (args.n > 0) {
         Tasks tasks(call);
         tasks.add(kernels().add, args);
+        tasks.take_turns(3.0 * static_cast<double>(args.n));
         tasks.run(stream_ns(3.0 * static_cast<double>(args.n)));
     }
     return out.release();

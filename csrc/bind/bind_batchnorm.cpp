@@ -163,6 +163,7 @@ PyObject* batch_norm(Call& call) {
         if (training) args.partials = workspace_of(call, 3 * column_partials(x.rows, x.cols));
         Tasks tasks(call);
         tasks.add(kernels().batch_norm, args);
+        tasks.return_in_last(2.0 * static_cast<double>(args.rows) * static_cast<double>(args.cols));
         tasks.run(
             stream_ns((training ? 3.0 : 2.0) * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
@@ -235,6 +236,7 @@ PyObject* batch_norm_backward(Call& call) {
         args.partials = args.sums + sums;
         Tasks tasks(call);
         tasks.add(kernels().batch_norm_backward, args);
+        tasks.return_in_last(3.0 * static_cast<double>(args.rows) * static_cast<double>(args.cols));
         tasks.run(stream_ns(5.0 * static_cast<double>(x.rows) * static_cast<double>(x.cols)));
     }
     return result.release().ptr();

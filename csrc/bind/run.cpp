@@ -50,6 +50,16 @@ void Tasks::add_pieces(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
     }
 }
 
+void Tasks::take_turns(double floats) {
+    static std::atomic<unsigned> calls{0};
+    if (!to_and_fro(floats) || calls.fetch_add(1, std::memory_order_relaxed) % 2 == 0) return;
+    for (int i = 0; i < count_; ++i) tasks_[i].middle = tasks_[i].chunks / 2;
+}
+
+void Tasks::return_in_last(double floats) {
+    if (count_ > 1 && to_and_fro(floats)) tasks_[count_ - 1].middle = tasks_[count_ - 1].chunks / 2;
+}
+
 bool Tasks::execute(double cost_ns, Poll poll) const {
     if (count_ == 0) return true;
     return without_gil(cost_ns, [&] { return run_tasks(tasks_, count_, cost_ns, poll); });

@@ -41,6 +41,9 @@ bool run_tasks(const Task* tasks, int count, double cost_ns, Poll poll);
 void stay_on_this_thread();
 
 int num_threads();
+// Whether it pays to go through arrays of so many floats to and fro, call after call: the caches near the
+// cores do not hold them. Where they do, threads that took a chunk of one another would only exchange it.
+inline bool to_and_fro(double floats) { return floats > 400e3 * static_cast<double>(num_threads()); }
 void set_num_threads(int n);
 
 // Bytes held by the scratch memory of all threads and by reused workspaces.

@@ -192,8 +192,10 @@ int UpdatePlan::find_middle() const {
 }
 
 void UpdatePlan::take_turns(Task* phases, std::size_t count, std::uint64_t call) const {
+    const double memory = (arrays_ + elements_) / 2;  // elements_ of each array
     for (std::size_t i = 0; i < count; ++i) {
-        const bool turned = (call + (i + 1 == count)) % 2 != 0 && phases[i].chunks == args.chunks;
+        const bool turned =
+            to_and_fro(memory) && (call + (i + 1 == count)) % 2 != 0 && phases[i].chunks == args.chunks;
         phases[i].middle = turned ? middle_ : 0;
     }
 }
