@@ -38,12 +38,12 @@ class Tasks {
     // Where calls stream through arrays of so many floats, every other one does so in the opposite order:
     // what the caches still hold of the call before comes first.
     void take_turns(double floats);
-    // The last phase goes through what the first did from where that ended.
-    void return_in_last(double floats);
     // The same of an update, which is this call of many.
     void take_turns(const UpdatePlan& plan, std::uint64_t call) {
         plan.take_turns(tasks_, static_cast<std::size_t>(count_), call);
     }
+    // In one call: the last phase goes back over what the first went through.
+    void return_in_last(double floats);
 
     // cost_ns: estimated work of one thread. Throws py::error_already_set if a signal handler raised.
     void run(double cost_ns) const;
