@@ -1,5 +1,6 @@
 // The machine's own limits, measured with the instructions of this ISA: what a kernel's speed is a share of.
 #include "cpu/entries.h"
+#include "cpu/index.h"
 #include "cpu/vec.h"
 
 namespace fastnn::FASTNN_NS {
@@ -64,25 +65,39 @@ double bf16_flops(Index repeats) {
 #endif
 }
 
-double read_bytes(const float* p, Index n, Index repeats) {
+// f(begin, end) for pieces of n elements, every other time from the last one on: as calls do on arrays that
+// the near caches do not hold (core/team.h), or kernels would be faster than what they are measured by.
+template <class F>
+FASTNN_INLINE void to_and_fro(Index n, Index repeats, F f) {
+    constexpr Index kPiece = 16384;
+    const Index pieces = ceil_div(n, kPiece);
     for (Index r = 0; r < repeats; ++r) {
+        for (Index i = 0; i < pieces; ++i) {
+            const Index begin = (r % 2 == 0 ? i : pieces - 1 - i) * kPiece;
+            f(begin, least(begin + kPiece, n));
+        }
+        __asm__ volatile("" ::: "memory");
+    }
+}
+
+double read_bytes(const float* p, Index n, Index repeats) {
+    to_and_fro(n, repeats, [&](Index begin, Index end) FASTNN_BODY {
         Vec s[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
-        for (Index i = 0; i + 4 * kLanes <= n; i += 4 * kLanes)
+        for (Index i = begin; i + 4 * kLanes <= end; i += 4 * kLanes)
             unroll<4>([&](auto u) FASTNN_BODY { s[u] = s[u] + vload(p + i + u * kLanes); });
         float t[kLanes];
         vstore(t, (s[0] + s[1]) + (s[2] + s[3]));
         __asm__ volatile("" ::"m"(t) : "memory");
-    }
+    });
     return static_cast<double>(sizeof(float)) * static_cast<double>(n) * static_cast<double>(repeats);
 }
 
 // The first half of the array to the second: n / 2 elements read, n / 2 written.
 double copy_bytes(float* p, Index n, Index repeats) {
     const Index half = n / 2 / kLanes * kLanes;
-    for (Index r = 0; r < repeats; ++r) {
-        for (Index i = 0; i < half; i += kLanes) vstore(p + half + i, vload(p + i));
-        __asm__ volatile("" ::: "memory");
-    }
+    to_and_fro(half, repeats, [&](Index begin, Index end) FASTNN_BODY {
+        for (Index i = begin; i < end; i += kLanes) vstore(p + half + i, vload(p + i));
+    });
     return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(half) *
            static_cast<double>(repeats);
 }
@@ -91,10 +106,9 @@ double update_bytes(float* p, Index n, Index repeats) {
     const Vec factor = splat(0.999f);
     const Vec term = splat(0.001f);
     const Index whole = n / kLanes * kLanes;
-    for (Index r = 0; r < repeats; ++r) {
-        for (Index i = 0; i < whole; i += kLanes) vstore(p + i, fma(vload(p + i), factor, term));
-        __asm__ volatile("" ::: "memory");
-    }
+    to_and_fro(whole, repeats, [&](Index begin, Index end) FASTNN_BODY {
+        for (Index i = begin; i < end; i += kLanes) vstore(p + i, fma(vload(p + i), factor, term));
+    });
     return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(whole) *
            static_cast<double>(repeats);
 }
