@@ -68,7 +68,7 @@ double bf16_flops(Index repeats) {
 // f(begin, end) for pieces of n elements, every other time from the last one on: as calls do on arrays that
 // the near caches do not hold (core/team.h), or kernels would be faster than what they are measured by.
 template <class F>
-FASTNN_INLINE void to_and_fro(Index n, Index repeats, F f) {
+FASTNN_INLINE void each_piece(Index n, Index repeats, F f) {
     constexpr Index kPiece = 16384;
     const Index pieces = ceil_div(n, kPiece);
     for (Index r = 0; r < repeats; ++r) {
@@ -81,7 +81,7 @@ FASTNN_INLINE void to_and_fro(Index n, Index repeats, F f) {
 }
 
 double read_bytes(const float* p, Index n, Index repeats) {
-    to_and_fro(n, repeats, [&](Index begin, Index end) FASTNN_BODY {
+    each_piece(n, repeats, [&](Index begin, Index end) FASTNN_BODY {
         Vec s[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
         for (Index i = begin; i + 4 * kLanes <= end; i += 4 * kLanes)
             unroll<4>([&](auto u) FASTNN_BODY { s[u] = s[u] + vload(p + i + u * kLanes); });
@@ -95,7 +95,7 @@ double read_bytes(const float* p, Index n, Index repeats) {
 // The first half of the array to the second: n / 2 elements read, n / 2 written.
 double copy_bytes(float* p, Index n, Index repeats) {
     const Index half = n / 2 / kLanes * kLanes;
-    to_and_fro(half, repeats, [&](Index begin, Index end) FASTNN_BODY {
+    each_piece(half, repeats, [&](Index begin, Index end) FASTNN_BODY {
         for (Index i = begin; i < end; i += kLanes) vstore(p + half + i, vload(p + i));
     });
     return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(half) *
@@ -106,7 +106,7 @@ double update_bytes(float* p, Index n, Index repeats) {
     const Vec factor = splat(0.999f);
     const Vec term = splat(0.001f);
     const Index whole = n / kLanes * kLanes;
-    to_and_fro(whole, repeats, [&](Index begin, Index end) FASTNN_BODY {
+    each_piece(whole, repeats, [&](Index begin, Index end) FASTNN_BODY {
         for (Index i = begin; i < end; i += kLanes) vstore(p + i, fma(vload(p + i), factor, term));
     });
     return 2.0 * static_cast<double>(sizeof(float)) * static_cast<double>(whole) *
