@@ -51,7 +51,7 @@ class Report(ABC):
     `warnings` those about what is wrong (empty: nothing was found). `plot(path=None)` draws the rows.
     """
 
-    title: ClassVar[str]
+    title: str
     columns: ClassVar[Mapping[str, str]]  # key of a row that is printed -> what it holds (_FORMATS)
 
     def __init__(self, rows: list[Row], summary: Sequence[str] = (), warnings: Sequence[str] = ()) -> None:
@@ -86,17 +86,7 @@ class Report(ABC):
 
         Needs matplotlib, which is imported here only.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(
-                f"{type(self).__name__}.plot needs matplotlib; pip install matplotlib"
-            ) from error
-        figure = Figure(figsize=(8, 4.2), dpi=100, layout="constrained")
-        self._draw(figure)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        return drawn(type(self).__name__, self._draw, path)
 
     @abstractmethod
     def _draw(self, figure: Figure) -> None:
@@ -105,6 +95,19 @@ class Report(ABC):
     def values(self, key: str) -> list[float]:
         """A column of the rows; NaN where a row has no number."""
         return [np.nan if row[key] is None else row[key] for row in self.rows]
+
+
+def drawn(name: str, draw: Callable[[Figure], None], path: str | PathLike[str] | None) -> Figure:
+    """A figure of 8 by 4.2 inches, drawn into by `draw`; saved when given a path."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"{name}.plot needs matplotlib; pip install matplotlib") from error
+    figure = Figure(figsize=(8, 4.2), dpi=100, layout="constrained")
+    draw(figure)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
 
 
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:

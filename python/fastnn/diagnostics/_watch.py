@@ -1,7 +1,8 @@
-"""Copies of a model whose layers tell what passes through them, and what is measured of an array.
+"""Models whose layers tell what passes through them, and what is measured of an array.
 
-Reports run on copies of the model (and of the optimizer), so that nothing of the trainer can change: mode,
-running statistics, counters of dropout, gradients and slots stay as they are, also after an error.
+Reports that are asked for run on copies of the model (and of the optimizer), so that nothing of the trainer
+can change: mode, running statistics, counters of dropout, gradients and slots stay as they are, also after an
+error. `StepReports` watches the model itself, in steps that it does anyway.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _device
 from fastnn._arrays import Array, FloatArray, as_float32
 from fastnn._columns import column_moments
 from fastnn._fitting import checked_rows
@@ -83,11 +83,6 @@ def copied(model: Module) -> Module:
     return copy.deepcopy(model).to("cpu")
 
 
-def on_host(model: Module) -> Module:
-    """The model itself, or a copy on the CPU of one on the device."""
-    return copied(model) if _device.holds(model) else model
-
-
 def twin(trainer: Trainer, device: str = "cpu") -> Trainer:
     """A trainer like this one, on copies of its model (in training mode) and optimizer: what it does never
     reaches this one. Whole steps are taken on the trainer's own `device`, layers called on the CPU.
@@ -114,31 +109,48 @@ class Moments(NamedTuple):
     mean: float
     var: float
     column_means: Float64
-    column_vars: Float64
+    column_squares: Float64  # sums of squared differences from the mean
+    rows: int
+
+    @property
+    def column_vars(self) -> Float64:
+        return self.column_squares / self.rows
 
     @property
     def std(self) -> float:
-        return float(np.sqrt(self.var))
+        return math.sqrt(self.var)
 
     @property
     def rms(self) -> float:
-        return float(np.sqrt(self.var + self.mean**2))
+        return math.sqrt(self.var + self.mean * self.mean)
 
 
 def moments(array: FloatArray) -> Moments:
     """One pass; NaN or infinity anywhere makes mean and variance not finite."""
-    rows = np.ascontiguousarray(array.reshape(-1, array.shape[-1] if array.ndim else 1))
+    rows = _rows(array)
     means, squares = column_moments(rows)
-    with np.errstate(invalid="ignore", over="ignore"):
-        variances = squares / len(rows)
-        mean = float(means.mean())
-        var = float(variances.mean() + np.square(means - mean).mean())
-    return Moments(mean, var, means, variances)
+    count, columns = rows.shape
+    mean, var = float(np.add.reduce(means)) / columns, math.nan
+    if math.isfinite(mean):
+        gaps = means - mean
+        var = (float(np.add.reduce(squares)) / count + float(gaps.dot(gaps))) / columns
+    return Moments(mean, var, means, squares, count)
 
 
 def norm(arrays: list[FloatArray]) -> float:
     """The Euclidean norm of all numbers together, in float64."""
-    return math.sqrt(sum(array.size * moments(array).rms ** 2 for array in arrays))
+    total = 0.0
+    for array in arrays:
+        rows = _rows(array)
+        means, squares = column_moments(rows)
+        total += float(np.add.reduce(squares)) + len(rows) * float(means.dot(means))
+    return math.sqrt(total)
+
+
+def _rows(array: FloatArray) -> FloatArray:
+    if array.ndim == 2 and array.flags.c_contiguous:
+        return array
+    return np.ascontiguousarray(array.reshape(-1, array.shape[-1] if array.ndim else 1))
 
 
 def first_non_finite(name: str, array: FloatArray) -> str | None:
@@ -159,11 +171,14 @@ def _adds_nothing(residual: Residual) -> bool:
 class Watched(Module):
     """A layer with its row: what comes out of it, and the gradient that comes back to its result."""
 
-    def __init__(self, layer: Module, watch: Watch, row: Row, asleep: bool) -> None:
+    asleep = False  # in a block that adds nothing yet, on purpose (Residual, zero_gamma)
+
+    def __init__(self, layer: Module, watch: Watch, row: Row) -> None:
         self.layer = layer
-        self.asleep = asleep  # in a block that adds nothing yet, on purpose (Residual, zero_gamma)
         self.training = layer.training
         self.passes_on = layer.passes_on
+        # Whether it holds a matrix: the layers that the law of depth counts.
+        self.multiplies = any(parameter.data.ndim == 2 for parameter in self.own_parameters())
         self._watch = watch
         self.row = row
 
@@ -171,12 +186,8 @@ class Watched(Module):
         """Those of the layer itself, not of layers inside it that have rows of their own."""
         return [] if type(self.layer) is Residual else [p for _, p in self.layer.named_parameters()]
 
-    @property
-    def multiplies(self) -> bool:
-        """Whether it holds a matrix: the layers that the law of depth counts."""
-        return any(parameter.data.ndim == 2 for parameter in self.own_parameters())
-
     def forward(self, x: Array) -> FloatArray:
+        self._watch.enter(self, x)
         y = self.layer(x)
         self._watch.forward(self, x, y)
         return y
@@ -187,36 +198,49 @@ class Watched(Module):
 
 
 class Watch:
-    """Takes a model of its own apart: `model` does what the given one does, and every layer has a row.
+    """Takes a model apart: `model` does what the given one does, with its layers, and each of them has a row.
 
     Sequential and Residual are looked into; any other module, also a container of the user's own, is one
     layer. Rows stand in the order of a forward, a Residual behind its block and shortcut. Activations are
-    run as layers of their own, which changes no bit.
+    run as layers of their own, which changes no bit. A watch may see several batches: `begin` before each.
     """
 
     def __init__(self, model: Module) -> None:
         self.layers: list[Watched] = []
-        self.model = self._wrap(model, "", False)
+        self._blocks: list[tuple[Residual, ...]] = []  # around each layer
+        names = [(parameter, parameter.name) for _, parameter in model.named_parameters()]
+        self.model = self._wrap(model, "", ())
+        for parameter, name in names:  # a Sequential gives its own
+            parameter.name = name
+        self.begin()
+
+    def begin(self) -> None:
+        """A batch comes: new rows, those of the last one stay with whoever has them."""
         self.non_finite: str | None = None
+        for watched, blocks in zip(self.layers, self._blocks, strict=True):
+            watched.row = {key: watched.row[key] for key in ("layer", "kind")}
+            watched.asleep = any(map(_adds_nothing, blocks))
 
     @property
     def rows(self) -> list[Row]:
         return [watched.row for watched in self.layers]
 
-    def _wrap(self, module: Module, name: str, asleep: bool) -> Module:
+    def _wrap(self, module: Module, name: str, blocks: tuple[Residual, ...]) -> Module:
         prefix = f"{name}." if name else ""
         if type(module) is Sequential:
-            return Sequential(*(self._wrap(layer, f"{prefix}{i}", asleep) for i, layer in enumerate(module)))
+            return Sequential(*(self._wrap(layer, f"{prefix}{i}", blocks) for i, layer in enumerate(module)))
         layer = module
         if type(module) is Residual:
             shortcut = module.shortcut
-            past = None if shortcut is None else self._wrap(shortcut, f"{prefix}shortcut", asleep)
-            layer = Residual(
-                self._wrap(module.block, f"{prefix}block", asleep or _adds_nothing(module)), past
-            )
+            past = None if shortcut is None else self._wrap(shortcut, f"{prefix}shortcut", blocks)
+            layer = Residual(self._wrap(module.block, f"{prefix}block", (*blocks, module)), past)
         row = {"layer": name, "kind": type(module).__name__}
-        self.layers.append(Watched(layer, self, row, asleep))
+        self.layers.append(Watched(layer, self, row))
+        self._blocks.append(blocks)
         return self.layers[-1]
+
+    def enter(self, watched: Watched, x: Array) -> None:
+        """A layer is given x."""
 
     def forward(self, watched: Watched, x: Array, y: FloatArray) -> None:
         """A layer has made y of x."""
@@ -225,14 +249,16 @@ class Watch:
         """A layer is given the gradient of its result."""
 
 
+_MEASURED = ("mean", "std", "rms", "grad_mean", "grad_std", "grad_rms", "saturated", "dead")
+
+
 class Signals(Watch):
     """A watch that measures both directions."""
 
-    def __init__(self, model: Module) -> None:
-        super().__init__(model)
+    def begin(self) -> None:
+        super().begin()
         for row in self.rows:
-            keys = ("mean", "std", "rms", "grad_mean", "grad_std", "grad_rms", "saturated", "dead")
-            row.update(dict.fromkeys(keys))
+            row.update(dict.fromkeys(_MEASURED))
 
     def see_input(self, x: FloatArray) -> None:
         """Looks for NaN and infinity in what goes into the model."""
@@ -252,13 +278,13 @@ class Signals(Watch):
             # dy * f'(x) for dy = 1.
             slope = watched.layer.backward(np.ones_like(dy))
             assert slope is not None
-            steepest = _STEEPEST.get(watched.layer.kind, 1.0)
-            watched.row["saturated"] = float(np.mean(np.abs(slope) <= SATURATED * steepest))
-            units = slope.reshape(-1, slope.shape[-1])
-            watched.row["dead"] = float(np.mean(~units.any(axis=0)))
+            slope = np.abs(slope, out=slope).reshape(-1, slope.shape[-1])
+            flat = slope <= SATURATED * _STEEPEST.get(watched.layer.kind, 1.0)
+            watched.row["saturated"] = np.count_nonzero(flat) / slope.size
+            watched.row["dead"] = np.count_nonzero(slope.max(axis=0) == 0) / slope.shape[1]
 
     def _look_for_non_finite(self, watched: Watched, array: FloatArray, found: Moments, what: str) -> None:
-        if self.non_finite is None and not np.isfinite(found.var):
+        if self.non_finite is None and not math.isfinite(found.var):
             name = watched.row["layer"] or watched.row["kind"]
             place = first_non_finite(f"{what} of {name} ", array)
             if place is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastnn._arrays import Array, FloatArray
+from fastnn._arrays import Array, FloatArray, as_float32
 from fastnn._precision import products_in
 from fastnn.diagnostics._report import Report, log_scale, name_ticks
 from fastnn.diagnostics._watch import (
@@ -17,15 +19,17 @@ from fastnn.diagnostics._watch import (
     first_non_finite,
     moments,
     norm,
-    on_host,
     twin,
 )
 from fastnn.diagnostics.signals import draw_signals, verdicts
 from fastnn.nn import BatchNorm1d, Module
+from fastnn.optim import Optimizer
 from fastnn.trainer import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Loss = Callable[..., tuple[float, FloatArray]]
 
 # ||update|| / ||weights|| of a layer outside of this is named.
 SLOW, FAST = 1e-5, 0.1
@@ -34,42 +38,128 @@ SLOW, FAST = 1e-5, 0.1
 SMALL, HIGH = 0.01, 0.95
 
 
-class _StepSignals(Signals):
-    """Also sees how far the statistics of a batch are from the running ones."""
+class Overheard:
+    """A loss that remembers what it was asked and what it said."""
 
-    def __init__(self, model: Module, originals: dict[int, Module]) -> None:
-        self.originals = originals  # id of a layer's copy -> the layer
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+
+    def __call__(self, *arguments: Any) -> tuple[float, FloatArray]:
+        self.arguments = arguments  # predictions, targets, weights
+        self.value, gradient = self._loss(*arguments)
+        return self.value, gradient
+
+    @property
+    def total_weight(self) -> Any:
+        """What a batch counts: its own, if it has one."""
+        return self._loss.total_weight  # type: ignore[attr-defined]
+
+    def of_a_constant(self) -> float:
+        """The loss of the mean prediction for every row."""
+        pred, *others = self.arguments
+        return float(self._loss(np.broadcast_to(pred.mean(axis=0), pred.shape).copy(), *others)[0])
+
+
+class StepSignals(Signals):
+    """Also sees how far the statistics of a batch are from the running ones, and what the update does.
+
+    `before` the step, then forward, loss, backward and update with `model`, `loss` and the optimizer, then
+    `report`.
+    """
+
+    loss: Overheard
+
+    def __init__(self, model: Module) -> None:
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         super().__init__(model)
+        self._own = [(w, parameters) for w in self.layers if (parameters := w.own_parameters())]
+
+    def before(self, loss: Loss, optimizer: Optimizer) -> None:
+        self.begin()
         for row in self.rows:
             row.update(dict.fromkeys(("drift", "drift_std", "grad_norm", "update_ratio")))
+        self.loss, self._optimizer, self._skipped = Overheard(loss), optimizer, optimizer.skipped_steps
+        self.step = optimizer.step_count + 1
+        self._input_seen = False
+        updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._moved = []
+        for watched, parameters in self._own:
+            moved = [p.data for p in parameters if p.trainable and id(p) in updated]
+            self._moved.append((watched, norm(moved), moved, [array.copy() for array in moved]))
+
+    def enter(self, watched: Watched, x: Array) -> None:
+        if not self._input_seen:
+            self._input_seen = True
+            self.see_input(as_float32(x, "x"))
+        if isinstance(watched.layer, BatchNorm1d):
+            self._running = Running.of(watched.layer)
 
     def forward(self, watched: Watched, x: Array, y: FloatArray) -> None:
         super().forward(watched, x, y)
-        layer = self.originals.get(id(watched.layer))
-        if isinstance(layer, BatchNorm1d):
-            watched.row["drift"], watched.row["drift_std"] = drift(layer, x)
+        if isinstance(watched.layer, BatchNorm1d):
+            watched.row["drift"], watched.row["drift_std"] = drift(self._running, x)
+
+    def report(self) -> StepReport:
+        """Of the step that has been done, or was refused for its gradients."""
+        with np.errstate(all="ignore"):  # a training that runs away is told in words
+            return self._report()
+
+    def _report(self) -> StepReport:
+        squares = 0.0
+        for watched, parameters in self._own:
+            size = watched.row["grad_norm"] = norm([parameter.grad for parameter in parameters])
+            squares += size**2
+            if self.non_finite is None and not math.isfinite(size):
+                places = (first_non_finite(self._names[id(p)], p.grad) for p in parameters)
+                self.non_finite = "first value that is not finite: gradient " + next(filter(None, places))
+        if self._optimizer.skipped_steps == self._skipped:
+            for watched, size, now, old in self._moved:
+                if size > 0:
+                    change = norm([np.subtract(a, b, out=b) for a, b in zip(now, old, strict=True)])
+                    watched.row["update_ratio"] = change / size
+        pred = self.loss.arguments[0]
+        # What the last layer was given back is dloss/dpred.
+        wanted = math.sqrt(len(pred) * pred.size) * self.rows[-1]["grad_rms"]
+        return StepReport(self, math.sqrt(squares), wanted)
 
 
-def drift(layer: BatchNorm1d, x: FloatArray) -> tuple[float | None, float | None]:
-    """How far the statistics of x are from the running ones of the layer, in running deviations.
+class Running(NamedTuple):
+    """What a batch-norm knows before a batch."""
+
+    layer: BatchNorm1d
+    mean: FloatArray
+    var: FloatArray
+    begun: bool
+
+    @classmethod
+    def of(cls, layer: BatchNorm1d) -> Running:
+        begun = not layer.debias or bool(layer.updates)
+        return cls(layer, layer.running_mean.copy(), layer.running_var.copy(), begun)
+
+
+def drift(running: Running, x: FloatArray) -> tuple[float | None, float | None]:
+    """How far the statistics of x are from the running ones, in running deviations.
 
     Root mean square over the columns of (mean - running mean) / std and of (std of x - std) / std, with
     std = sqrt(running variance + eps).
     """
-    if layer.debias and not layer.updates:
+    if not running.begun:
         return None, None  # nothing to compare with
-    found = moments(x)
-    n = x.size // layer.num_features
-    var = found.column_vars * (n / (n - 1)) if layer.unbiased else found.column_vars
-    std = np.sqrt(layer.running_var.astype(np.float64) + layer.eps)
+    layer, found = running.layer, moments(x)
+    var = found.column_squares / (found.rows - layer.unbiased)
+    std = np.sqrt(running.var.astype(np.float64) + layer.eps)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_gap = (found.column_means - layer.running_mean) / std
+        mean_gap = (found.column_means - running.mean) / std
         std_gap = (np.sqrt(var + layer.eps) - std) / std
-    return float(np.sqrt(np.square(mean_gap).mean())), float(np.sqrt(np.square(std_gap).mean()))
+        squares = float(mean_gap @ mean_gap), float(std_gap @ std_gap)
+    mean_drift, std_drift = (math.sqrt(total / layer.num_features) for total in squares)
+    return mean_drift, std_drift
 
 
 class StepReport(Report):
-    """What `step_report` returns: `loss`, `grad_norm`, `stuck` and the laws of depth beside the rows."""
+    """What `step_report` returns: `step`, the number of the update, `loss`, `grad_norm`, `stuck` and the laws
+    of depth beside the rows.
+    """
 
     title = "the next step"
     columns: ClassVar = {
@@ -85,13 +175,13 @@ class StepReport(Report):
         "update_ratio": "number",
     }
 
-    def __init__(self, signals: _StepSignals, loss: float, constant_loss: float, gradients: dict[str, float]):
+    def __init__(self, signals: StepSignals, grad_norm: float, wanted: float) -> None:
         self.forward, self.backward, summary, warnings = verdicts(signals)
+        self.step = signals.step
         self.non_finite = signals.non_finite
-        self.loss = loss
-        self.constant_loss = constant_loss
-        self.grad_norm = gradients["parameters"]
-        wanted = gradients["wanted"]
+        self.loss = loss = float(signals.loss.value)
+        self.constant_loss = constant_loss = signals.loss.of_a_constant()
+        self.grad_norm = grad_norm
         # Where both are NaN nothing is said: the first place that is not finite is.
         self.stuck = self.grad_norm <= SMALL * wanted and loss >= HIGH * constant_loss
         summary = [
@@ -144,9 +234,8 @@ def step_report(trainer: Trainer, x: Array, y: Array) -> StepReport:
     pulled the same way; `forward`, `backward` and `non_finite` as in `signal_report`.
 
     Model and optimizer are copied and the copies take the step, so nothing of the trainer changes (its loss
-    is called twice). A report takes as long as 4 to 5 steps of a network of 235,000 weights, 45 of a tiny one
-    (measured in docs/diagnostics.md): call it once in a hundred or a thousand steps, for example from
-    `Callback.on_step_end`.
+    is called twice). A report takes as long as 8 steps of a network of 235,000 weights, 94 of a tiny one
+    (measured in docs/diagnostics.md): call it now and then. For reports of the steps of a fit, `StepReports`.
 
     Raises TypeError or ValueError for a wrong argument, and as model and loss do.
 
@@ -165,38 +254,12 @@ def step_report(trainer: Trainer, x: Array, y: Array) -> StepReport:
     checked_trainer(where, trainer)
     batch = checked_batch(where, x)
     copied = twin(trainer)
-    model = on_host(trainer.model)
-    originals = zip(copied.model.modules(), model.modules(), strict=True)
-    before = zip(copied.model.named_parameters(), model.named_parameters(), strict=True)
-    old = {id(new): (name, parameter.data) for (_, new), (name, parameter) in before}
-    signals = _StepSignals(copied.model, {id(new): layer for new, layer in originals})
-    signals.see_input(batch)
-    with products_in(trainer.precision):
-        pred = signals.model.train().forward(batch)
-    loss, dpred = trainer.loss(pred, y)
-    signals.model.backward(dpred, input_grad=False)
-    constant, _ = trainer.loss(np.broadcast_to(pred.mean(axis=0), pred.shape).copy(), y)
+    signals = StepSignals(copied.model)
     copied.optimizer.nonfinite = "skip"
+    signals.before(trainer.loss, copied.optimizer)
+    with products_in(trainer.precision):
+        pred = signals.model.forward(batch)
+    _, dpred = signals.loss(pred, y)
+    signals.model.backward(dpred, input_grad=False)
     copied.optimizer.step()
-    skipped = copied.optimizer.skipped_steps > trainer.optimizer.skipped_steps
-    updated = {id(p) for group in copied.optimizer.param_groups for p in group["params"]}
-    norms = []
-    for watched in signals.layers:
-        parameters = watched.own_parameters()
-        if not parameters:
-            continue
-        norms.append(norm([parameter.grad for parameter in parameters]))
-        watched.row["grad_norm"] = norms[-1]
-        if signals.non_finite is None and not np.isfinite(norms[-1]):
-            places = (first_non_finite(old[id(p)][0], p.grad) for p in parameters)
-            signals.non_finite = "first value that is not finite: gradient " + next(filter(None, places))
-        moved = [parameter for parameter in parameters if parameter.trainable and id(parameter) in updated]
-        size = norm([old[id(p)][1] for p in moved])
-        if size > 0 and not skipped:
-            change = norm([p.data - old[id(p)][1] for p in moved])
-            watched.row["update_ratio"] = change / size
-    gradients = {
-        "parameters": float(np.sqrt(np.square(norms).sum())),
-        "wanted": float(np.sqrt(len(pred))) * norm([dpred]),
-    }
-    return StepReport(signals, float(loss), float(constant), gradients)
+    return signals.report()
