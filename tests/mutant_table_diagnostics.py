@@ -5,6 +5,7 @@ from mutant_table import Mutant
 ROOM = "python/fastnn/diagnostics"
 RUNS, SIGNALS = "tests/test_diagnostics_runs.py", "tests/test_diagnostics_signals.py"
 STEPS, DATA = "tests/test_diagnostics_steps.py", "tests/test_diagnostics_data.py"
+REPORTS = "tests/test_step_reports.py"
 OF_INIT = "tests/test_diagnostics_init.py"
 
 DIAGNOSTICS = [
@@ -51,22 +52,27 @@ DIAGNOSTICS = [
     ),
     Mutant(
         *(33, "a sigmoid measured by a slope of 1", f"{ROOM}/_watch.py"),
-        *("np.abs(slope) <= SATURATED * steepest", "np.abs(slope) <= SATURATED"),
+        *("slope <= SATURATED * _STEEPEST.get(watched.layer.kind, 1.0)", "slope <= SATURATED"),
         (f"{SIGNALS}::test_saturated_values",),
     ),
     Mutant(
         *(33, "dead in a single row", f"{ROOM}/_watch.py"),
-        *("np.mean(~units.any(axis=0))", "np.mean(~units.all(axis=0))"),
+        *("slope.max(axis=0) == 0", "slope.min(axis=0) == 0"),
         (f"{SIGNALS}::test_dead_units_are_dead_in_every_row",),
     ),
     Mutant(
         *(34, "biased and unbiased exchanged", f"{ROOM}/steps.py"),
-        *("(n / (n - 1)) if layer.unbiased", "(n / (n - 1)) if not layer.unbiased"),
+        *("(found.rows - layer.unbiased)", "(found.rows - (not layer.unbiased))"),
         (f"{STEPS}::test_drift_is_in_running_deviations",),
     ),
     Mutant(
         *(34, "epsilon left out", f"{ROOM}/steps.py"),
-        *("layer.running_var.astype(np.float64) + layer.eps", "layer.running_var.astype(np.float64)"),
+        *("running.var.astype(np.float64) + layer.eps", "running.var.astype(np.float64)"),
+        (f"{STEPS}::test_drift_is_in_running_deviations",),
+    ),
+    Mutant(
+        *(34, "running statistics behind the batch", f"{ROOM}/steps.py"),
+        *("layer.running_mean.copy(), layer.running_var.copy()", "layer.running_mean, layer.running_var"),
         (f"{STEPS}::test_drift_is_in_running_deviations",),
     ),
     Mutant(
@@ -98,6 +104,11 @@ DIAGNOSTICS = [
         *(38, "the update over itself", f"{ROOM}/steps.py"),
         *('watched.row["update_ratio"] = change / size', 'watched.row["update_ratio"] = change / change'),
         (f"{STEPS}::test_the_step_is_the_one_that_the_trainer_does",),
+    ),
+    Mutant(
+        *(38, "weights behind the update", f"{ROOM}/steps.py"),
+        *("[array.copy() for array in moved]", "moved"),
+        (f"{REPORTS}::test_a_report_is_that_of_step_report_before_the_step",),
     ),
     Mutant(
         *(39, "the largest value for the range", f"{ROOM}/features.py"),

@@ -80,7 +80,9 @@ PYTHON_ROOMS = {
         *("cuda", "nn", "optim"),
     },
     "_forward": {"_arrays", "_core", "_device", "_lowering", "nn"},
-    "_by_layers": {"_arrays", "_device", "_epoch", "_fitting", "_precision", "data", "nn", "optim"},
+    "_by_layers": {
+        *("_arrays", "_device", "_epoch", "_fitting", "_precision", "callbacks", "data", "nn", "optim"),
+    },
     "_steps": {
         *(
             "_arrays",
@@ -93,7 +95,7 @@ PYTHON_ROOMS = {
             "_queue",
             "_scores",
         ),
-        *("losses", "nn", "optim"),
+        *("callbacks", "losses", "nn", "optim"),
     },
     "_explain": {"_arrays", "_core", "_device", "_program", "_steps", "nn"},
     "_epoch": {"_arrays", "_scores"},
@@ -109,7 +111,7 @@ PYTHON_ROOMS = {
     },
     "diagnostics": {
         *("_arrays", "_columns", "_device", "_fitting", "_precision", "_runtime"),
-        *("_explain", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
+        *("_explain", "callbacks", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "schedulers", "trainer"},

@@ -122,6 +122,26 @@ def models(function):
     yield lambda: call(model(), x(8, 5)), ValueError, "Linear: x must have shape"
 
 
+def callback(name, whole):
+    """Rows of an argument of StepReports."""
+    call = diagnostics.StepReports
+    kind, high = ("a whole number", "at least 1") if whole else ("a number", r"in \[0, 1\)")
+    for value in ("x", True, [3], 1.5 if whole else None):
+        yield (
+            lambda value=value: call(**{name: value}),
+            TypeError,
+            rf"^StepReports: {name} must be {kind}, got",
+        )
+    for value in (-1, 0) if whole else (-0.1, 1.0, nan):
+        yield lambda value=value: call(**{name: value}), ValueError, rf"^StepReports: {name} must be {high}"
+    if not whole:
+        yield lambda: call(share=0), ValueError, "^StepReports: share must be above 0, got 0"
+
+
+def fit(given):
+    return trainer().fit(x(), ids, batch_size=8, epochs=1, callbacks=given)
+
+
 ROWS = [
     *models("signal_report"),
     *models("check_init"),
@@ -139,6 +159,13 @@ ROWS = [
         lambda: diagnostics.step_report(trainer(lr=lambda t: -1.0), x(), ids),
         ValueError,
         "lr after 0 updates must be at least 0",
+    ),
+    *callback("every", whole=True),
+    *callback("share", whole=False),
+    (
+        lambda: fit([diagnostics.StepReports(), diagnostics.StepReports(5)]),
+        ValueError,
+        "^Trainer.fit: callbacks: StepReports and StepReports would watch the same steps; pass one of them",
     ),
     *with_rows("lr_find", batch_size=8),
     *numbers("lr_find", "batch_size", 1),
@@ -234,7 +261,7 @@ def test_bad_input(call, error, message):
 
 
 def test_every_public_function_has_rows():
-    functions = {name for name in diagnostics.__all__ if name[0].islower()}
+    functions = {name for name in diagnostics.__all__ if name[0].islower()} | {"StepReports"}
     text = " ".join(row[2] for row in ROWS)
     assert all(f"^{name}: " in text for name in functions)
 

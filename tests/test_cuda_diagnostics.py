@@ -4,7 +4,7 @@ import fake_cupy
 import numpy as np
 import pytest
 from bounds import assert_bits
-from fastnn import cuda, diagnostics
+from fastnn import callbacks, cuda, diagnostics
 from fastnn._device import is_on_device
 from runs import assert_equal_tree
 from small import labelled_rows
@@ -50,6 +50,25 @@ def test_nothing_changes_and_all_stays_where_it_is(name, loss):
     assert run.step(X, Y) == twin.step(X, Y)
     for path, array in twin.model.state_dict().items():
         assert_bits(run.model.state_dict()[path], array, path)
+
+
+def test_a_fit_on_the_device_is_not_watched():
+    X, Y = labelled_rows()
+    run, _ = on_device_and_host()
+    reports = diagnostics.StepReports()
+    with pytest.raises(
+        cuda.CudaError, match=r"^StepReports: .* on the device; call step_report from on_step"
+    ):
+        run.fit(X, Y, batch_size=16, epochs=1, callbacks=[reports])
+    assert run.optimizer.step_count == 1
+
+    class Asks(callbacks.Callback):
+        def on_step_end(self, trainer, step, loss):
+            self.report = diagnostics.step_report(trainer, X[:16], Y[:16])
+
+    asks = Asks()
+    run.fit(X, Y, batch_size=16, epochs=1, callbacks=[asks])
+    assert asks.report.step == run.optimizer.step_count + 1
 
 
 def test_a_profile_has_the_bytes_that_a_step_moves():

@@ -23,7 +23,7 @@ def examples():
 def test_the_page_runs_and_prints_what_it_says(capsys):
     names = {"__name__": "page"}
     found = examples()
-    assert sum(bool(printed) for _, printed in found) == 7
+    assert sum(bool(printed) for _, printed in found) == 8
     for source, printed in found:
         run(PAGE, source, names)
         assert capsys.readouterr().out == printed

@@ -5,6 +5,7 @@ On the device layers and loss get CuPy's arrays, as in a plain loop there.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from fastnn._arrays import Array, FloatArray
 from fastnn._epoch import Epoch
 from fastnn._fitting import total_weight
 from fastnn._precision import products_in
+from fastnn.callbacks import Watcher
 from fastnn.nn import Module
 from fastnn.optim import NonFiniteGradientError, Optimizer
 
@@ -77,7 +79,6 @@ class Layers(NamedTuple):
         Y: Array,
         weight: FloatArray | None,
         rows: npt.NDArray[np.int64],
-        *,
         one: bool,
         keep_refused: bool,
     ) -> Done:
@@ -108,6 +109,32 @@ class Layers(NamedTuple):
             epoch.scores.add(pred, y, w)
         epoch.seconds += time.perf_counter() - start
         return Done(value, _device.on_host(pred) if one else None, refused)
+
+    def watched(self, watcher: Watcher, epoch: Epoch, *batch: Any) -> Done:
+        """`run` under the eyes of a watcher."""
+        with watcher.watching(self.model, self.loss, self.optimizer) as (model, loss):
+            return self._replace(model=model, loss=loss).run(epoch, *batch)
+
+    def tried(self, watcher: Watcher, epoch: Epoch, *batch: Any) -> Done | None:
+        """`watched`; None, with all as it was, where an error came before the update: a program has its own
+        words for it.
+        """
+        parts = [(m, name) for m in self.model.modules() for name in (*m.buffers, *m.counters)]
+        before = [copy.copy(getattr(*part)) for part in parts]
+        counts = self.optimizer.step_count, self.optimizer.skipped_steps
+        try:
+            return self.watched(watcher, epoch, *batch)
+        except BaseException as error:
+            if counts != (self.optimizer.step_count, self.optimizer.skipped_steps):
+                raise
+            for (module, name), value in zip(parts, before, strict=True):
+                if name in module.counters:
+                    setattr(module, name, value)
+                else:
+                    getattr(module, name)[...] = value
+            if not isinstance(error, Exception):
+                raise
+            return None
 
     def predict(self, what: str, X: Array, batch_size: int) -> FloatArray:
         """The model's outputs, where it is; in the mode in which it is."""

@@ -14,7 +14,7 @@ import numpy as np
 from fastnn import _core
 from fastnn._arrays import Array, FloatArray, as_array
 from fastnn._device import as_floats, on_host
-from fastnn.callbacks import Callback, Checkpoint
+from fastnn.callbacks import Callback, Checkpoint, Watcher
 
 Trainer = Any  # fastnn.Trainer, which imports this module
 
@@ -113,6 +113,10 @@ def taken_on(
                 f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
                 f"history will not have; it will have {', '.join(sorted(columns))}{cure}"
             )
+    if len(watchers := [type(c).__name__ for c in callbacks if isinstance(c, Watcher)]) > 1:
+        raise ValueError(
+            f"Trainer.fit: callbacks: {' and '.join(watchers)} would watch the same steps; pass one of them"
+        )
     taken = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
     own = [callback for callback in trainer._callbacks if callback._model is trainer.model]
     for callback in taken:

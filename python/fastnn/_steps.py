@@ -20,6 +20,7 @@ from fastnn._forward import Forward, can_lower, output_shape
 from fastnn._program import BAD_BATCH, Batches, Given, Program, Run
 from fastnn._queue import QueuedLoss
 from fastnn._scores import Scores
+from fastnn.callbacks import Watcher
 from fastnn.nn import Module
 from fastnn.nn.module import evaluating
 from fastnn.optim import NonFiniteGradientError, Optimizer
@@ -338,26 +339,37 @@ class Steps:
         *,
         one: bool,
         keep_refused: bool,
+        watcher: Watcher | None,
     ) -> Done:
-        """Train on the batches that the epoch still has: on one of them, or as many as there is time for.
+        """Train on the batches that the epoch still has: on one of them, or as many as there is time for,
+        and none that the watcher waits for.
 
         `keep_refused`: a step whose gradients the optimizer refuses is returned with the error, not raised.
         """
         self._training()
+        first, last = epoch.steps, epoch.steps + 1 if one else len(bounds) - 1
+        rows = order[bounds[first] : bounds[first + 1]]
+        ahead = len(bounds) if watcher is None else watcher.steps_ahead(self._optimizer.step_count)
         if not self.is_native:
-            rows = order[bounds[epoch.steps] : bounds[epoch.steps + 1]]
-            return self._layers.run(epoch, X, Y, weight, rows, one=one, keep_refused=keep_refused)
+            if watcher is not None and not ahead:
+                return self._layers.watched(watcher, epoch, X, Y, weight, rows, one, keep_refused)
+            return self._layers.run(epoch, X, Y, weight, rows, one, keep_refused)
         start = time.perf_counter()
         program = self.program(X, Y)
         # All others are as long as the first.
         ends = bounds.item(1) - bounds.item(0), bounds.item(-1) - bounds.item(-2)
         self._check_rows(program, min(ends), X)
         target, weight = self._targets(program, X, Y, weight)
+        if watcher is not None and not ahead:
+            tried = self._layers.tried(watcher, epoch, X, target, weight, rows, one, keep_refused)
+            if tried is not None:
+                return tried
+            ahead = 1
+        last = min(last, first + ahead)
         batches = Batches(X, target, weight, order, bounds)
         if program.on_device:
             moved = self._moved(X, X), self._moved(Y, target), self._moved(weight, weight)
             batches = Batches(*moved, order, bounds)
-        first, last = epoch.steps, epoch.steps + 1 if one else len(bounds) - 1
         sums = np.array([epoch.total, epoch.sums["loss"]])
         scores = None if epoch.scores is None else epoch.scores.sums(math.prod(program.pred_shape))
         pred = np.empty((bounds[last] - bounds[first], *program.pred_shape), np.float32) if one else None

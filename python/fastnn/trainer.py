@@ -17,7 +17,7 @@ from fastnn._fitting import Metric, Rows, checked_metrics, checked_rows, whole_s
 from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
-from fastnn.callbacks import Callback, DivergenceGuard
+from fastnn.callbacks import Callback, DivergenceGuard, Watcher
 from fastnn.history import History, Progress
 from fastnn.nn import BatchNorm1d, Module
 from fastnn.optim import Optimizer
@@ -260,12 +260,14 @@ class Trainer:
         watching = [c for c in self._callbacks if type(c).on_step_end is not Callback.on_step_end]
         guards = [c for c in self._callbacks if isinstance(c, DivergenceGuard)]
         one = bool(watching or self.metrics)
+        watcher = next((c for c in self._callbacks if isinstance(c, Watcher)), None)
+        how: dict[str, Any] = {"one": one, "keep_refused": bool(guards), "watcher": watcher}
         stop = False
         seen = _device.on_host(Y) if self.metrics else Y  # by metrics
         with whole_steps() as interrupted:
             while epoch.steps < len(bounds) - 1 and not (stop or interrupted()):
                 first, total = epoch.steps, epoch.total
-                done = self._steps.run(epoch, X, Y, weight, order, bounds, one=one, keep_refused=bool(guards))
+                done = self._steps.run(epoch, X, Y, weight, order, bounds, **how)
                 if epoch.steps == first:
                     continue  # its step was cut short
                 for guard in guards:

@@ -24,6 +24,7 @@ of `Trainer.save`.
 
 from __future__ import annotations
 
+from fastnn.callbacks._watcher import Watcher as Watcher
 from fastnn.callbacks.callback import Callback
 from fastnn.callbacks.checkpoint import Checkpoint
 from fastnn.callbacks.divergence_guard import DivergenceGuard

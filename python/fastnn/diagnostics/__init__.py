@@ -4,6 +4,7 @@ Every function returns a report: `rows` (a list of dicts), `summary`, `warnings`
 table when printed. All of them run on copies: a model, its mode, running statistics, dropout counters and
 gradients, and the optimizer stay as they are, bit for bit, also after an error or Ctrl-C. Of a model on a
 device the copy whose layers are called one by one is on the CPU, and whole steps are taken on the device.
+`StepReports` is a callback that makes reports of the very steps of a fit.
 
 >>> from fastnn import diagnostics, nn
 >>> print(diagnostics.check_init(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), seed=0)))
@@ -26,11 +27,13 @@ from fastnn.diagnostics.memory import memory_plan
 from fastnn.diagnostics.rates import lr_find
 from fastnn.diagnostics.signals import signal_report
 from fastnn.diagnostics.speed import profile
+from fastnn.diagnostics.step_reports import StepReports
 from fastnn.diagnostics.steps import step_report
 
 __all__ = [
     "DepthLaw",
     "Report",
+    "StepReports",
     "check_init",
     "feature_report",
     "gradient_noise_scale",
