@@ -63,8 +63,10 @@ PYTHON_ROOMS = {
     "_options": {"_arrays", "_clip", "_device", "_parameter"},
     "_optimizer_state": {"_arrays", "_options", "_parameter"},
     "_non_finite": {"_device", "_parameter"},
+    "_update": {"_device", "_options", "_parameter", "ops"},
     "_optimizer": {
-        *("_arrays", "_clip", "_device", "_non_finite", "_options", "_optimizer_state", "_parameter", "ops"),
+        *("_arrays", "_clip", "_device", "_non_finite", "_options", "_optimizer_state", "_parameter"),
+        "_update",
     },
     "optim": {"_arrays", "_clip", "_non_finite", "_options", "_optimizer", "_parameter", "ops", "init"},
     "history": {"_arrays"},
@@ -76,7 +78,7 @@ PYTHON_ROOMS = {
     "_lowering": {"_arrays", "_core", "nn"},
     "_queue": {"_arrays", "_core", "_device"},
     "_program": {
-        *("_arrays", "_core", "_device", "_lowering", "_optimizer", "_precision", "_queue"),
+        *("_arrays", "_core", "_device", "_lowering", "_precision", "_queue", "_update"),
         *("cuda", "nn", "optim"),
     },
     "_forward": {"_arrays", "_core", "_device", "_lowering", "nn"},

@@ -15,7 +15,7 @@ import pytest
 from bounds import assert_bits
 from custom import Scale, Square
 from device_places import REAL, STAND_INS, missing, place
-from fastnn import losses, nn, ops, optim, preprocessing
+from fastnn import losses, nn, optim, preprocessing
 from fastnn._precision import products_in
 from networks import assert_same_course, seeded
 from small import labelled_rows
@@ -293,21 +293,12 @@ def test_losses_of_two_places(where, rows):
             assert "lies in host memory and" in said(loss, *mixed), at
 
 
-def optimizer_group(parameter):
-    return ([parameter.data], [parameter.grad], None, None, None, None, (0.1,), (0.0, 0.0, 0.0, 0, None))
-
-
 def test_an_optimizer_with_parameters_in_two_places(where):
     one, other = nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=0)
     made = optim.SGD([*one.parameters(), *other.parameters()], lr=0.1)
     other.to("cuda")
     words = 'SGD: some of its parameters are on the CPU, some on the device; move the whole model with "to"'
     assert said(made.step, error=fastnn.CudaError) == words
-    groups = [optimizer_group(one.weight), optimizer_group(other.weight)]
-    for given in (groups, groups[::-1]):
-        assert "'param[0]' lies in host memory and 'param[0]' on a CUDA device" in said(
-            partial(ops._update_step, "sgd", given, step=1)
-        )
 
 
 def test_layouts_types_and_precisions_that_the_device_lacks(where, rows):

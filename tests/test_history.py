@@ -162,17 +162,17 @@ def test_ctrl_c_leaves_whole_steps(rows, at):
 
 def test_ctrl_c_before_the_update_waits_for_both_groups(rows, monkeypatch):
     X, Y = rows
-    model, update = layers(), ops._update_step
+    model, update = layers(), ops._run_update
 
-    def pressed(*arguments, **numbers):
+    def pressed(*arguments):
         signal.raise_signal(signal.SIGINT)
-        return update(*arguments, **numbers)
+        return update(*arguments)
 
     ps = model.parameters()
     groups = [{"params": ps[:1]}, {"params": ps[1:]}]
     loss = Interrupting(0)  # of one's own: the update is a call of its own
     run = fastnn.Trainer(model, loss, optim.Adam(groups, lr=0.01))
-    monkeypatch.setattr(ops, "_update_step", pressed)
+    monkeypatch.setattr(ops, "_run_update", pressed)
     with pytest.raises(KeyboardInterrupt):
         run.fit(X, Y, batch_size=16, epochs=1)
     monkeypatch.undo()

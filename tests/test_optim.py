@@ -165,13 +165,38 @@ def test_every_rule_finds_the_lowest_point_of_a_parabola(rule):
 
 
 def test_a_step_is_one_native_call(make, rng, monkeypatch):
-    calls, kernel = [], ops._update_step
-    monkeypatch.setattr(ops, "_update_step", lambda *a, **k: calls.append(len(a[1])) or kernel(*a, **k))
+    calls, kernel = [], ops._run_update
+    monkeypatch.setattr(ops, "_run_update", lambda *a: calls.append(len(a[1])) or kernel(*a))
     ps, others = parameters(rng), parameters(rng)
     make(ps).step()
     make([{"params": others[:1]}, {"params": others[1:]}], decay="all").step()
     assert len(calls) == 2
     assert calls[1] == 2  # groups
+
+
+def test_what_stays_is_made_once(make, rng, monkeypatch):
+    made, kind = [], ops._Update
+    monkeypatch.setattr(ops, "_Update", lambda *a, **k: made.append(a) or kind(*a, **k))
+    ps = parameters(rng)
+    opt = make(ps)
+    for lr in (0.1, 0.1, 0.2, schedulers.StepDecay(0.1, 2), schedulers.StepDecay(0.1, 2)):
+        opt.lr = lr
+        opt.step()
+    assert len(made) == 1
+    opt.clip = 0.5
+    opt.step()
+    assert len(made) == 2
+    ps[0].trainable = False
+    before = ps[0].data.copy()
+    opt.step()
+    opt.step()
+    assert len(made) == 3
+    assert_bits(ps[0].data, before)
+    twin = copy.deepcopy(opt)
+    twin.step()
+    assert len(made) == 4
+    assert twin.param_groups[0]["params"][1] is not ps[1]
+    assert opt.step_count == twin.step_count - 1
 
 
 # ---- groups

@@ -228,6 +228,7 @@ def guard_cases(isa):
                             for slot in slots:
                                 slots[slot] = list(guard.both_ends(slots[slot]))[ends][1]
                     opt._cache.clear()
+                    opt._update = None
                     for p in ps:
                         p._grad[...] = rng.standard_normal(p.data.shape)
                     opt.step()

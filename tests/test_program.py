@@ -87,31 +87,24 @@ def test_explain_of_what_has_no_program(rows):
             trainer().explain(wrong)
 
 
-def test_parameters_are_in_one_call_at_a_time(rows):
-    """Two trainers of one model take turns; both at once is refused, and the first goes on."""
-    X, Y = (np.tile(a, (400, 1) if a.ndim == 2 else 400) for a in rows)
-    model = layers()
-    one, two = (
-        fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=1e-3))
-        for _ in range(2)
-    )
-    refused = []
+def refused_beside(busy, other):
+    """What `other`, called again and again from a second thread, is told while `busy` runs."""
+    refused, errors = [], []
     done = threading.Event()
 
-    def other():
+    def beside():
         while not done.is_set():
             try:
-                two.step(X[:2], Y[:2])
+                other()
             except RuntimeError as error:
                 refused.append(str(error))
 
-    thread = threading.Thread(target=other)
+    thread = threading.Thread(target=beside)
     thread.start()
-    errors = []
     try:
         for _ in range(200):
             try:
-                one.step(X, Y)
+                busy()
             except RuntimeError as error:
                 errors.append(error)
             if refused:
@@ -120,9 +113,32 @@ def test_parameters_are_in_one_call_at_a_time(rows):
         done.set()
         thread.join()
     assert refused, "the two calls never met"
-    assert "is being trained already" in refused[0]
+    return refused[0]
+
+
+def test_parameters_are_in_one_call_at_a_time(rows):
+    """Two trainers of one model take turns; both at once is refused, and the first goes on."""
+    X, Y = (np.tile(a, (400, 1) if a.ndim == 2 else 400) for a in rows)
+    model = layers()
+    one, two = (
+        fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=1e-3))
+        for _ in range(2)
+    )
+    said = refused_beside(lambda: one.step(X, Y), lambda: two.step(X[:2], Y[:2]))
+    assert "is being trained already" in said
     one.step(*rows)
     two.step(*rows)
+
+
+def test_an_optimizer_is_in_one_step_at_a_time(rows):
+    """Its update is kept from step to step, so a loop of one's own and a trainer take turns, too."""
+    X, Y = (np.tile(a, (400, 1) if a.ndim == 2 else 400) for a in rows)
+    run = trainer()
+    run.step(X, Y)
+    said = refused_beside(lambda: run.step(X, Y), run.optimizer.step)
+    assert said.startswith("Optimizer.step: a step of this optimizer is running already")
+    run.step(*rows)
+    run.optimizer.step()
 
 
 def test_a_copy_of_a_trainer_has_a_program_of_its_own(rows):

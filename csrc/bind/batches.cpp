@@ -1,5 +1,6 @@
 #include "bind/batches.h"
 
+#include <cmath>
 #include <string>
 
 namespace fastnn::bind {
@@ -26,6 +27,14 @@ program::Batch batch_of(Call& call, BoundProgram& bound, const Value& x_value, c
     return batch;
 }
 
+void check_numbers(const Call& call, const Value& value, const GroupNumbers* numbers, Index count) {
+    const double* const begin = numbers->of_rule;
+    for (const double* x = begin; x < begin + count * GroupNumbers::kCount; ++x) {
+        if (!std::isfinite(static_cast<float>(*x)))
+            call.value_error(value, "hold " + std::to_string(*x) + ", which is not finite as float32");
+    }
+}
+
 Numbers read_numbers(Call& call, const Value& value, BoundProgram& bound) {
     const Samples given = read_samples(call, value);
     const auto groups = static_cast<Index>(bound.groups());
@@ -34,7 +43,9 @@ Numbers read_numbers(Call& call, const Value& value, BoundProgram& bound) {
         given.rows != sets * groups || given.row != GroupNumbers::kCount || sets < 1) {
         call.value_error(value, "must be float64 of shape (steps * groups, 10)");
     }
-    return {static_cast<const GroupNumbers*>(given.data), groups, sets};
+    const auto* numbers = static_cast<const GroupNumbers*>(given.data);
+    check_numbers(call, value, numbers, given.rows);
+    return {numbers, groups, sets};
 }
 
 }  // namespace fastnn::bind

@@ -18,6 +18,8 @@ struct Numbers {
     const GroupNumbers* of(Index step) const { return data + (sets > 1 ? step : 0) * groups; }
 };
 
+// Raises for numbers that are not finite as float32.
+void check_numbers(const Call& call, const Value& value, const GroupNumbers* numbers, Index count);
 Numbers read_numbers(Call& call, const Value& value, BoundProgram& bound);
 
 }  // namespace fastnn::bind

@@ -253,8 +253,8 @@ void bind_program(py::module_& m) {
         }
     });
     py::class_<BoundProgram>(m, "Program")
-        .def(py::init<const py::list&, const py::list&, bool, std::size_t, const py::tuple&,
-                      const std::optional<py::capsule>&, bool>(),
+        .def(py::init<const py::list&, const py::list&, bool, std::size_t,
+                      const std::shared_ptr<BoundUpdate>&, const std::optional<py::capsule>&, bool>(),
              py::arg("buffers"), py::arg("ops"), py::arg("chains"), py::arg("loss"), py::arg("update"),
              py::arg("kernels") = py::none(), py::arg("tf32") = false)
         .def(py::init<const py::list&, const py::list&, bool, program::Ref>(), py::arg("buffers"),

@@ -116,9 +116,7 @@ void update_arrays(Call& call, int arguments, const UpdateOptions& options) {
     Value values[kRoles] = {};
     for (int i = 0; i < arguments; ++i) values[i] = call[i];
     UpdateArrays arrays(call);
-    arrays.add(values, 0);
-    arrays.check_all_apart();
-    arrays.plan.options.push_back(options);
+    arrays.add(values, options);
     static std::atomic<std::uint64_t> calls{0};
     arrays.run(calls.fetch_add(1, std::memory_order_relaxed));
 }

@@ -47,16 +47,6 @@ class Fields {
     std::size_t next_ = 0;
 };
 
-template <class Choice>
-Choice named(const std::string& name, std::initializer_list<const char*> names) {
-    int number = 0;
-    for (const char* known : names) {
-        if (name == known) return static_cast<Choice>(number);
-        ++number;
-    }
-    throw std::invalid_argument("program: unknown choice " + name);
-}
-
 // All programs that run now. Guarded by the GIL.
 std::vector<BoundProgram*> g_running;
 
@@ -72,21 +62,24 @@ InUse::InUse(BoundProgram& bound) : bound_(bound) {
                 "model of its own");
         }
     }
+    if (bound.update() != nullptr) update_.emplace(*bound.update());
     g_running.push_back(&bound);
 }
 
 InUse::~InUse() { std::erase(g_running, &bound_); }
 
 BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool chains, std::size_t loss,
-                           const py::tuple& update, const std::optional<py::capsule>& kernels, bool tf32) {
-    if (kernels.has_value()) cuda_ = cuda_kernels_of(*kernels);
+                           const std::shared_ptr<BoundUpdate>& update,
+                           const std::optional<py::capsule>& kernels, bool tf32)
+    : arrays_(kernels.has_value()), update_(update) {
+    auto last = update == nullptr ? std::make_shared<program::Update>() : update->update;
     std::vector<program::Buffer> sizes = buffers_of(buffers);
     std::vector<std::unique_ptr<program::Op>> made = ops_of(ops);
-    auto last = make_update(update);
-    if (cuda_ != nullptr) {
+    if (kernels.has_value()) {
         std::vector<std::size_t> places = program::fuse(made, loss);
-        program_ = std::make_unique<program::DeviceProgram>(
-            std::move(sizes), std::move(made), std::move(places), loss, std::move(last), *cuda_, tf32);
+        program_ =
+            std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), std::move(places),
+                                                     loss, std::move(last), *cuda_kernels_of(*kernels), tf32);
         return;
     }
     program_ =
@@ -94,7 +87,8 @@ BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool ch
 }
 
 BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool chains, program::Ref pred)
-    : program_(std::make_unique<program::Program>(buffers_of(buffers), ops_of(ops), chains, pred)) {}
+    : arrays_(false),
+      program_(std::make_unique<program::Program>(buffers_of(buffers), ops_of(ops), chains, pred)) {}
 
 std::vector<program::Buffer> BoundProgram::buffers_of(const py::list& given) {
     std::vector<program::Buffer> sizes;
@@ -123,67 +117,6 @@ bool BoundProgram::shares_parameters(BoundProgram& other) {
     return false;
 }
 
-// float32, contiguous; none: null.
-DeviceArray BoundProgram::floats(py::handle object) {
-    if (object.is_none()) return {};
-    kept_.push_back(py::reinterpret_borrow<py::object>(object));
-    if (cuda_ != nullptr) {
-        const DeviceArray given = device_array(object);
-        if (given.number != Number::float32 || !given.contiguous)
-            throw std::invalid_argument("program: arrays on the device must be contiguous float32");
-        return given;
-    }
-    auto given = py::reinterpret_borrow<py::array_t<float>>(object);
-    return {given.mutable_data(),
-            Number::float32,
-            std::vector<Index>(given.shape(), given.shape() + given.ndim()),
-            {},
-            true};
-}
-
-// (rule, groups, clip, limit, floor, refuse); a group is (params, grads, slot0, slot1, slot2, initial,
-// places, seed): lists of arrays, or None for those that the rule or its options do not use.
-std::unique_ptr<program::Update> BoundProgram::make_update(const py::tuple& given) {
-    auto made = std::make_unique<program::Update>();
-    UpdatePlan& plan = made->plan;
-    Fields fields(given);
-    const auto rule =
-        named<Rule>(fields.take<std::string>(), {"sgd", "momentum", "rmsprop", "adagrad", "adam", "rprop"});
-    for (const py::handle item : fields.item()) {
-        const auto group = item.cast<py::tuple>();
-        const auto arrays = [&](std::size_t role, std::size_t i) {
-            const py::handle list = group[role];
-            return list.is_none() ? nullptr : array(list.cast<py::list>()[i]);
-        };
-        const auto places = group[6].cast<std::vector<std::uint64_t>>();
-        for (std::size_t i = 0; i < places.size(); ++i) {
-            UpdateTensor t{};
-            const DeviceArray param = floats(group[0].cast<py::list>()[i]);
-            t.param = static_cast<float*>(param.data);
-            t.n = 1;
-            for (const Index length : param.shape) t.n *= length;
-            t.cols = param.shape.empty() ? 1 : param.shape.back();
-            t.grad = arrays(1, i);
-            t.slot0 = arrays(2, i);
-            t.slot1 = arrays(3, i);
-            t.slot2 = arrays(4, i);
-            t.initial = arrays(5, i);
-            t.place = places[i];
-            t.group = static_cast<int>(made->groups.size());
-            plan.add(t);
-        }
-        made->groups.push_back({rule, !group[5].is_none(), group[7].cast<std::uint64_t>()});
-        plan.options.emplace_back();
-    }
-    plan.args.clip =
-        named<Clip>(fields.take<std::string>(), {"none", "value", "norm", "global_norm", "adaptive"});
-    plan.args.clip_limit = static_cast<float>(fields.take<double>());
-    plan.args.clip_floor = static_cast<float>(fields.take<double>());
-    plan.args.refuse_non_finite = fields.take<bool>();
-    plan.lay_out();
-    return made;
-}
-
 std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
     Fields f(given);
     const auto name = f.take<std::string>();
@@ -196,14 +129,14 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::RoundWeight>();
         op->y = f.ref();
         op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item());
+        op->weight = arrays_.array(f.item());
         return op;
     }
     if (name == "pack_weight") {
         auto op = std::make_unique<program::PackWeight>();
         op->y = f.ref();
         op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item());
+        op->weight = arrays_.array(f.item());
         op->transposed = f.take<bool>();
         return op;
     }
@@ -216,8 +149,8 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::Linear>();
         op->x = f.ref(), op->y = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item()), op->rounded = f.ref(), op->packed = f.ref();
-        op->bias = array(f.item());
+        op->weight = arrays_.array(f.item()), op->rounded = f.ref(), op->packed = f.ref();
+        op->bias = arrays_.array(f.item());
         op->activation = f.activation();
         return op;
     }
@@ -225,21 +158,21 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::LinearWeight>();
         op->dy = f.ref(), op->x = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->dweight = array(f.item()), op->rounded = f.take<bool>();
+        op->dweight = arrays_.array(f.item()), op->rounded = f.take<bool>();
         return op;
     }
     if (name == "linear_bias") {
         auto op = std::make_unique<program::LinearBias>();
         op->dy = f.ref();
         op->rows = f.size(), op->out = f.size();
-        op->dbias = array(f.item());
+        op->dbias = arrays_.array(f.item());
         return op;
     }
     if (name == "linear_input") {
         auto op = std::make_unique<program::LinearInput>();
         op->dy = f.ref(), op->dx = f.ref();
         op->rows = f.size(), op->in = f.size(), op->out = f.size();
-        op->weight = array(f.item()), op->rounded = f.ref(), op->packed = f.ref();
+        op->weight = arrays_.array(f.item()), op->rounded = f.ref(), op->packed = f.ref();
         return op;
     }
     if (name == "activation") {
@@ -262,9 +195,9 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::BatchNorm>();
         op->x = f.ref(), op->y = f.ref(), op->statistics = f.ref();
         op->rows = f.size(), op->cols = f.size();
-        op->gamma = array(f.item()), op->beta = array(f.item());
-        op->running_mean = array(f.item()), op->running_var = array(f.item());
-        op->updates = array(f.item());
+        op->gamma = arrays_.array(f.item()), op->beta = arrays_.array(f.item());
+        op->running_mean = arrays_.array(f.item()), op->running_var = arrays_.array(f.item());
+        op->updates = arrays_.array(f.item());
         op->momentum = f.take<double>();
         op->eps = static_cast<float>(f.take<double>());
         op->unbiased = f.take<bool>();
@@ -276,7 +209,8 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::BatchNormBackward>();
         op->dy = f.ref(), op->x = f.ref(), op->y = f.ref(), op->statistics = f.ref(), op->dx = f.ref();
         op->rows = f.size(), op->cols = f.size();
-        op->gamma = array(f.item()), op->dgamma = array(f.item()), op->dbeta = array(f.item());
+        op->gamma = arrays_.array(f.item()), op->dgamma = arrays_.array(f.item()),
+        op->dbeta = arrays_.array(f.item());
         op->activation = f.activation();
         return op;
     }
@@ -294,7 +228,8 @@ std::unique_ptr<program::Op> BoundProgram::make(const py::tuple& given) {
         auto op = std::make_unique<program::ScaleColumns>();
         op->x = f.ref(), op->y = f.ref();
         op->rows = f.size(), op->cols = f.size();
-        op->shift = array(f.item()), op->scale = array(f.item()), op->offset = array(f.item());
+        op->shift = arrays_.array(f.item()), op->scale = arrays_.array(f.item()),
+        op->offset = arrays_.array(f.item());
         return op;
     }
     if (name == "add") {

@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "bind/device_arrays.h"
+#include "bind/bound_update.h"
 #include "bind/fastcall.h"
 #include "program/device_program.h"
 
@@ -17,14 +17,16 @@ class BoundProgram {
  public:
     // buffers: (per_row, fixed); ops: ("kind", fields...) in the order in which csrc/program lists them;
     // chains: see program.h (a device has none);
-    // update: (rule, groups, clip, limit, floor, refuse), see `make_update`; kernels: those of `_cuda` where
-    // all arrays lie on the device, else none; tf32: there products of float32 round to it.
+    // update: none of a forward and its loss alone; kernels: those of `_cuda` where all arrays lie on the
+    // device, else none; tf32: there products of float32 round to it.
     BoundProgram(const py::list& buffers, const py::list& ops, bool chains, std::size_t loss,
-                 const py::tuple& update, const std::optional<py::capsule>& kernels, bool tf32);
+                 const std::shared_ptr<BoundUpdate>& update, const std::optional<py::capsule>& kernels,
+                 bool tf32);
     // A forward alone, on the CPU.
     BoundProgram(const py::list& buffers, const py::list& ops, bool chains, program::Ref pred);
 
     program::Program& program() { return *program_; }
+    BoundUpdate* update() { return update_.get(); }
     program::DeviceProgram& on_device() { return dynamic_cast<program::DeviceProgram&>(*program_); }
     Index columns() const { return columns_; }  // floats of a row of the batch
     std::size_t groups() { return program_->update().groups.size(); }
@@ -35,15 +37,12 @@ class BoundProgram {
  private:
     std::vector<program::Buffer> buffers_of(const py::list& given);
     std::vector<std::unique_ptr<program::Op>> ops_of(const py::list& given);
-    DeviceArray floats(py::handle object);
-    float* array(py::handle object) { return static_cast<float*>(floats(object).data); }
     std::unique_ptr<program::Op> make(const py::tuple& given);
-    std::unique_ptr<program::Update> make_update(const py::tuple& given);
 
-    const CudaKernels* cuda_ = nullptr;
     Index columns_ = 0;
     std::vector<program::Dropout*> dropouts_;
-    std::vector<py::object> kept_;  // the arrays of
+    KeptArrays arrays_;
+    std::shared_ptr<BoundUpdate> update_;  // none of a forward alone
     std::unique_ptr<program::Program> program_;
 };
 
@@ -57,6 +56,7 @@ class InUse {
 
  private:
     BoundProgram& bound_;
+    std::optional<UpdateInUse> update_;  // a forward alone has none
 };
 
 }  // namespace fastnn::bind

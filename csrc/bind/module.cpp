@@ -14,8 +14,8 @@ PYBIND11_MODULE(_core, m) {
     bind_scores(m);
     bind_updates(m);
     bind_rows(m);
+    bind_optimizer(m);
     bind_program(m);
     bind_device_program(m);
-    bind_optimizer(m);
     bind_cuda(m);
 }

@@ -13,7 +13,7 @@ bool is_sequence(const Value& v) { return PyList_Check(v.object) || PyTuple_Chec
 
 }  // namespace
 
-void UpdateArrays::add(const Value (&values)[kRoles], int group, PyObject* places) {
+void UpdateArrays::add(const Value (&values)[kRoles], const UpdateOptions& options) {
     const Value& first = values[0];
     if (PyIter_Check(first.object)) {  // such as net.parameters(), which can be walked once only
         call_.type_error(first, "is a " + type_name(first.object) + "; pass a list of its arrays");
@@ -46,13 +46,11 @@ void UpdateArrays::add(const Value (&values)[kRoles], int group, PyObject* place
                 items[role].index = i;
             }
         }
-        Index place = 0;
-        if (places != nullptr) {
-            const py::object number = owned(PySequence_GetItem(places, i));
-            place = integer(call_, {number.ptr(), "places"}, 0);
-        }
-        add_tensor(items, group, place);
+        add_tensor(items);
     }
+    check_all_apart();
+    plan_.options.push_back(options);
+    plan_.lay_out();
 }
 
 // Groups are nested deeper than the checker looks for arrays of the host when it meets one on a device.
@@ -69,7 +67,7 @@ float* UpdateArrays::in_place(const Value& value, Shape& shape) {
     return array.data;
 }
 
-void UpdateArrays::add_tensor(const Value (&items)[kRoles], int group, Index place) {
+void UpdateArrays::add_tensor(const Value (&items)[kRoles]) {
     Shape shape;
     UpdateTensor t{};
     t.param = in_place(items[0], shape);
@@ -98,9 +96,7 @@ void UpdateArrays::add_tensor(const Value (&items)[kRoles], int group, Index pla
     t.initial = others[static_cast<int>(Role::initial)];
     t.n = grad.cols;
     t.cols = shape.nd > 0 ? shape.dims[shape.nd - 1] : 1;
-    t.place = static_cast<std::uint64_t>(place);
-    t.group = group;
-    plan.add(t);
+    plan_.add(t);
 }
 
 // Sorted by address, only neighbours can meet.
@@ -114,16 +110,14 @@ void UpdateArrays::check_all_apart() {
 }
 
 void UpdateArrays::run(std::uint64_t number) {
-    plan.lay_out();
-    if (call_.device() != nullptr) return run_on_device(*call_.device());
+    if (call_.device() != nullptr) return update_on_device(plan_, *call_.device());
     Tasks tasks;
-    tasks.add(kernels().update, plan.args);
-    tasks.take_turns(plan, number);
-    tasks.run_to_the_end(stream_ns(plan.floats()));
+    tasks.add(kernels().update, plan_.args);
+    tasks.take_turns(plan_, number);
+    tasks.run_to_the_end(stream_ns(plan_.floats()));
 }
 
-// Waits only where the caller must know whether a gradient was refused.
-void UpdateArrays::run_on_device(OnDevice& device) {
+void update_on_device(UpdatePlan& plan, OnDevice& device) {
     UpdateArgs args = plan.args;
     args.tensors = device.upload(plan.tensors.data(), args.count);
     args.options = device.upload(plan.options.data(), static_cast<Index>(plan.options.size()));

@@ -1,4 +1,4 @@
-// The arrays of an update, from Python values to an UpdatePlan.
+// The arrays of an update by hand, from Python values to an UpdatePlan.
 #pragma once
 
 #include <vector>
@@ -12,30 +12,30 @@ namespace fastnn::bind {
 enum class Role : int { param, grad, slot0, slot1, slot2, initial };
 inline constexpr int kRoles = 6;
 
-// The arrays of one update, checked: groups of one array, or of lists of as many, for each role.
+// The arrays of one update, checked: one array, or lists of as many, for each role.
 class UpdateArrays {
  public:
     explicit UpdateArrays(Call& call) : call_(call) {}
 
-    // `values[role]` without an object: the role is not there. `places`: the numbers of the arrays, or null.
-    void add(const Value (&values)[kRoles], int group, PyObject* places = nullptr);
-    // After the last `add`: no two arrays may share memory.
-    void check_all_apart();
+    // `values[role]` without an object: the role is not there. No two arrays may share memory.
+    void add(const Value (&values)[kRoles], const UpdateOptions& options);
 
-    // Lays `plan` out and runs it, as this call of many.
+    // As this call of many.
     void run(std::uint64_t number);
 
-    UpdatePlan plan;
-
  private:
-    void add_tensor(const Value (&items)[kRoles], int group, Index place);
+    void add_tensor(const Value (&items)[kRoles]);
+    void check_all_apart();
     float* in_place(const Value& value, Shape& shape);
     void check_place(const Value& value);
-    void run_on_device(OnDevice& device);
 
     Call& call_;
+    UpdatePlan plan_;
     std::vector<Region> regions_;
     Value on_host_{nullptr, nullptr};  // the first array that lies there
 };
+
+// The same for arrays on a device. Waits only where the caller must know whether a gradient was refused.
+void update_on_device(UpdatePlan& plan, OnDevice& device);
 
 }  // namespace fastnn::bind

@@ -68,7 +68,7 @@ void DeviceProgram::check(int status) const {
 
 DeviceProgram::DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
                              std::vector<std::size_t> places, std::size_t loss,
-                             std::unique_ptr<Update> update, const CudaKernels& cuda, bool tf32)
+                             std::shared_ptr<Update> update, const CudaKernels& cuda, bool tf32)
     : Program(std::move(buffers), std::move(ops), false, loss, std::move(update)),
       cuda_(cuda),
       tf32_(tf32),

@@ -20,7 +20,7 @@ class DeviceProgram final : public Program {
 
     // places: that of each operation, with those that it took in behind it, among all (fuse.h).
     DeviceProgram(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops,
-                  std::vector<std::size_t> places, std::size_t loss, std::unique_ptr<Update> update,
+                  std::vector<std::size_t> places, std::size_t loss, std::shared_ptr<Update> update,
                   const CudaKernels& cuda, bool tf32);
     ~DeviceProgram() override;
 

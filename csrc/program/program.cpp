@@ -32,7 +32,7 @@ Index rows_of_block(Index n, bool forward) {
 void Program::Free::operator()(float* p) const { std::free(p); }
 
 Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, bool chains,
-                 std::size_t loss, std::unique_ptr<Update> update)
+                 std::size_t loss, std::shared_ptr<Update> update)
     : Program(std::move(buffers), std::move(ops), chains, kNone) {
     loss_ = dynamic_cast<Loss*>(ops_.at(loss).get());
     pred_ = loss_->pred;
@@ -48,7 +48,7 @@ Program::Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> o
       ops_(std::move(ops)),
       chains_(chains),
       pred_(pred),
-      update_(std::make_unique<Update>()) {
+      update_(std::make_shared<Update>()) {
     const auto begin =
         std::find_if(ops_.begin(), ops_.end(), [](const auto& op) { return op->kind() != Kind::first; });
     x_ = dynamic_cast<Gather*>(begin->get());
@@ -154,13 +154,13 @@ Index Program::arena_bytes(Index n) const { return plan(n).floats * Index{sizeof
 
 void Program::prepare(Index n, bool weighted) {
     const Kernels& kernels = fastnn::kernels();
+    update_->prepare(kernels);
     if (n == n_ && weighted == weighted_ && &kernels == kernels_) return;
     n_ = 0;
     const Plan found = plan(n);
     reserve(found.floats);
     kernels_ = &kernels;
     build(found, n, weighted);
-    update_->prepare(kernels);
     weighted_ = weighted;
     n_ = n;
 }

@@ -40,7 +40,7 @@ class Program {
     // is not `Kind::first` gathers the batch, and the one before the loss its values, where it takes any.
     // chains: what is by rows runs block by block.
     Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, bool chains, std::size_t loss,
-            std::unique_ptr<Update> update);
+            std::shared_ptr<Update> update);
     // A forward alone, whose result is the buffer `pred`.
     Program(std::vector<Buffer> buffers, std::vector<std::unique_ptr<Op>> ops, bool chains, Ref pred);
     virtual ~Program() = default;
@@ -94,7 +94,7 @@ class Program {
     Loss* loss_ = nullptr;  // null in a forward alone
     Ref pred_;
     std::vector<Line> lines_;
-    std::unique_ptr<Update> update_;
+    std::shared_ptr<Update> update_;
     std::vector<float*> memory_;  // of each buffer
     Index least_rows_ = 1;
     bool branches_ = false;  // operations run beside those that follow them, as far as their kind allows

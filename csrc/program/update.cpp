@@ -5,12 +5,15 @@
 namespace fastnn::program {
 
 void Update::prepare(const Kernels& kernels) {
+    if (kernels_ == &kernels) return;
+    kernels_ = nullptr;  // until all tasks are there
     tasks_.clear();
     for (const Kernel<UpdateArgs>& phase : kernels.update) {
         const Task next = task(phase, plan.args);
         if (next.chunks > 0) tasks_.push_back(next);
     }
     cost_ns_ = stream_ns(plan.floats());
+    kernels_ = &kernels;
 }
 
 void Update::set(std::int64_t step, const GroupNumbers* numbers) {

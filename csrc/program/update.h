@@ -20,6 +20,7 @@ class Update {
     UpdatePlan plan;
     std::vector<Group> groups;
 
+    // For the kernels of an ISA.
     void prepare(const Kernels& kernels);
     // For the step of this number, counted from 1; numbers: of each group.
     void set(std::int64_t step, const GroupNumbers* numbers);
@@ -28,6 +29,7 @@ class Update {
     double cost_ns() const { return cost_ns_; }
 
  private:
+    const Kernels* kernels_ = nullptr;
     std::vector<Task> tasks_;
     double cost_ns_ = 0;
 };

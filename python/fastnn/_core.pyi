@@ -175,16 +175,20 @@ def adam_(
     weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> None: ...
-def update_step(
-    rule: str,
-    groups: list[tuple[Any, ...]],
-    *,
-    step: int,
-    clip: str = "none",
-    limit: float = 0.0,
-    floor: float = 0.0,
-    refuse: bool = True,
-) -> int: ...
+
+class Update:
+    def __init__(
+        self,
+        rule: str,
+        groups: list[tuple[Any, ...]],
+        clip: str,
+        limit: float,
+        floor: float,
+        refuse: bool,
+        on_device: bool,
+    ) -> None: ...
+
+def run_update(update: Update, numbers: memoryview, step: int, place: object = None) -> int: ...
 
 class Program:
     @overload
@@ -194,7 +198,7 @@ class Program:
         ops: list[tuple[Any, ...]],
         chains: bool,
         loss: int,
-        update: tuple[Any, ...],
+        update: Update | None,
         kernels: object = None,
         tf32: bool = False,
     ) -> None: ...

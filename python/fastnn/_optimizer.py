@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from fastnn import _device, ops
+from fastnn import _device
 from fastnn._arrays import FloatArray, aligned_zeros, check_int
 from fastnn._clip import Clip, as_clip
 from fastnn._non_finite import non_finite_gradient
@@ -30,6 +30,7 @@ from fastnn._options import (
     with_steps,
 )
 from fastnn._parameter import Parameter
+from fastnn._update import Update
 
 _INITIAL = "initial"  # the slot of the values that decay_to="init" decays to
 Numbers = tuple[float, ...]
@@ -120,6 +121,7 @@ class Optimizer(ABC):
             raise ValueError(f"{name}: a parameter occurs twice in params; each must be updated once a step")
         self._state: list[dict[str, FloatArray]] = [{} for _ in every]
         self._cache: dict[int, tuple[Any, list[Part]]] = {}
+        self._update: Update | None = None
         self._checked: dict[int, Group] = {}  # the options as they were when they were last checked
         for index in range(len(self.param_groups)):
             self._make_slots(index)
@@ -195,42 +197,38 @@ class Optimizer(ABC):
         Raises NonFiniteGradientError, with nothing changed, for one that is not finite (`nonfinite`). A
         device waits for that verdict, but for "ignore". A `Trainer` refuses an optimizer that overrides it.
         """
-        parts = list(self._groups_now())
-        groups = [
-            (*part.arrays, numbers, (*others, seed, part.places if others[2] else None))
-            for part, numbers, others, seed in parts
-        ]
-        if groups:
-            clip = self._clip
-            refused = ops._update_step(
-                self._rule,
-                groups,
-                step=self.step_count + 1,
-                clip=clip.kind,
-                limit=clip.limit,
-                floor=clip.floor,
-                refuse=self._nonfinite != "ignore",
-            )
-            if refused >= 0:
-                self._refuse([parameter for part, *_ in parts for parameter in part.parameters][refused])
-                return
-        self.step_count += 1
+        refused = self._native().run(self)
+        if refused is None:
+            self.step_count += 1
+        else:
+            self._refuse(refused)
 
-    def _groups_now(self) -> Iterator[tuple[Part, Numbers, Numbers, int]]:
-        """Each part of each group; numbers of its rule for the next step, of all rules; seed of the noise."""
+    def _native(self) -> Update:
+        """The native update of what the groups are now."""
+        if self._update is None or not self._update.fits(self):
+            self._update = Update(self)
+        return self._update
+
+    def _parts_now(self) -> list[tuple[Group, list[Part]]]:
+        """The groups, checked, with their parts."""
         self._check_members()
         for index, group in enumerate(self.param_groups):
             if group != self._checked.get(index):
                 self._check(group)
                 self._checked[index] = dict(group)
+        return [(group, self._parts(index, group)) for index, group in enumerate(self.param_groups)]
+
+    def _numbers_now(self) -> Iterator[tuple[Numbers, Numbers]]:
+        """Of each part for the next step: the numbers of its rule, and those of all rules."""
+        for group, parts in self._parts_now():
             numbers = self._numbers(group, self._now(group["lr"], "lr"))
-            noise, seed = noise_numbers(group, self.step_count)
-            for part in self._parts(index, group):
+            noise, _ = noise_numbers(group, self.step_count)
+            for part in parts:
                 decay = (group["weight_decay"], group["l1"]) if part.decays else (0.0, 0.0)
-                yield part, numbers, (*decay, noise), seed
+                yield numbers, (*decay, noise)
 
     def _is_constant(self) -> bool:
-        """Whether `_groups_now` says the same for all further steps, as long as nobody assigns."""
+        """Whether `_numbers_now` says the same for all further steps, as long as nobody assigns."""
         return not any(
             group["grad_noise"] is not None
             or (self.step_count == 0 and group.get("dampening"))
@@ -389,7 +387,7 @@ class Optimizer(ABC):
             _device.put(self._state[i][slot], value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_cache": {}, "_checked": {}}  # a copy has arrays of its own
+        return {**vars(self), "_cache": {}, "_update": None, "_checked": {}}  # a copy has arrays of its own
 
     def __repr__(self) -> str:
         shown = {**self.param_groups[0], "clip": self.clip, "nonfinite": self.nonfinite}

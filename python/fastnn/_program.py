@@ -7,8 +7,7 @@ bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +16,12 @@ import numpy.typing as npt
 from fastnn import _core, _device, cuda
 from fastnn._arrays import Array, FloatArray, check_ids, check_weights
 from fastnn._lowering import Lowering, has_chains
-from fastnn._optimizer import Part
 from fastnn._precision import check_on_host
 from fastnn._queue import Queue, QueuedLoss
+from fastnn._update import NUMBERS_OF_RULE
 from fastnn.nn import Module
 from fastnn.optim import Optimizer
 
-_NUMBERS_OF_RULE = 7  # csrc/core/update_options.h
-_STEPS_AHEAD = 256  # for which schedules are asked at once
-_FLAGS = attrgetter("trainable", "decay")
 BAD_BATCH, REFUSED = 1, 2  # outcomes of `_core.run_steps`
 
 
@@ -84,7 +80,6 @@ class Program:
         labels: bool,
         trains: bool = True,
     ) -> None:
-        self._trains = trains
         if trains and getattr(optimizer.step, "__func__", None) is not Optimizer.step:
             raise TypeError(
                 f"Trainer: the optimizer {type(optimizer).__name__} has a `step` of its own, which a native "
@@ -117,33 +112,23 @@ class Program:
         # Lists of dicts, compared in one go: this is done before every step.
         self._seen = lowering.seen
         self._seen_then = [dict(attributes) for attributes in lowering.seen]
-        if self.on_device:
-            self._lowered_update()  # moves the optimizer's new arrays there, whose parts are made anew then
-        self._parts, self._options, groups = self._lowered_update()
+        self._update = optimizer._native() if trains else None
         self._moves = _device.moves
-        # What the update was made from, when that was last looked at.
-        self._update_then: tuple[Any, ...] = ()
-        self._flags_then: list[tuple[bool, bool]] = []
-        self._parameters: list[Any] = []
-        self._constant: npt.NDArray[np.float64] | None = None  # numbers that are the same for every step
-        update = (optimizer._rule, groups, *self._options[0])
         self.ops = lowering.all_ops()
         place += len(self.ops) - len(lowering.ops)
         kernels = cuda.kernels() if self.on_device else None
         self.native = _core.Program(
-            lowering.buffers, self.ops, chains, place, update, kernels, precision == "tf32"
+            lowering.buffers,
+            self.ops,
+            chains,
+            place,
+            None if self._update is None else self._update.native,
+            kernels,
+            precision == "tf32",
         )
         self._result = np.zeros(4)
         self.queue = Queue()
         self.least_rows: int = self.native.least_rows()  # of a batch
-
-    def _lowered_update(self) -> tuple[list[Part], tuple[Any, ...], list[tuple[Any, ...]]]:
-        """The optimizer's parts, what else must stay, and the groups of the native update."""
-        optimizer, clip = self._optimizer, self._optimizer._clip
-        now = list(optimizer._groups_now()) if self._trains else []
-        groups = [(*part.arrays, part.places, seed) for part, _, _, seed in now]
-        options = clip.kind, clip.limit, clip.floor, optimizer.nonfinite != "ignore"
-        return [part for part, *_ in now], (options, [group[-1] for group in groups]), groups
 
     def fits(self, model: Module, loss: Any, optimizer: Optimizer, precision: str) -> bool:
         """Whether this is still the program of these, as they are now."""
@@ -156,28 +141,13 @@ class Program:
                 and self._moves == _device.moves
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
-                and self._update_fits()
+                and (self._update is None or self._update is self._optimizer._native())
             )
         except ValueError:  # an array was replaced by another, and arrays do not compare to one truth value
             return False
 
     def _masks_now(self) -> list[tuple[Any, ...]]:
         return [(layer.p, layer.seed, layer.training) for layer in self._dropouts]
-
-    def _update_fits(self) -> bool:
-        optimizer = self._optimizer
-        now = optimizer.param_groups, optimizer.clip, optimizer.nonfinite
-        if now == self._update_then and list(map(_FLAGS, self._parameters)) == self._flags_then:
-            return True
-        self._constant = None
-        parts, options, _ = self._lowered_update()
-        same = [id(part) for part in parts] == [id(part) for part in self._parts]
-        if not same or options != self._options:
-            return False
-        self._update_then = ([{**group, "params": [*group["params"]]} for group in now[0]], *now[1:])
-        self._parameters = [parameter for group in now[0] for parameter in group["params"]]
-        self._flags_then = list(map(_FLAGS, self._parameters))
-        return True
 
     def arena_bytes(self, batch_size: int) -> int:
         """Bytes of the one piece of memory that a step works in."""
@@ -245,8 +215,8 @@ class Program:
     def check(self, run: Run, target: Array, weight: FloatArray | None, given: Given = _STEP) -> None:
         """Raise what kept the program from this batch, or from its update."""
         if run.outcome == REFUSED:
-            parameters = [parameter for part in self._parts for parameter in part.parameters]
-            self._optimizer._refuse(parameters[run.refused])
+            assert self._update is not None
+            self._optimizer._refuse(self._update.parameters[run.refused])
         elif run.outcome == BAD_BATCH:
             ignored = self._loss.ignore_index if self.labels else None
             if self.labels:
@@ -322,38 +292,18 @@ class Program:
     ) -> Run:
         *counts, value = result.tolist()
         done, outcome, refused = map(int, counts)
-        if not self._trains:
+        if self._update is None:
             return Run(done, outcome, refused, value, 0.0)
         for layer, count in zip(self._dropouts, forwards, strict=True):
             if layer.training:
                 layer.forwards = count + done + (outcome == REFUSED and not keep_refused)
         self._optimizer.step_count = step_count + done - (outcome == REFUSED and keep_refused)
-        parts = len(self._parts)
+        parts = self._update.count_of_parts
         lr = numbers.item((max(done, 1) - 1) * parts % len(numbers), 0) if parts else self._optimizer.lr
         return Run(done, outcome, refused, value, lr)
 
     def _numbers(self, steps: int) -> npt.NDArray[np.float64]:
-        """The numbers of each group for the next steps; one set where they stay the same."""
-        if self._constant is not None:
-            return self._constant
-        if not self._trains:
-            return np.zeros((0, _NUMBERS_OF_RULE + 3))
-        optimizer = self._optimizer
-        count, constant = optimizer.step_count, optimizer._is_constant()
-        rows: list[Sequence[float]] = []
-        try:
-            # On the device the steps of an epoch are queued in one go, so that none waits for the host.
-            ahead = steps if self.on_device else min(steps, _STEPS_AHEAD)
-            for i in range(1 if constant else ahead):
-                optimizer.step_count = count + i
-                now = list(optimizer._groups_now())
-                for _, numbers, others, _ in now:
-                    rows.append((*numbers, *(0.0,) * (_NUMBERS_OF_RULE - len(numbers)), *others))
-        except (TypeError, ValueError):
-            if not rows:  # the next step cannot be; else those before it come first
-                raise
-        finally:
-            optimizer.step_count = count
-        found = np.array(rows, np.float64).reshape(-1, _NUMBERS_OF_RULE + 3)
-        self._constant = found if constant else None
-        return found
+        """The numbers of each group for the next steps."""
+        if self._update is None:
+            return np.zeros((0, NUMBERS_OF_RULE + 3))
+        return self._update.numbers(self._optimizer, steps)

@@ -50,8 +50,8 @@ from fastnn._core import (
 
 # The sum of nn.Residual.
 _add = _core.add
-# A whole step of an optimizer, for fastnn._optimizer, which has checked the options.
-_update_step = _core.update_step
+# Whole steps of an optimizer, for fastnn._update.
+_Update, _run_update = _core.Update, _core.run_update
 # What a batch weighs, for fastnn.nn.
 _debiased_weight = _core.debiased_weight
 # What metrics are made of, for fastnn.losses.

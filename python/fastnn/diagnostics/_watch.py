@@ -89,7 +89,7 @@ def twin(trainer: Trainer, device: str = "cpu") -> Trainer:
     """
     model, optimizer = copy.deepcopy((trainer.model, trainer.optimizer))
     try:
-        list(optimizer._groups_now())
+        list(optimizer._numbers_now())
     except ValueError:  # of a `PerEpoch` that no fit has told the epoch, which the trainer knows
         begun = trainer._epoch_begun
         optimizer.set_steps_per_epoch(trainer._epochs(1 if begun is None else 1 + begun.steps))
