@@ -73,6 +73,7 @@ INIT, SCHEDULERS = "python/fastnn/init", "python/fastnn/schedulers"
 SCALERS, OF_SCALERS = "python/fastnn/preprocessing", "tests/test_preprocessing.py"
 OF_SCHEDULERS, OF_PLATEAU = "tests/test_schedulers.py", "tests/test_reduce_on_plateau.py"
 BATCH_NORM_LAYER = "python/fastnn/nn/batchnorm.py"
+UPDATE = "python/fastnn/_update.py"
 OPTIMIZER, OF_CONVENTIONS = "python/fastnn/_optimizer.py", "tests/test_optim_conventions.py"
 OF_OPTIM, OF_OPTIONS = "tests/test_optim.py", "tests/test_optim_options.py"
 STEPS, RECALIBRATE = "python/fastnn/_batch_norm_steps.py", "python/fastnn/nn/recalibrate.py"
@@ -211,8 +212,8 @@ PYTHON = [
         (f"{OF_CONVENTIONS}::test_default_epsilon_of_every_convention",),
     ),
     Mutant(
-        *(15, "Adam corrected as if it were a step further", OPTIMIZER),
-        *("step=self.step_count + 1", "step=self.step_count + 2"),
+        *(15, "Adam corrected as if it were a step further", UPDATE),
+        *("optimizer.step_count + 1, place", "optimizer.step_count + 2, place"),
         (
             f"{OF_OPTIM}::test_golden_values_of_pytorch",
             f"{OF_OPTIM}::test_adam_follows_the_float64_formula_for_many_steps",
@@ -365,8 +366,8 @@ PYTHON = [
         ),
     ),
     Mutant(
-        *(27, "gradients that are not finite go on unless they are skipped", OPTIMIZER),
-        *('refuse=self._nonfinite != "ignore"', 'refuse=self._nonfinite == "skip"'),
+        *(27, "gradients that are not finite go on unless they are skipped", UPDATE),
+        *('"refuse": optimizer.nonfinite != "ignore"', '"refuse": optimizer.nonfinite == "skip"'),
         (f"{OF_OPTIONS}::test_a_non_finite_gradient_is_found_before_anything_changes",),
     ),
     Mutant(
