@@ -29,7 +29,6 @@ class KeptArrays {
  public:
     explicit KeptArrays(bool on_device) : on_device_(on_device) {}
 
-    bool on_device() const { return on_device_; }
     DeviceArray floats(py::handle object);  // of None: null
     float* array(py::handle object) { return static_cast<float*>(floats(object).data); }
 
@@ -44,8 +43,6 @@ class BoundUpdate {
     // that the rule or its options do not use.
     BoundUpdate(const std::string& rule, const py::list& groups, const std::string& clip, double limit,
                 double floor, bool refuse, bool on_device);
-
-    bool on_device() const { return arrays_.on_device(); }
 
     std::shared_ptr<program::Update> update = std::make_shared<program::Update>();
 

@@ -53,16 +53,8 @@ void UpdateArrays::add(const Value (&values)[kRoles], const UpdateOptions& optio
     plan_.lay_out();
 }
 
-// Groups are nested deeper than the checker looks for arrays of the host when it meets one on a device.
-void UpdateArrays::check_place(const Value& value) {
-    const bool lies_there = PyObject_TypeCheck(value.object, py::detail::npy_api::get().PyArray_Type_);
-    if (on_host_.object == nullptr && (lies_there || call_.device() == nullptr)) on_host_ = value;
-    if (call_.device() != nullptr && on_host_.object != nullptr) call_.device()->refuse_host(call_, on_host_);
-}
-
 float* UpdateArrays::in_place(const Value& value, Shape& shape) {
     const Output array = update_flat(call_, value, shape);  // the caller or the call keeps it alive
-    check_place(value);
     regions_.push_back(array.region);
     return array.data;
 }
@@ -77,7 +69,6 @@ void UpdateArrays::add_tensor(const Value (&items)[kRoles]) {
         call_.type_error(gradient, "is None: every parameter needs a gradient; call backward first");
     }
     const Input grad = read_flat(call_, gradient);
-    check_place(gradient);
     require_shape(call_, gradient, grad.shape, shape);
     regions_.push_back(grad.region);
     t.grad = grad.data;

@@ -27,12 +27,10 @@ class UpdateArrays {
     void add_tensor(const Value (&items)[kRoles]);
     void check_all_apart();
     float* in_place(const Value& value, Shape& shape);
-    void check_place(const Value& value);
 
     Call& call_;
     UpdatePlan plan_;
     std::vector<Region> regions_;
-    Value on_host_{nullptr, nullptr};  // the first array that lies there
 };
 
 // The same for arrays on a device. Waits only where the caller must know whether a gradient was refused.
