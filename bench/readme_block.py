@@ -10,6 +10,7 @@ from typing import Any
 
 import plot
 import plot_full
+import targets
 from report import rate_text, ratio_text, time_text
 
 # Share of the machine that other work took, above which results are not published.
@@ -58,6 +59,13 @@ class Committed:
         """The README as it must be."""
         first, *more = (picture.relative_to(self.root).as_posix() for picture in self.pictures())
         return replaced((self.root / "README.md").read_text(), block(self.quick[1], first, more))
+
+    def targets(self) -> dict[Path, str]:
+        """The page of targets as it must be, if there are full results."""
+        if not self.full:
+            return {}
+        path, found = self.full
+        return {self.root / "docs" / "targets.md": targets.page(found, path.name)}
 
 
 def committed(root: Path) -> Committed:
@@ -165,8 +173,10 @@ def write(root: Path = ROOT) -> list[Path]:
     text = found.readme()
     (path, quick), full = found.quick, found.full
     drawn = [*plot.draw(quick, path), *(plot_full.draw(full[1], full[0]) if full else [])]
-    (root / "README.md").write_text(text)
-    return [root / "README.md", *drawn]
+    pages = {root / "README.md": text, **found.targets()}
+    for page, words in pages.items():
+        page.write_text(words)
+    return [*pages, *drawn]
 
 
 def check(root: Path = ROOT) -> None:
@@ -178,3 +188,6 @@ def check(root: Path = ROOT) -> None:
             raise ReadmeError(f"{picture.relative_to(root)} was not drawn from the committed results: {cure}")
     if found.readme() != (root / "README.md").read_text():
         raise ReadmeError(f"README.md differs from {found.quick[0].name}: {cure}")
+    for page, words in found.targets().items():
+        if not page.exists() or page.read_text() != words:
+            raise ReadmeError(f"{page.relative_to(root)} differs from the newest full results: {cure}")

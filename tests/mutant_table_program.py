@@ -87,12 +87,13 @@ PROGRAMS = [
     Mutant(
         *(43, "batch-norm's statistics have no room", PROGRAM),
         *("aligned(n * buffer.per_row + buffer.fixed)", "aligned(n * buffer.per_row)"),
-        (STEPS_ARE,),
+        # Without packed weights, whose lack of room ends the process.
+        (f"{LARGE}::test_steps_are_the_plain_loop",),
     ),
     Mutant(
         *(43, "predictions overwritten before they are scored", PROGRAM),
         *("for (const Ref ref : {loss_->pred, loss_->work,", "for (const Ref ref : {loss_->work,"),
-        ("tests/test_trainer.py::test_metrics_get_the_predictions_of_the_step",),
+        (f"{LARGE}::test_metrics_get_the_predictions_of_the_step",),
     ),
     Mutant(
         *(44, "a program without weights used for a batch with them", PROGRAM),

@@ -24,6 +24,7 @@ import plot_full  # noqa: E402
 import readme_block  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
+import targets  # noqa: E402
 from peers import OPTIONAL, TITLES  # noqa: E402
 
 # ---- the command line
@@ -170,6 +171,9 @@ def test_text_of_times() -> None:
     ]
 
 
+BELOW = {"value": 0.9, "low": 0.8, "high": 1.1, "unit": "x", "most": None, "least": 0.98}
+
+
 def full() -> dict[str, Any]:
     """Made-up results of every case and every peer."""
     rows = []
@@ -199,6 +203,13 @@ def full() -> dict[str, Any]:
     return {
         **FOUND,
         "options": {**FOUND["options"], "mode": "full"},
+        "small_digits": {"ratio": RATIO},
+        "conditions": [
+            {"name": "a call", "value": 2.0, "low": 1.0, "high": 3.0, "unit": "us", "most": 1.0},
+            {**BELOW, "name": "threads", "below": []},
+            {**BELOW, "name": "more threads", "below": ["GEMM"]},
+            {"name": "a start", "value": 9.0, "low": 9.0, "high": 9.0, "unit": "ms", "most": None},
+        ],
         "cases": rows,
         "peers": peers,
         "limits": {"fma": {"avx2": {"2": 2e11}}, "streams": streams},
@@ -292,6 +303,7 @@ def test_full_pictures_show_every_case_and_peer(tmp_path: Path, monkeypatch: pyt
 
 def tree(root: Path, found: dict[str, Any]) -> Path:
     (root / "bench" / "results").mkdir(parents=True)
+    (root / "docs").mkdir()
     (root / "README.md").write_text(f"# x\n{readme_block.BEGIN}\nold\n{readme_block.END}\nafter\n")
     report.save(found, root / "bench" / "results" / "cpu-a.json")
     return root
@@ -320,6 +332,37 @@ def test_readme_is_written_from_the_newest_results_and_checked(tmp_path: Path) -
         readme_block.check(root)
 
 
+def test_targets_are_judged_by_the_medians() -> None:
+    found = full()
+    for case in found["cases"]:
+        if case["name"] == "GEMM 512x512x512":
+            case["share"] = 0.93
+            case["ratios"] = {name: {"median": 2.2} for name in ("numpy", "torch", "jax")}
+        if case["name"] == "GEMM 1024x784x256":  # one of the two is enough
+            case["share"], case["ratios"] = 0.5, {"numpy": {"median": 1.6}, "torch": {"median": 3.0}}
+        if case["name"] == "GEMM 256x256x256":
+            case["share"], case["ratios"] = 0.9, {"numpy": {"median": 1.79}, "torch": {"median": 3.0}}
+        if case["name"] == "Adam 10 thousand":
+            case["ratios"] = {"torch": {"median": 6.0}, "deepspeed": {"median": 4.0}}
+    page = targets.page(found, "cpu-a-full.json")
+    for line in (
+        "| GEMM 512x512x512 | 2.2 times NumPy (2); 2.2 times PyTorch (2.2); 2.2 times JAX (1.02); "
+        "0.93 of the limit (0.93) | met |",
+        "| GEMM 1024x784x256 | 1.6 times NumPy (1.6); 0.50 of the limit (0.9) | met |",
+        "| GEMM 256x256x256 | 1.79 times NumPy (1.8); 0.90 of the limit (0.9) | in part |",
+        "| Adam 10 thousand | 6 times PyTorch (5); 4 times DeepSpeed (5) | in part |",
+        "| a call | 2 us (at most 1 us) | missed |",
+        "| threads | 0.9 x, 0.80 to 1.10 (at least 0.98 x) | met |",
+        "| more threads | 0.9 x, 0.80 to 1.10 (at least 0.98 x) | missed |",
+    ):
+        assert line in page.splitlines()
+    assert "a start" not in page  # no bound
+    rows = [line for line in page.splitlines() if line.endswith(("| met |", "| in part |", "| missed |"))]
+    met = sum(line.endswith("| met |") for line in rows)
+    assert page.endswith(f"\n{met} of {len(rows)} are met.\n")
+    assert "(../bench/results/cpu-a-full.json)" in page
+
+
 def test_readme_points_to_the_full_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(plot, "DPI", 30)  # quick to draw
@@ -328,6 +371,7 @@ def test_readme_points_to_the_full_pictures(tmp_path: Path, monkeypatch: pytest.
     report.save(later, root / "bench" / "results" / "cpu-a-full.json")
     wrote = readme_block.write(root)
     assert [path.name for path in wrote[1:]] == [
+        "targets.md",
         "cpu-a.png",
         "cpu-a-full-roofline.png",
         "cpu-a-full-ratios.png",

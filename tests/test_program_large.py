@@ -5,6 +5,7 @@ import copy
 import fastnn
 import numpy as np
 import pytest
+from bounds import assert_bits
 from fastnn import _explain, losses, nn, optim
 from networks import Plain, assert_same_course, assert_same_loss
 
@@ -68,6 +69,22 @@ def test_on_every_instruction_set(isa, rng):
 def test_more_regions_than_a_call_of_the_team_takes(rng, threads):
     fastnn.set_num_threads(threads)
     assert_steps_are_the_plain_loop(deep(), losses.CrossEntropyLoss(), batches(rng, (50, 20), 40))
+
+
+def test_metrics_get_the_predictions_of_the_step(rng):
+    """Which are the widest values, so that those of the way back could lie in their place."""
+    model = nn.Sequential(
+        *(nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 600)), seed=0
+    )
+    x, y = rng.standard_normal((64, 300), np.float32), rng.integers(0, 600, 64)
+    before, seen = copy.deepcopy(model)(x), []
+    run = fastnn.Trainer(
+        *(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1)),
+        metrics={"own": lambda pred, target: float(seen.append(pred.copy()) or 0)},
+    )
+    history = run.fit(x, y, batch_size=64, epochs=1, shuffle=False)
+    assert_bits(seen[0], before)
+    assert history["accuracy"] == [np.mean(before.argmax(1) == y)]
 
 
 def test_these_networks_are_what_they_are_for(capsys, monkeypatch):

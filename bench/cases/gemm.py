@@ -92,6 +92,8 @@ def bfloat16_case(m: int, k: int, n: int) -> Case:
 
 
 CASES = [
+    gemm_case(16, 16, 16),
+    gemm_case(32, 32, 32),
     gemm_case(64, 64, 64),
     gemm_case(128, 128, 128),
     gemm_case(256, 256, 256),
@@ -109,6 +111,9 @@ CASES = [
     gemm_case(128, 128, 10, " (last layer)", full_only=False),
     gemm_case(128, 128, 10, " (its dW)", trans_a=True),
     gemm_case(128, 10, 128, " (its dX)", trans_b=True),
+    gemm_case(64, 784, 128),
+    gemm_case(784, 64, 128, " (dW)", trans_a=True),
+    gemm_case(64, 128, 784, " (dX)", trans_b=True),
     gemm_case(784, 128, 512, " (dW)", trans_a=True),
     gemm_case(128, 512, 512, " (dX)", trans_b=True),
     gemm_case(2048, 512, 2048, " (dW)", trans_a=True),
@@ -118,6 +123,7 @@ CASES = [
     gemm_case(512, 2048, 10),
     gemm_case(4096, 256, 15),
     gemm_case(1, 784, 128),
+    gemm_case(1, 784, 512),
     gemm_case(8, 1024, 1024),
     linear_backward_case(32, 64, 64),
     linear_backward_case(128, 784, 256),

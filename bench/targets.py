@@ -1,0 +1,194 @@
+"""What the kernels and the training are held to, beside what the newest full results reached.
+
+`python bench/run.py --readme` writes docs/targets.md from it, and `--check` compares. A target is a number
+of times a peer's speed, or a share of a limit that was measured in the same run; the medians decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+TITLES = {
+    "numpy": "NumPy",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "jax-scan": "JAX scan",
+    "deepspeed": "DeepSpeed",
+}
+BEST = ("numpy", "torch", "jax", "deepspeed")
+
+
+HEAD = """# What was aimed at, and what was reached
+
+Written by `python bench/run.py --readme` from the newest committed results of `--full`; no figure is typed by
+hand. Asked for (in brackets) is a number of times a peer's speed, or a share of a limit that was measured in
+the same run. Many of these were set for a machine on which NumPy and PyTorch multiply with half of its
+registers; where a peer runs at 0.8 of the limit, nothing can be twice as fast. What was tried against a miss,
+and what it gave, stands in [performance.md](performance.md).
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """`times`: of a peer's speed, by its name, or of the best peer's ("best"); `share`: of the case's limit.
+    `either`: one of the two is enough."""
+
+    case: str
+    times: dict[str, float] = field(default_factory=dict)
+    share: float | None = None
+    either: bool = False
+
+
+def network_shape(case: str, share: float = 0.9) -> Target:
+    return Target(case, {"best": 1.6}, share, either=True)
+
+
+def update(rule: str, torch: float) -> list[Target]:
+    """An optimizer's kernel at four sizes; `torch`: at one million."""
+    best = {"torch": 5.0, "deepspeed": 5.0}
+    return [
+        Target(f"{rule} 10 thousand", best if rule == "Adam" else {"torch": 5.0}),
+        Target(f"{rule} 235 thousand in 6 arrays", {"torch": 2.0}),
+        Target(f"{rule} 1 million", {"deepspeed": 1.3} if rule == "Adam" else {"torch": torch}, 0.9),
+        Target(f"{rule} 25 million", {"torch": 1.0}, 0.95),
+    ]
+
+
+def step(network: str, numpy: float, torch: float, jax: float, scan: float, share: float | None) -> Target:
+    return Target(f"step {network}", {"numpy": numpy, "torch": torch, "jax": jax, "jax-scan": scan}, share)
+
+
+SECTIONS: dict[str, list[Target]] = {
+    "Products": [
+        *(
+            Target(f"GEMM {n}x{n}x{n}", {"numpy": 2.0, "torch": 2.2, "jax": 1.02}, share)
+            for n, share in ((512, 0.93), (1024, 0.94), (2048, 0.94))
+        ),
+        Target("GEMM 256x256x256", {"best": 1.8}, 0.9),
+        Target("GEMM 128x128x128", {"best": 2.1}, 0.75),
+        Target("GEMM 64x64x64", {"best": 2.1}),
+        Target("GEMM 32x32x32", {"numpy": 3.0}),
+        Target("GEMM 16x16x16", {"numpy": 3.0}),
+        network_shape("GEMM 128x784x512 + bias + ReLU"),
+        network_shape("GEMM 1024x784x256"),
+        network_shape("GEMM 64x784x128"),
+        network_shape("GEMM 784x64x128 (dW)"),
+        network_shape("GEMM 64x128x784 (dX)"),
+        network_shape("GEMM 784x128x512 (dW)"),
+        network_shape("GEMM 128x512x512 (dX)"),
+        network_shape("GEMM 2048x512x2048 (dW)"),
+        network_shape("GEMM 512x2048x2048 (dX)"),
+        network_shape("GEMM 8x1024x1024", 0.85),
+        network_shape("GEMM 1x784x512", 0.85),
+        *(Target(f"GEMM {shape}", {"best": 1.6}) for shape in ("128x512x10", "512x2048x10", "4096x256x15")),
+        Target("GEMM bf16 1024x1024x1024", {"torch": 1.05}, 0.93),
+        Target("GEMM bf16 128x128x128", {"torch": 3.5}),
+        Target("GEMM bf16 64x64x64", {"torch": 40.0}),
+    ],
+    "Batch-norm": [
+        Target("batch-norm forward (128, 512)", {"torch": 4.5}),
+        Target("batch-norm forward (512, 2048)", {"torch": 3.0}, 0.85),
+        Target("batch-norm forward (50176, 64)", {"torch": 2.5}, 0.85),
+        Target("batch-norm forward (6272, 256)", {"torch": 2.5}, 0.85),
+        Target("batch-norm backward (128, 512)", {"torch": 2.5}),
+        Target("batch-norm backward (512, 2048)", {"torch": 2.5}, 0.85),
+        Target("batch-norm backward (50176, 64)", {"torch": 2.5}, 0.85),
+        Target("batch-norm backward (6272, 256)", {"torch": 2.5}, 0.85),
+        Target("batch-norm + ReLU backward (512, 2048)", {"torch": 2.5}, 0.85),
+    ],
+    "Updates": [
+        target for rule in ("Adam", "RMSProp", "momentum", "SGD", "AdaGrad") for target in update(rule, 1.5)
+    ],
+    "Losses and activations": [
+        Target("softmax cross-entropy 512x10", {"torch": 6.0}),
+        Target("softmax cross-entropy 512x1000", {"torch": 3.0}),
+        *(
+            Target(f"{kind} {way} (512, 1024)", {"torch": 1.5}, 0.85 if "relu" in kind else None)
+            for kind in ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "selu", "softplus")
+            for way in ("forward", "backward")
+        ),
+    ],
+    "Steps of whole fits": [
+        step("64-32-10 with BN, batch 32", 28, 68, 24, 4.5, None),
+        step("64-64-64-10, batch 32", 13, 25, 10, 3.2, 0.40),
+        step("17-64-64-6 with MSE, batch 64", 13, 25, 15, 3.0, 0.49),
+        step("64-100-10, batch 200", 6.3, 10, 5.9, 2.9, 0.55),
+        step("784-128-10, batch 64", 5.0, 5.4, 3.9, 1.65, 0.68),
+        step("784-512-512-10 with BN, batch 128", 5.9, 2.5, 1.7, 1.45, 0.74),
+        step("784-2048-2048-10, batch 512", 2.8, 2.2, 1.5, 1.15, 0.82),
+        Target("step 784-2048-2048-10 in bf16, batch 512", {"torch": 1.3}, 0.6),
+    ],
+}
+
+
+def verdict(target: Target, case: dict[str, Any]) -> tuple[list[str], list[bool]]:
+    """What was reached beside what is asked, a part for each number, and whether each is met."""
+    ratios = {name: found["median"] for name, found in case["ratios"].items()}
+    parts, met = [], []
+    for peer, asked in target.times.items():
+        if peer == "best":
+            name = min((p for p in BEST if p in ratios), key=ratios.__getitem__)
+        elif peer in ratios:
+            name = peer
+        else:
+            continue
+        parts.append(f"{ratios[name]:.3g} times {TITLES[name]} ({asked:g})")
+        met.append(ratios[name] >= asked)
+    if target.share is not None:
+        parts.append(f"{case['share']:.2f} of the limit ({target.share:g})")
+        met.append(case["share"] >= target.share)
+    return parts, met
+
+
+def whole_jobs(found: dict[str, Any], cases: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Name, ratio reached and asked."""
+    both = cases["batch-norm forward + backward (512, 2048)"]["ratios"]
+    digits = found["small_digits"]["ratio"]["median"]
+    job = found["main_job"]["libraries"]["numpy"]["ratio"]["median"]
+    return [
+        ("the main job, times NumPy", job, 3.0),
+        ("batch-norm forward + backward (512, 2048), times PyTorch", both["torch"]["median"], 2.0),
+        ("digits 8x8 at equal accuracy, times scikit-learn", digits, 16.0),
+    ]
+
+
+def page(found: dict[str, Any], source: str) -> str:
+    """docs/targets.md for these results."""
+    cases = {case["name"]: case for case in found["cases"]}
+    machine, options = found["machine"], found["options"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, {options['isa']}, {options['threads']} threads"
+    lines = [
+        HEAD,
+        f"Measured on {where}, {found['date'][:10]} ([{source}](../bench/results/{source})).",
+    ]
+    total = reached = 0
+    for title, targets in SECTIONS.items():
+        rows = []
+        for target in targets:
+            parts, met = verdict(target, cases[target.case])
+            fine = any(met) if target.either else all(met)
+            total, reached = total + 1, reached + fine
+            words = "met" if fine else "in part" if any(met) else "missed"
+            rows.append(f"| {target.case} | {'; '.join(parts)} | {words} |")
+        lines += ["", f"## {title}", "", "| What | Reached (asked) | |", "| --- | --- | --- |", *rows]
+    bounds = []
+    for name, value, asked in whole_jobs(found, cases):
+        total, reached = total + 1, reached + (value >= asked)
+        bounds.append(f"| {name} | {value:.3g} times ({asked:g}) | {'met' if value >= asked else 'missed'} |")
+    lines += ["", "## Whole jobs", "", "| What | Reached (asked) | |", "| --- | --- | --- |", *bounds]
+    bounds = []
+    for condition in found["conditions"]:
+        bound = condition["most"] if condition["most"] is not None else condition.get("least")
+        if bound is None:
+            continue
+        below = condition.get("below")  # cases of which the whole range is
+        fine = condition["value"] <= bound if below is None else not below
+        total, reached = total + 1, reached + fine
+        asked = f"{'at least' if condition['most'] is None else 'at most'} {bound:g} {condition['unit']}"
+        value = f"{condition['value']:.3g} {condition['unit']}"
+        value += "" if below is None else f", {condition['low']:.2f} to {condition['high']:.2f}"
+        bounds.append(f"| {condition['name']} | {value} ({asked}) | {'met' if fine else 'missed'} |")
+    lines += ["", "## Conditions", "", "| What | Reached (asked) | |", "| --- | --- | --- |", *bounds]
+    lines += ["", f"{reached} of {total} are met."]
+    return "\n".join(lines) + "\n"
