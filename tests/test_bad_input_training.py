@@ -24,9 +24,6 @@ def fit(X=None, Y=None, **options):
     return trainer().fit(X, Y, **{"batch_size": 4, "epochs": 1, **options})
 
 
-MODEL = nn.Linear(3, 2, rng=0)
-
-
 def make_trainer(**changes):
     model = nn.Linear(3, 2, rng=0)
     given = {
@@ -286,13 +283,6 @@ ROWS = [
         r"""Trainer: device "cuda" cannot be used: \w+.*; stay on "cpu\"""",
     ),
     (lambda: make_trainer(device="gpu"), ValueError, r"""Trainer: device must be "cpu" .*, got 'gpu'"""),
-    (
-        lambda: make_trainer(optimizer=optim.SGD(MODEL.parameters(), 1e39), model=MODEL).step(
-            np.ones((2, 3)), np.zeros(2, int)
-        ),
-        ValueError,
-        "finite as float32",
-    ),
     (
         lambda: make_trainer(precision="tf32"),
         ValueError,

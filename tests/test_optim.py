@@ -174,31 +174,6 @@ def test_a_step_is_one_native_call(make, rng, monkeypatch):
     assert calls[1] == 2  # groups
 
 
-def test_what_stays_is_made_once(make, rng, monkeypatch):
-    made, kind = [], ops._Update
-    monkeypatch.setattr(ops, "_Update", lambda *a, **k: made.append(a) or kind(*a, **k))
-    ps = parameters(rng)
-    opt = make(ps)
-    for lr in (0.1, 0.1, 0.2, schedulers.StepDecay(0.1, 2), schedulers.StepDecay(0.1, 2)):
-        opt.lr = lr
-        opt.step()
-    assert len(made) == 1
-    opt.clip = 0.5
-    opt.step()
-    assert len(made) == 2
-    ps[0].trainable = False
-    before = ps[0].data.copy()
-    opt.step()
-    opt.step()
-    assert len(made) == 3
-    assert_bits(ps[0].data, before)
-    twin = copy.deepcopy(opt)
-    twin.step()
-    assert len(made) == 4
-    assert twin.param_groups[0]["params"][1] is not ps[1]
-    assert opt.step_count == twin.step_count - 1
-
-
 # ---- groups
 
 

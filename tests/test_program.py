@@ -8,8 +8,9 @@ import fastnn
 import guard
 import numpy as np
 import pytest
+from bounds import assert_bits
 from custom import Square
-from fastnn import losses, nn, optim
+from fastnn import losses, nn, ops, optim, schedulers
 from small import assert_same_model, labelled_rows, layers, trainer
 
 
@@ -165,3 +166,33 @@ def test_accuracy_counts_the_first_of_the_largest_as_argmax_does():
             X, labels, batch_size=len(X), epochs=1, progress=False
         )
         assert history["accuracy"] == [np.mean(X.argmax(axis=1) == labels)]
+
+
+def test_an_update_is_made_once_while_it_stays(monkeypatch):
+    made, kind = [], ops._Update
+    monkeypatch.setattr(ops, "_Update", lambda *a, **k: made.append(a) or kind(*a, **k))
+    model = nn.Linear(3, 2, rng=0)
+    weight, bias = ps = model.parameters()
+    for p in ps:
+        p.grad = np.ones(p.data.shape)
+    opt = optim.Adam(ps)
+    for lr in (0.1, 0.1, 0.2, schedulers.StepDecay(0.1, 2), schedulers.StepDecay(0.1, 2)):
+        opt.lr = lr
+        opt.step()
+    fastnn.Trainer(model, losses.MSELoss(), opt).step(np.ones((2, 3)), np.ones((2, 2)))
+    assert len(made) == 1
+    opt.clip = 0.5
+    opt.step()
+    assert len(made) == 2
+    weight.trainable = False
+    before = weight.data.copy(), bias.data.copy()
+    opt.step()
+    opt.step()
+    assert len(made) == 3
+    assert_bits(weight.data, before[0])
+    assert (bias.data != before[1]).all()
+    twin = copy.deepcopy(opt)
+    twin.step()  # of arrays of its own
+    assert len(made) == 4
+    assert (opt.step_count, twin.step_count) == (9, 10)
+    assert (twin.param_groups[0]["params"][1].data != bias.data).all()

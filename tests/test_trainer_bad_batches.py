@@ -328,3 +328,15 @@ def test_a_fit_is_not_begun_nor_loaded_inside_a_fit(name, place, tmp_path):
     )  # of another trainer
     run.fit(X, Y, batch_size=BATCH, epochs=1, callbacks=[again])
     assert_same_course(run, other)
+
+
+def test_a_rate_that_float32_cannot_hold():
+    X, ids = rows()
+    run = trainer(normed=False)
+    before = state(run)
+    run.optimizer.lr = 1e39
+    steps = lambda: run.step(X[:4], ids[:4]), lambda: run.fit(X, ids, batch_size=4, epochs=1)
+    for step in (*steps, run.optimizer.step):
+        with pytest.raises(ValueError, match="not finite as float32"):
+            step()
+    assert_equal_tree(state(run), before)
