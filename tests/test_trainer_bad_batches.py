@@ -333,8 +333,8 @@ def test_a_fit_is_not_begun_nor_loaded_inside_a_fit(name, place, tmp_path):
 def test_a_rate_that_float32_cannot_hold():
     X, ids = rows()
     run = trainer(normed=False)
-    before = state(run)
     run.optimizer.lr = 1e39
+    before = state(run)
     steps = lambda: run.step(X[:4], ids[:4]), lambda: run.fit(X, ids, batch_size=4, epochs=1)
     for step in (*steps, run.optimizer.step):
         with pytest.raises(ValueError, match="not finite as float32"):

@@ -165,6 +165,13 @@ constexpr TileTable kWhole =
     tile_table<kMaxWidth, false, kA>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
 constexpr EdgeTables kEdge = edge_tables(std::make_integer_sequence<int, kMaxWidth>{});
 
+// Floats up to the next border of a vector.
+Index to_border(const float* p) {
+    constexpr std::uintptr_t kBytes = W * sizeof(float);
+    const std::uintptr_t over = reinterpret_cast<std::uintptr_t>(p) % kBytes;
+    return static_cast<Index>((kBytes - over) % kBytes / sizeof(float));
+}
+
 // Rows of the next tile: full ones, but the last two groups are shared out evenly (a tile of one or two rows
 // would leave the FMA units waiting for their own results).
 Index next_rows(Index left, Index full) {
@@ -177,9 +184,9 @@ Index next_rows(Index left, Index full) {
 void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packed) {
     const float* const a = t.a;
     const Index a_row = t.a_row, a_col = t.a_col;
-    const float* const b = t.b;
-    const float* const bias = t.bias;
-    float* const c = t.c;
+    const float* b = t.b;
+    const float* bias = t.bias;
+    float* c = t.c;
     const auto fill = [&](Index panel, Index row, TileFunction run, const float* from) FASTNN_BODY {
         t.a = from;
         t.b = b + panel * b_panel;
@@ -187,6 +194,26 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packe
         t.bias = bias == nullptr ? nullptr : bias + panel * kPanel;
         run(t);
     };
+    const auto edge = [&](Index first, int width) FASTNN_BODY {
+        const int registers = (width + W - 1) / W;
+        t.cols = width;
+        t.tail = width - (registers - 1) * W;
+        const TileTable& table = kEdge.by_width[registers - 1];
+        for (Index row = 0, mr = 0; row < rows; row += mr) {
+            mr = next_rows(rows - row, kRows[registers]);
+            fill(first, row, table.by_rows[mr - 1], a + row * a_row);
+        }
+    };
+    if (b_panel == kPanel && rows <= kBorderRows && t.b_row % W == 0) {
+        const auto lead = static_cast<int>(to_border(b));
+        if (lead > 0 && cols > 2 * W) {
+            edge(0, lead);
+            b += lead;
+            c += lead;
+            if (bias != nullptr) bias += lead;
+            cols -= lead;
+        }
+    }
     const Index full = cols / kPanel;
     const int rest = static_cast<int>(cols % kPanel);
     t.tail = W;
@@ -226,14 +253,7 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packe
     t.a_row = a_row;
     t.a_col = a_col;
     if (rest == 0) return;
-    const int width = (rest + W - 1) / W;
-    t.cols = rest;
-    t.tail = rest - (width - 1) * W;
-    const TileTable& table = kEdge.by_width[width - 1];
-    for (Index row = 0, mr = 0; row < rows; row += mr) {
-        mr = next_rows(rows - row, kRows[width]);
-        fill(full, row, table.by_rows[mr - 1], a + row * a_row);
-    }
+    edge(full, rest);
 }
 
 }  // namespace fastnn::FASTNN_NS
