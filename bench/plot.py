@@ -17,6 +17,7 @@ COLOURS = {
     "fastnn": "#000000",
     "fastnn-step": "#888888",
     "numpy": "#0072B2",
+    "numpy-haswell": "#56B4E9",
     "numpy-skylakex": "#56B4E9",
     "torch": "#D55E00",
     "torch-compile": "#E69F00",

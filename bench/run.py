@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         held = [compare.load(path) for path in options.compare or []]
         if len(held) == 2:
             return _compare(*held)
-        found = measure(options, [*peers.ALWAYS, *(peers.OPTIONAL[name] for name in wanted)])
+        found = measure(options, [*peers.always(), *(peers.OPTIONAL[name] for name in wanted)])
         slower = _compare(held[0], found) if held else 0
         return 1 if slower or found["main_job"]["problems"] else 0
     except (

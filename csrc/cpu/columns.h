@@ -28,7 +28,9 @@ static constexpr Index kSlabColumns = 64;
 static constexpr int kHeld = Reg::kWidth == kLanes ? 4 : 0;
 static constexpr Index kTileColumns = 512;    // phase 0: its sums stay in L1
 static constexpr Index kApplyColumns = 2048;  // phase 2: long runs suit the prefetcher (390 us against 272)
-static constexpr Index kAlignedColumns = 512;
+// Fewer do worse with stores at borders of lines (below): 32 columns, AVX-512: 1.03 and 1.19 times as long.
+// AVX2 gains from 64 columns on (0.74 and 0.90) where masked stores are cheap, which they are not on a Zen 3.
+static constexpr Index kAlignedColumns = kHeld > 0 ? 48 : 128;
 static constexpr Index kMostChunks = 65536;
 static constexpr Index kSlabElements = 16 * 1024;  // x and y, or dy, x and dx, stay in a 512 KB or 1 MB cache
 static constexpr Index kGroupElements = 24 * 1024;  // of one chunk in the groups way
@@ -125,8 +127,10 @@ FASTNN_INLINE void each_vec(Range columns, F f) {
 }
 
 // Columns of a block up to the next 64-byte border of `out`, if all its rows have it at the same columns and
-// are long enough to pay for a second partial vector. NumPy's large arrays begin 16 bytes past a border: with
-// stores at borders (512, 2048) forward takes 142 to 150 us at best, against 149 to 157.
+// are long enough to pay for a second partial vector. NumPy's large arrays begin 16 bytes past a border, so
+// that every store of a register of AVX-512 would write to two lines. One thread, times with stores at
+// borders over those without, forward and backward: (256, 256) 0.51 and 0.64, (2048, 112) 0.54 and 0.62,
+// (1024, 64) 0.75 and 0.84, (6272, 256) 0.45 and 0.56. Loads at borders in the reduction gave nothing.
 FASTNN_INLINE Index columns_to_border(const float* out, Index out_row, const Block& block) {
     const Index columns = block.columns.end - block.columns.begin;
     if (out_row % kLanes != 0 || columns < kAlignedColumns) return 0;

@@ -23,12 +23,9 @@ bool in_place(const GemmArgs& g) {
            g.b_row % is.align == 0 && g.b_row % is.stride != 0 && g.n * g.k <= is.floats;
 }
 
-Index quarter(Index size) { return most(kMinShared, least(kMaxShared, size / 4)); }
-
 Grid grid_of(const GemmArgs& g) {
     const bool shared = transposed_a(g) && g.m >= kSharedRows;
-    Bounds bounds;
-    if (shared) bounds = {.cols = quarter(g.n), .rows = quarter(g.m), .slab_floats = kSharedSlabFloats};
+    const Bounds bounds = shared ? sharing_bounds(g.m, g.n, kSharedSlabFloats) : Bounds{};
     return cut(g.m, g.n, g.k, !g.b_packed && !in_place(g), kLongestChunkFlops, bounds);
 }
 

@@ -1,9 +1,9 @@
 // The matrix product of bfloat16 arrays, in float32 arithmetic.
 //
 // The tiles are those of float32: where the ISA has no product of bfloat16 pairs, both operands are widened
-// while they are packed; where it has one (kTerms is 2), they are packed as pairs. A chunk that ends in
-// bfloat16 keeps its sums in scratch memory, a block of rows at a time, until K is done, so the result is
-// rounded once.
+// while they are packed, rows of a as rows; where it has one (kTerms is 2), they are packed as pairs. A chunk
+// that ends in bfloat16 keeps its sums in scratch memory, a block of rows at a time, until K is done, so the
+// result is rounded once.
 #include "cpu/bf16.h"
 #include "cpu/entries.h"
 #include "cpu/gemm_block.h"
@@ -14,10 +14,10 @@ namespace {
 
 constexpr int W = Reg::kWidth;
 constexpr Index kBlockTerms = kBlockK * kTerms;
-constexpr Index kGroupRows = 48;         // of a, packed at a time
-constexpr Index kSumFloats = 64 * 1024;  // of a chunk that ends in bfloat16
-constexpr double kLongestFlops = 1e8;    // a long sum is not cut into tasks here (bind/run.h)
-static_assert((kSlabFloats + kGroupRows * kBlockK + kSumFloats) * Index{sizeof(float)} <= kScratchBytes);
+constexpr Index kGroupRows = kRowsAtOnce;  // of a, packed at a time
+constexpr Index kSumFloats = 64 * 1024;    // of a chunk that ends in bfloat16
+constexpr double kLongestFlops = 1e8;      // a long sum is not cut into tasks here (bind/run.h)
+static_assert((kSlabFloats + kRowsFloats + kSumFloats) * Index{sizeof(float)} <= kScratchBytes);
 
 // Lanes of one step: numbers that lie side by side, each with its successor `next` further on where a step
 // has two.
@@ -78,13 +78,25 @@ void pack(const BFloat16* x, Index term, Index lane, Index terms, Index lanes, I
         }
 }
 
+// to[i * kPackedRow + j] = x[i * row + j] for `rows` rows of `terms` numbers.
+void widen_rows(const BFloat16* x, Index row, Index terms, Index rows, float* to) {
+    for (Index i = 0; i < rows; ++i, x += row, to += kPackedRow) {
+        Index j = 0;
+        for (; j + W <= terms; j += W) store(to + j, widen(x + j));
+        if (j < terms) store(to + j, widen(x + j, static_cast<int>(terms - j)));
+    }
+}
+
 // Whether pairs of a can be read where they lie.
 bool in_place(const GemmArgs& g, const BFloat16* a, Index terms) {
     return kTerms == 2 && g.a_col == 1 && g.a_row % 2 == 0 && terms % 2 == 0 &&
            reinterpret_cast<std::uintptr_t>(a) % sizeof(float) == 0;
 }
 
-Grid grid_of(const GemmArgs& g) { return cut(g.m, g.n, ceil_div(g.k, kTerms), true, kLongestFlops); }
+Grid grid_of(const GemmArgs& g) {
+    const Bounds bounds = g.m >= kSharedRows ? sharing_bounds(g.m, g.n, kSlabFloats) : Bounds{};
+    return cut(g.m, g.n, ceil_div(g.k, kTerms), true, kLongestFlops, bounds);
+}
 
 }  // namespace
 
@@ -103,7 +115,7 @@ void gemm_bf16(const GemmBf16Args& args, int chunk, Scratch& scratch) {
     const Index cols = least(grid.cols, g.n - c0);
     float* const packed = reinterpret_cast<float*>(scratch.data);
     float* const group = packed + kSlabFloats;
-    float* const sums = group + kGroupRows * kBlockK;
+    float* const sums = group + kRowsFloats;
     const Index sums_row = round_up(cols, W);
     const Index high = args.c == nullptr ? r1 - r0 : most(1, kSumFloats / sums_row);
 
@@ -138,6 +150,11 @@ void gemm_bf16(const GemmBf16Args& args, int chunk, Scratch& scratch) {
                 if (in_place(g, a, terms)) {
                     t.a = reinterpret_cast<const float*>(a);
                     t.a_row = g.a_row / 2;
+                    t.a_col = 1;
+                } else if (kTerms == 1 && g.a_col == 1) {
+                    widen_rows(a, g.a_row, terms, rows, group);
+                    t.a = group;
+                    t.a_row = kPackedRow;
                     t.a_col = 1;
                 } else {
                     pack(a, g.a_col, g.a_row, terms, rows, kGroupRows, group);

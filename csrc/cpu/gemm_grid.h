@@ -17,6 +17,12 @@ struct Bounds {
     Index cols = kMinSlab, rows = kMinPackedRows, slab_floats = kSlabFloats;
 };
 
+// Where a is packed once more for each slab, and b for each block of rows.
+static inline Bounds sharing_bounds(Index m, Index n, Index slab_floats) {
+    const auto quarter = [](Index size) { return most(kMinShared, least(kMaxShared, size / 4)); };
+    return {.cols = quarter(n), .rows = quarter(m), .slab_floats = slab_floats};
+}
+
 // k counts steps of the tile; pack: b is packed by every chunk.
 static inline Grid cut(Index m, Index n, Index k, bool pack, double longest_flops,
                        const Bounds& bounds = {}) {
