@@ -23,7 +23,7 @@ struct Moments {
 
 Moments moments_of(const BatchNormArgs& a, const ColumnPlan& p, Index block) {
     const Index plane = p.blocks * p.padded;
-    float* const first = a.partials + block * p.padded;
+    float* const first = beside(a.partials, a.x, a.x_row) + block * p.padded;
     return {first, first + plane, first + 2 * plane};
 }
 
@@ -47,14 +47,17 @@ FASTNN_FLAT void reduce(const BatchNormArgs a, const ColumnPlan p, const Block b
         const Moments m = moments_of(a, p, index);
         find_shift(a, rows, m.shift);
         float* const partials[] = {m.sum, m.squares};
-        reduce_rows(rows, partials, [&](Index r, auto n, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
-            const Vec shift = vload(m.shift + j, lanes);
-            Vec d[n];
-            unroll<n>([&](auto i) FASTNN_BODY { d[i] = vload(a.x + (r + i) * a.x_row + j, lanes) - shift; });
-            const auto of = [&](int i) FASTNN_BODY { return d[i]; };
-            sums[0] = sums[0] + sum_of<n>(of);
-            sums[1] = sums[1] + sum_of_products<n>(of, of);
-        });
+        reduce_rows(rows, a.x, a.x_row, partials,
+                    [&](Index r, auto n, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
+                        const Vec shift = vload(m.shift + j, lanes);
+                        Vec d[n];
+                        unroll<n>([&](auto i) FASTNN_BODY {
+                            d[i] = vload(a.x + (r + i) * a.x_row + j, lanes) - shift;
+                        });
+                        const auto of = [&](int i) FASTNN_BODY { return d[i]; };
+                        sums[0] = sums[0] + sum_of<n>(of);
+                        sums[1] = sums[1] + sum_of_products<n>(of, of);
+                    });
     });
 }
 
@@ -161,22 +164,23 @@ void batch_norm_reduce(const BatchNormArgs& a, int chunk, Scratch&) {
         reduce(a, p, group_of(p, chunk));
         return;
     }
-    const Block slab = slab_block(p, chunk, a.y, a.y_row);
-    if (a.training) {
-        reduce(a, p, slab);
-        combine(a, p, slab.columns);
-    } else {
-        running_moments(a, slab.columns);
-    }
-    apply(a, slab);
+    each_block_of_slab(p, chunk, a.y, a.y_row, [&](const Block& block) {
+        if (a.training) {
+            reduce(a, p, block);
+            combine(a, p, block.columns);
+        } else {
+            running_moments(a, block.columns);
+        }
+        apply(a, block);
+    });
 }
 
 void batch_norm_combine(const BatchNormArgs& a, int chunk, Scratch&) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
     if (a.training)
-        combine(a, p, slab_of(p, chunk));
+        combine(a, p, combined_by(p, chunk));
     else
-        running_moments(a, slab_of(p, chunk));
+        running_moments(a, combined_by(p, chunk));
 }
 
 void batch_norm_apply(const BatchNormArgs& a, int chunk, Scratch&) {

@@ -3,7 +3,7 @@
 // Rows are summed in blocks of kStatRows in float, four at a time, the blocks of a column are combined in
 // order in double: the same bits for every ISA, thread count and way of cutting. Two ways of cutting, chosen
 // by shape:
-//   slabs:  small matrices; one chunk owns kSlabColumns columns and does everything for them;
+//   slabs:  small matrices; one chunk owns some columns and does everything for them;
 //   groups: phase 0 sums row blocks, phase 1 combines columns, phase 2 goes over the rows again.
 // Rows are read in long runs, a few at a time: walking down one vector of columns meets the same cache set at
 // every row when the row stride is a power of two (512 x 2048 backward, one thread: 4.5 ms against 1.8).
@@ -20,17 +20,17 @@
 
 namespace fastnn::FASTNN_NS {
 
-static constexpr Index kSlabColumns = 64;
-// Vectors of a slab whose sums, and whose factors in the last pass, stay in registers while its rows go by,
-// where there are 32 of them. (128, 512), one thread: batch-norm forward 35 to 22 us, backward 37 to 26, with
-// arrays that begin at a border of a cache line 20 to 17.5 and 26 to 22. Of two registers each, with AVX2: 17
-// to 22 and 26 to 27.
-static constexpr int kHeld = Reg::kWidth == kLanes ? 4 : 0;
+// Of a slab: long runs (slabs of 64 columns take 1.1 to 1.4 times as long as of 256), but two of them for two
+// threads.
+static constexpr Index kLeastSlab = 128, kWidestSlab = 256;
+static constexpr Index kCombineColumns = 64;  // of one chunk of phase 1
 static constexpr Index kTileColumns = 512;    // phase 0: its sums stay in L1
 static constexpr Index kApplyColumns = 2048;  // phase 2: long runs suit the prefetcher (390 us against 272)
-// Fewer do worse with stores at borders of lines (below): 32 columns, AVX-512: 1.03 and 1.19 times as long.
-// AVX2 gains from 64 columns on (0.74 and 0.90) where masked stores are cheap, which they are not on a Zen 3.
-static constexpr Index kAlignedColumns = kHeld > 0 ? 48 : 128;
+// Columns that pay for a second partial vector (columns_to_border). Stores of 32 columns, AVX-512: 1.03
+// and 1.19 times as long; loads of 64 in the statistics: 1.17. AVX2 would gain from 64 columns on (0.74 and
+// 0.90) where masked stores are cheap, which they are not on a Zen 3.
+static constexpr bool kWhole = Reg::kWidth == kLanes;  // a Vec is one register, of a line
+static constexpr Index kAlignedStores = kWhole ? 48 : 128, kAlignedLoads = 128;
 static constexpr Index kMostChunks = 65536;
 static constexpr Index kSlabElements = 16 * 1024;  // x and y, or dy, x and dx, stay in a 512 KB or 1 MB cache
 static constexpr Index kGroupElements = 24 * 1024;  // of one chunk in the groups way
@@ -55,7 +55,8 @@ FASTNN_INLINE ColumnPlan column_plan(Index rows, Index cols) {
     p.padded = round_up(cols, kLanes);
     p.blocks = ceil_div(rows, kStatRows);
     p.slabs = rows * cols <= kSlabElements || rows <= kStatRows;
-    p.width = p.slabs ? kSlabColumns : cols < kTileColumns ? p.padded : kTileColumns;
+    p.width = least(p.padded, kTileColumns);
+    if (p.slabs) p.width = least(kWidestSlab, most(kLeastSlab, round_up(ceil_div(cols, 2), kLanes)));
     p.across = ceil_div(cols, p.width);
     const Index wanted = kGroupElements / (kStatRows * p.width);
     p.group_blocks = most(wanted, ceil_div(p.blocks * p.across, kMostChunks));
@@ -71,7 +72,7 @@ FASTNN_INLINE int phase_chunks(Index rows, Index cols, int phase) {
     if (cols == 0) return 0;
     const ColumnPlan p = column_plan(rows, cols);
     if (p.slabs) return phase == 0 ? static_cast<int>(p.across) : 0;
-    if (phase == 1) return static_cast<int>(ceil_div(cols, kSlabColumns));
+    if (phase == 1) return static_cast<int>(ceil_div(cols, kCombineColumns));
     if (phase == 2) return static_cast<int>(p.apply_across * ceil_div(rows, p.apply_rows));
     return static_cast<int>(p.across * ceil_div(p.blocks, p.group_blocks));
 }
@@ -82,26 +83,25 @@ struct Range {
 
 struct Block {
     Range rows, columns;
-    bool held = false;  // a slab, kHeld of whose vectors stay in registers
-    Index lead = 0;     // held: its columns before the first border of a line
 };
 
-// Columns of chunk `chunk` of phase 1, or of a slab.
-FASTNN_INLINE Range slab_of(const ColumnPlan& p, int chunk) {
-    return {chunk * kSlabColumns, least((chunk + 1) * kSlabColumns, p.cols)};
+// Columns of chunk `chunk` of phase 1.
+FASTNN_INLINE Range combined_by(const ColumnPlan& p, int chunk) {
+    return {chunk * kCombineColumns, least((chunk + 1) * kCombineColumns, p.cols)};
 }
 
-// Slab `chunk` as a block. Where vectors are held and the rows of `out`, which it writes, have their borders
-// at the same columns, slabs meet at a border: two threads that write parts of one line for every row take
-// longer than one thread alone (above, forward: 30 us; so 15).
-FASTNN_INLINE Block slab_block(const ColumnPlan& p, int chunk, const float* out, Index out_row) {
-    Block block{{0, p.rows}, slab_of(p, chunk), kHeld > 0, 0};
-    if (!block.held || p.across == 1 || out == nullptr || out_row % kLanes != 0) return block;
-    const Index lead = until_aligned(out, kLanes);
-    if (chunk == 0) block.lead = lead;
-    if (chunk > 0) block.columns.begin = least(block.columns.begin + lead, p.cols);
-    if (chunk + 1 < p.across) block.columns.end = least(block.columns.end + lead, p.cols);
-    return block;
+// f(block) for slab `chunk`, all of whose rows it writes to `out`. Two threads that write to one line for
+// every row take longer than one alone, so where the rows of `out` have their borders at the same columns,
+// slabs meet there, and the columns before the first border, whose lines hold the end of the row before, are
+// of the last slab: its second block. (128, 512), 16 bytes off, two threads: 18 us; so 14 (9 where nothing is
+// off).
+template <class F>
+FASTNN_INLINE void each_block_of_slab(const ColumnPlan& p, int chunk, const float* out, Index out_row, F f) {
+    const bool alike = p.across > 1 && out != nullptr && out_row % kLanes == 0;
+    const Index lead = alike ? until_aligned(out, kLanes) : 0;
+    f(Block{{0, p.rows},
+            {least(lead + chunk * p.width, p.cols), least(lead + (chunk + 1) * p.width, p.cols)}});
+    if (lead > 0 && chunk + 1 == p.across) f(Block{{0, p.rows}, {0, lead}});
 }
 
 // What a chunk of phase 0 works on in the groups way, and one of phase 2.
@@ -126,15 +126,15 @@ FASTNN_INLINE void each_vec(Range columns, F f) {
     if (j < columns.end) f(j, static_cast<int>(columns.end - j));
 }
 
-// Columns of a block up to the next 64-byte border of `out`, if all its rows have it at the same columns and
-// are long enough to pay for a second partial vector. NumPy's large arrays begin 16 bytes past a border, so
-// that every store of a register of AVX-512 would write to two lines. One thread, times with stores at
-// borders over those without, forward and backward: (256, 256) 0.51 and 0.64, (2048, 112) 0.54 and 0.62,
-// (1024, 64) 0.75 and 0.84, (6272, 256) 0.45 and 0.56. Loads at borders in the reduction gave nothing.
-FASTNN_INLINE Index columns_to_border(const float* out, Index out_row, const Block& block) {
+// Columns of a block up to the next 64-byte border of x, if all its rows have it at the same columns and are
+// long enough. NumPy's large arrays begin 16 bytes past a border, so that every load or store of a register
+// of AVX-512 would touch two lines. One thread, times with stores at borders over those without, forward and
+// backward: (256, 256) 0.51 and 0.64, (2048, 112) 0.54 and 0.62, (1024, 64) 0.75 and 0.84, (6272, 256) 0.45
+// and 0.56. With the loads of the statistics, too, these are 0.85 to 0.95 of that up to (512, 512).
+FASTNN_INLINE Index columns_to_border(const float* x, Index x_row, const Block& block, Index fewest) {
     const Index columns = block.columns.end - block.columns.begin;
-    if (out_row % kLanes != 0 || columns < kAlignedColumns) return 0;
-    return until_aligned(out + block.rows.begin * out_row + block.columns.begin, columns);
+    if (x_row % kLanes != 0 || columns < fewest) return 0;
+    return until_aligned(x + block.rows.begin * x_row + block.columns.begin, columns);
 }
 
 // each_vec with its whole vectors behind the first `lead` columns.
@@ -149,20 +149,6 @@ FASTNN_INLINE void each_vec_after(Index lead, Range columns, F f) {
     }
 }
 
-// f(column, std::integral_constant<int, v>, lanes) for v = kHeld whole vectors of a block's columns, or one
-// of so many lanes.
-template <class F>
-FASTNN_INLINE void each_held(const Block& block, F f) {
-    constexpr std::integral_constant<int, 1> one;
-    Index j = block.columns.begin;
-    if (block.lead > 0) f(j, one, static_cast<int>(block.lead));
-    j += block.lead;
-    for (; j + kHeld * kLanes <= block.columns.end; j += kHeld * kLanes)
-        f(j, std::integral_constant<int, kHeld>{}, kLanes);
-    for (; j < block.columns.end; j += kLanes)
-        f(j, one, static_cast<int>(least(block.columns.end - j, kLanes)));
-}
-
 // f(row, std::integral_constant<int, n>) for n = kRows rows at a time, then one.
 template <int kRows, class F>
 FASTNN_INLINE void each_rows(Range rows, F f) {
@@ -172,27 +158,13 @@ FASTNN_INLINE void each_rows(Range rows, F f) {
 }
 
 // put(f, load(f, row, column, lanes), row, column, lanes) for all rows and vectors of a block of what `out`
-// will hold, with f = factors(column, lanes): kHeld vectors at a time where they are held, else kRows rows.
-// All loads of these come before the stores: with a row stride of 2^n a load waits for a store to the row
-// before, whose address has the same low bits. after(rows) follows rows that are done.
+// will hold, kRows rows at a time, with f = factors(column, lanes). All loads of these come before the
+// stores: with a row stride of 2^n a load waits for a store to the row before, whose address has the same low
+// bits. after(rows) follows rows that are done.
 template <int kRows, class Factors, class Load, class Put, class After>
 FASTNN_INLINE void each_with_factors(const Block& block, const float* out, Index out_row, Factors factors,
                                      Load load, Put put, After after) {
-    if constexpr (kHeld > 0) {
-        if (block.held) {
-            each_held(block, [&](Index j, auto held, int lanes) FASTNN_BODY {
-                decltype(factors(j, lanes)) f[held];
-                unroll<held>([&](auto v) FASTNN_BODY { f[v] = factors(j + v * kLanes, lanes); });
-                for (Index r = block.rows.begin; r < block.rows.end; ++r) {
-                    Vec d[held];
-                    unroll<held>([&](auto v) FASTNN_BODY { d[v] = load(f[v], r, j + v * kLanes, lanes); });
-                    unroll<held>([&](auto v) FASTNN_BODY { put(f[v], d[v], r, j + v * kLanes, lanes); });
-                }
-            });
-            return after(block.rows);
-        }
-    }
-    const Index lead = columns_to_border(out, out_row, block);
+    const Index lead = columns_to_border(out, out_row, block, kAlignedStores);
     each_rows<kRows>(block.rows, [&](Index r, auto n) FASTNN_BODY {
         each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
             const auto f = factors(j, lanes);
@@ -220,47 +192,38 @@ FASTNN_INLINE Vec sum_of_products(A a, B b) {
         return fma(a(1), b(1), a(0) * b(0)) + fma(a(3), b(3), a(2) * b(2));
 }
 
-// Sums of one block of rows into kSums rows of partials: add(row, n, column, lanes, sums) adds n = 4 or 1
-// rows to the running sums of sixteen columns, in order.
+// Sums of one block of the rows of x into kSums rows of partials: add(row, n, column, lanes, sums) adds n = 4
+// or 1 rows to the running sums of sixteen columns, in order.
 template <int kSums, class F>
-FASTNN_INLINE void reduce_rows(const Block& block, float* const (&partials)[kSums], F add) {
-    if constexpr (kHeld > 0) {
-        if (block.held) {
-            each_held(block, [&](Index j, auto held, int lanes) FASTNN_BODY {
-                Vec sums[held][kSums];
-                unroll<held>([&](auto v) FASTNN_BODY {
-                    unroll<kSums>([&](auto s) FASTNN_BODY { sums[v][s] = splat(0.0f); });
-                });
-                each_rows<4>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-                    unroll<held>([&](auto v) FASTNN_BODY { add(r, n, j + v * kLanes, lanes, sums[v]); });
-                });
-                unroll<held>([&](auto v) FASTNN_BODY {
-                    unroll<kSums>(
-                        [&](auto s) FASTNN_BODY { vstore(partials[s] + j + v * kLanes, sums[v][s], lanes); });
-                });
-            });
-            return;
-        }
-    }
-    each_vec(block.columns, [&](Index j, int) FASTNN_BODY {
-        unroll<kSums>([&](auto s) FASTNN_BODY { vstore(partials[s] + j, splat(0.0f)); });
+FASTNN_INLINE void reduce_rows(const Block& block, const float* x, Index x_row,
+                               float* const (&partials)[kSums], F add) {
+    each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+        unroll<kSums>([&](auto s) FASTNN_BODY { vstore(partials[s] + j, splat(0.0f), lanes); });
     });
-    each_rows<4>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-        each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+    const Index lead = columns_to_border(x, x_row, block, kAlignedLoads);
+    // n rows, `times` over, while their sums stay in registers.
+    const auto add_rows = [&](Index r, auto n, auto times) FASTNN_BODY {
+        each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
             Vec sums[kSums];
-            unroll<kSums>([&](auto s) FASTNN_BODY { sums[s] = vload(partials[s] + j); });
-            add(r, n, j, lanes, sums);
-            unroll<kSums>([&](auto s) FASTNN_BODY { vstore(partials[s] + j, sums[s]); });
+            unroll<kSums>([&](auto s) FASTNN_BODY { sums[s] = vload(partials[s] + j, lanes); });
+            unroll<times>([&](auto i) FASTNN_BODY { add(r + i * n, n, j, lanes, sums); });
+            unroll<kSums>([&](auto s) FASTNN_BODY { vstore(partials[s] + j, sums[s], lanes); });
         });
-    });
+    };
+    constexpr std::integral_constant<int, 1> once;
+    constexpr std::integral_constant<int, 2> twice;
+    constexpr std::integral_constant<int, 4> four;
+    Index r = block.rows.begin;
+    for (; r + 8 <= block.rows.end; r += 8) add_rows(r, four, twice);
+    if (r + 4 <= block.rows.end) add_rows(r, four, once), r += 4;
+    for (; r < block.rows.end; ++r) add_rows(r, once, once);
 }
 
 // f(block, index) for each kStatRows rows of a block.
 template <class F>
 FASTNN_INLINE void each_stat_block(const Block& block, F f) {
     for (Index r = block.rows.begin; r < block.rows.end; r += kStatRows)
-        f(Block{{r, least(r + kStatRows, block.rows.end)}, block.columns, block.held, block.lead},
-          r / kStatRows);
+        f(Block{{r, least(r + kStatRows, block.rows.end)}, block.columns}, r / kStatRows);
 }
 
 // Sixteen columns in double: plain loops over the lanes, which every ISA rounds alike.
@@ -279,6 +242,12 @@ FASTNN_INLINE void store_wide(float* p, const Wide& a, int lanes) {
     float t[kLanes];
     for (int i = 0; i < kLanes; ++i) t[i] = static_cast<float>(a.v[i]);
     vstore(p, vload(t), lanes);
+}
+
+// Partials of x, as far behind a border of a line as its rows are: what reads x by lines finds these in
+// lines, and slabs that meet at a border share none, on which two threads wait at every row.
+FASTNN_INLINE float* beside(float* partials, const float* x, Index x_row) {
+    return x_row % kLanes == 0 ? partials + (kLanes - until_aligned(x, kLanes)) % kLanes : partials;
 }
 
 // The sum of one partial statistic over all row blocks of at most sixteen columns. The next ones may be

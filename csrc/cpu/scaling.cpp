@@ -157,8 +157,10 @@ void column_moments_reduce(const ColumnMomentsArgs& a, int chunk, Scratch&) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
     with_elements(a.x, a.element, [&](auto* x) FASTNN_BODY {
         if (p.slabs) {
-            reduce(a, x, p, {{0, a.rows}, slab_of(p, chunk)});
-            combine(a, x, p, slab_of(p, chunk));
+            each_block_of_slab(p, chunk, nullptr, 0, [&](const Block& block) {
+                reduce(a, x, p, block);
+                combine(a, x, p, block.columns);
+            });
         } else {
             reduce(a, x, p, group_of(p, chunk));
         }
@@ -167,7 +169,7 @@ void column_moments_reduce(const ColumnMomentsArgs& a, int chunk, Scratch&) {
 
 void column_moments_combine(const ColumnMomentsArgs& a, int chunk, Scratch&) {
     const ColumnPlan p = column_plan(a.rows, a.cols);
-    with_elements(a.x, a.element, [&](auto* x) FASTNN_BODY { combine(a, x, p, slab_of(p, chunk)); });
+    with_elements(a.x, a.element, [&](auto* x) FASTNN_BODY { combine(a, x, p, combined_by(p, chunk)); });
 }
 
 int scale_columns_chunks(const ScaleColumnsArgs& a) {
