@@ -20,10 +20,10 @@
 
 namespace fastnn::FASTNN_NS {
 
-// Of a slab: long runs (slabs of 64 columns take 1.1 to 1.4 times as long as of 256), but two of them for two
-// threads.
-static constexpr Index kLeastSlab = 128, kWidestSlab = 256;
+static constexpr Index kSlabColumns = 256;    // long runs: of 64 columns these take 1.1 to 1.4 times as long
 static constexpr Index kCombineColumns = 64;  // of one chunk of phase 1
+static constexpr Index kNarrow =
+    32;  // (1024, 32) backward 0.75 to 0.92 of the time, (1024, 64) forward 1.2 to 1.4
 static constexpr Index kTileColumns = 512;    // phase 0: its sums stay in L1
 static constexpr Index kApplyColumns = 2048;  // phase 2: long runs suit the prefetcher (390 us against 272)
 // Columns that pay for a second partial vector (columns_to_border). Stores of 32 columns, AVX-512: 1.03
@@ -55,8 +55,7 @@ FASTNN_INLINE ColumnPlan column_plan(Index rows, Index cols) {
     p.padded = round_up(cols, kLanes);
     p.blocks = ceil_div(rows, kStatRows);
     p.slabs = rows * cols <= kSlabElements || rows <= kStatRows;
-    p.width = least(p.padded, kTileColumns);
-    if (p.slabs) p.width = least(kWidestSlab, most(kLeastSlab, round_up(ceil_div(cols, 2), kLanes)));
+    p.width = least(p.padded, p.slabs ? kSlabColumns : kTileColumns);
     p.across = ceil_div(cols, p.width);
     const Index wanted = kGroupElements / (kStatRows * p.width);
     p.group_blocks = most(wanted, ceil_div(p.blocks * p.across, kMostChunks));
@@ -157,6 +156,9 @@ FASTNN_INLINE void each_rows(Range rows, F f) {
     for (; r < rows.end; ++r) f(r, std::integral_constant<int, 1>{});
 }
 
+// Whether a block is gone through column by column: what stays the same down one is then kept in registers.
+FASTNN_INLINE bool narrow(const Block& block) { return block.columns.end - block.columns.begin <= kNarrow; }
+
 // put(f, load(f, row, column, lanes), row, column, lanes) for all rows and vectors of a block of what `out`
 // will hold, kRows rows at a time, with f = factors(column, lanes). All loads of these come before the
 // stores: with a row stride of 2^n a load waits for a store to the row before, whose address has the same low
@@ -164,14 +166,22 @@ FASTNN_INLINE void each_rows(Range rows, F f) {
 template <int kRows, class Factors, class Load, class Put, class After>
 FASTNN_INLINE void each_with_factors(const Block& block, const float* out, Index out_row, Factors factors,
                                      Load load, Put put, After after) {
+    const auto do_rows = [&](const auto& f, Index r, auto n, Index j, int lanes) FASTNN_BODY {
+        Vec d[n];
+        unroll<n>([&](auto i) FASTNN_BODY { d[i] = load(f, r + i, j, lanes); });
+        unroll<n>([&](auto i) FASTNN_BODY { put(f, d[i], r + i, j, lanes); });
+    };
+    if (narrow(block)) {
+        each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+            const auto f = factors(j, lanes);
+            each_rows<kRows>(block.rows, [&](Index r, auto n) FASTNN_BODY { do_rows(f, r, n, j, lanes); });
+        });
+        return after(block.rows);
+    }
     const Index lead = columns_to_border(out, out_row, block, kAlignedStores);
     each_rows<kRows>(block.rows, [&](Index r, auto n) FASTNN_BODY {
-        each_vec_after(lead, block.columns, [&](Index j, int lanes) FASTNN_BODY {
-            const auto f = factors(j, lanes);
-            Vec d[n];
-            unroll<n>([&](auto i) FASTNN_BODY { d[i] = load(f, r + i, j, lanes); });
-            unroll<n>([&](auto i) FASTNN_BODY { put(f, d[i], r + i, j, lanes); });
-        });
+        each_vec_after(lead, block.columns,
+                       [&](Index j, int lanes) FASTNN_BODY { do_rows(factors(j, lanes), r, n, j, lanes); });
         after({r, r + n});
     });
 }
@@ -197,6 +207,15 @@ FASTNN_INLINE Vec sum_of_products(A a, B b) {
 template <int kSums, class F>
 FASTNN_INLINE void reduce_rows(const Block& block, const float* x, Index x_row,
                                float* const (&partials)[kSums], F add) {
+    if (narrow(block)) {
+        each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
+            Vec sums[kSums];
+            unroll<kSums>([&](auto s) FASTNN_BODY { sums[s] = splat(0.0f); });
+            each_rows<4>(block.rows, [&](Index r, auto n) FASTNN_BODY { add(r, n, j, lanes, sums); });
+            unroll<kSums>([&](auto s) FASTNN_BODY { vstore(partials[s] + j, sums[s], lanes); });
+        });
+        return;
+    }
     each_vec(block.columns, [&](Index j, int lanes) FASTNN_BODY {
         unroll<kSums>([&](auto s) FASTNN_BODY { vstore(partials[s] + j, splat(0.0f), lanes); });
     });
