@@ -93,6 +93,7 @@ def test_epilogues(isa, rng, name):
         (0, 3, 2),
         (4, 5, 0),
         (7, 70, 513),
+        (8, 145, 40),
         (30, 40, 1030),
         (65, 300, 64),
     ]:
@@ -118,6 +119,7 @@ def test_bits_are_the_promised_ones(isa, rng, name):
         (5, 33, 511),
         (2, 3, 512),
         (9, 20, 513),
+        (8, 113, 520),
         (3, 70, 1100),
     ]:
         for trans_a, trans_b in TRANSPOSES:
@@ -266,7 +268,15 @@ def guard_cases(isa):
     """Each operand flush against a page that may not be touched."""
     fastnn.set_isa(isa)
     rng = np.random.default_rng(0)
-    for m, n, k in [(1, 1, 1), (7, 17, 9), (13, 65, 33), (31, 15, 513), (50, 130, 64), (64, 64, 64)]:
+    for m, n, k in [
+        (1, 1, 1),
+        (7, 17, 9),
+        (13, 65, 33),
+        (8, 97, 40),
+        (31, 15, 513),
+        (50, 130, 64),
+        (64, 64, 64),
+    ]:
         for trans_a, trans_b in TRANSPOSES:
             a, b = operands(rng, m, n, k, trans_a, trans_b)
             bias, out = rng.standard_normal(n, np.float32), rng.standard_normal((m, n), np.float32)

@@ -16,7 +16,7 @@ bool transposed_a(const GemmArgs& g) { return g.a_row == 1 && g.a_col != 1; }
 
 bool in_place(const GemmArgs& g) {
     if (g.b_col != 1) return false;
-    if (g.m < kPackRows || g.n < kPanel) return true;
+    if (g.m < kPackRows || g.n < kPanel || (g.m <= kTall && g.a_col == 1)) return true;
     const InPlace& is = g.m <= kFewRows ? kInPlaceFew : kInPlaceMany;
     return reinterpret_cast<std::uintptr_t>(g.b) % (static_cast<std::size_t>(is.align) * sizeof(float)) ==
                0 &&

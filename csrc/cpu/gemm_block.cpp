@@ -71,8 +71,11 @@ FASTNN_FLAT void tile(const Tile& t) {
     const Index a_row = t.a_row;
     const Index a_col = kA == Terms::side_by_side ? 1 : t.a_col;
     const Index b_row = t.b_row;
+    constexpr bool tall = NV == kTallWidth && kA == Terms::side_by_side && !kEdge;
     const auto add_step = [&](auto u) FASTNN_BODY {
         Reg bv[NV];
+        if constexpr (tall)
+            unroll<NV>([&](auto v) FASTNN_BODY { __builtin_prefetch(b + kRowsAhead * b_row + v * W, 0, 2); });
         unroll<NV - 1>([&](auto v) FASTNN_BODY { bv[v] = load(b + v * W); });
         bv[NV - 1] = load_last<kEdge>(b + (NV - 1) * W, t.tail);
         unroll<MR>([&](auto i) FASTNN_BODY {
@@ -229,6 +232,20 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packe
         if constexpr (kWide)
             if (rows == 1) wide(16, tile<1, 16, false, Terms::any>);
         if (rows == 1) wide(8, tile<1, 8, false, Terms::any>);
+    }
+    if constexpr (kTall > 0) {
+        if (b_panel == kPanel && a_col == 1 && rows > kRows[kMaxWidth] && rows <= kTall) {
+            // One tile high and narrower, so that b is read once.
+            const TileFunction run = rows == kTall ? tile<kTall, kTallWidth, false, Terms::side_by_side>
+                                                   : tile<kTall - 1, kTallWidth, false, Terms::side_by_side>;
+            t.cols = kTallWidth * W;
+            for (; cols >= t.cols; cols -= t.cols, b += t.cols, c += t.cols) {
+                fill(0, 0, run, a);
+                if (bias != nullptr) bias += t.cols;
+            }
+            if (cols > 0) edge(0, static_cast<int>(cols));
+            return;
+        }
     }
     t.cols = kPanel;
     const TileTable& whole =
