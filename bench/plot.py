@@ -26,7 +26,7 @@ COLOURS = {
     "sklearn": "#009E73",
     "deepspeed": "#999933",
 }
-MARKERS = dict(zip(COLOURS, "os^Dv<>XpP", strict=True))
+MARKERS = dict(zip(COLOURS, "os^^Dv<>XpP", strict=True))
 DPI = 160  # 10 inches: 1600 pixels, shown at half of that
 BAR = "#0b7a5c"  # a bar that speaks of fastnn alone
 SOURCE = "fastnn-bench-source"  # PNG text chunk: which JSON the picture was drawn from
