@@ -35,10 +35,10 @@ HEAD = """# What was aimed at, and what was reached
 
 Written by `python bench/run.py --readme` from the newest committed results of `--full`; no figure is typed by
 hand. Asked for (in brackets) is a number of times a peer's speed, or a share of a limit that was measured in
-the same run. Those against NumPy were set for a machine with AVX-512 on which NumPy as shipped multiplies with
-kernels for AVX2; how fast NumPy is on these stands beside where NumPy as shipped is faster, and is not judged.
-Where a peer runs at 0.8 of the limit, nothing can be twice as fast. What was tried against a miss, and what it
-gave, stands in [performance.md](performance.md).
+the same run. Those against NumPy were set for a machine with AVX-512 on which NumPy as shipped multiplies
+with kernels for AVX2; how fast NumPy is on these stands beside where NumPy as shipped is faster, and is not
+judged. Where a peer runs at 0.8 of the limit, nothing can be twice as fast. What was tried against a miss,
+and what it gave, stands in [performance.md](performance.md).
 """
 
 

@@ -11,6 +11,7 @@ import fastnn
 import numpy as np
 import pytest
 import scarce
+import turns
 from hypothesis import HealthCheck, settings
 
 # A shell starts background jobs with SIGINT ignored, and Python leaves it so: Ctrl-C could not be tested.
@@ -33,6 +34,25 @@ def _cpu_name():
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.machine()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    turns.two_at_a_time(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    worker = getattr(item.config, "workerinput", None)
+    if worker is None:
+        return (yield)
+    with turns.turn(worker["testrunuid"], item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "workerinput"):
+        turns.forget(config.workerinput["testrunuid"])
 
 
 def pytest_report_header():

@@ -64,6 +64,8 @@ def run(where, calls):
             options = [
                 "-q",
                 "-x",
+                "-m",
+                "not slow and not heavy",
                 "-p",
                 "no:cacheprovider",
                 "--rootdir",

@@ -15,6 +15,8 @@ from fastnn import losses, nn, optim
 from networks import assert_same_course, seeded, state
 from runs import assert_equal_tree
 
+pytestmark = pytest.mark.ci
+
 ORDERS = {"early": shim.EARLY, "late": shim.LATE, "drawn": shim.DRAWN}
 SEEDS = [2, 23, 41, 103, 131, 182, 319, 771]
 

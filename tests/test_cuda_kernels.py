@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from cuda_shim import shim
 
+pytestmark = pytest.mark.ci
+
 SHAPES = int(os.environ.get("FASTNN_SHIM_SHAPES", "0"))
 LENGTHS = [0, 1, 2, 3, 4, 5, 7, 8, 31, 64, 127, 1000, 1023, 1024, 1025, 4097, 16383, 16384, 16385, 40000]
 BATCHES = [

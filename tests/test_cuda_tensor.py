@@ -8,6 +8,8 @@ from cuda_shim import shim
 from test_cuda_kernels import drawn, each
 from test_cuda_kernels import schedule as schedule
 
+pytestmark = pytest.mark.ci
+
 # Tiles of 64 by 64; a stage has 32 terms of bfloat16 and 16 of TF32, and there are three stages.
 SHAPES = [(1, 1, 0), (1, 1, 1), (3, 2, 5), (16, 8, 8), (17, 9, 16), (31, 32, 17), (33, 31, 32), (64, 64, 33)]
 SHAPES += [(65, 66, 31), (8, 72, 48), (40, 8, 64), (5, 7, 65), (2, 130, 96), (130, 1, 97), (24, 16, 128)]

@@ -12,6 +12,8 @@ from fastnn import callbacks, losses, nn, optim, schedulers
 from runs import assert_same_run, build
 from small import labelled_rows, trainer
 
+pytestmark = pytest.mark.alone
+
 FIT = {"batch_size": 16, "epochs": 3}
 
 

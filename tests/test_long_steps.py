@@ -12,6 +12,8 @@ from fastnn import losses, nn, optim
 from runs import assert_equal_tree
 from test_signals import check_soon
 
+pytestmark = pytest.mark.alone
+
 
 def long_steps():
     """A trainer that has done a step, and rows for steps of some seconds."""

@@ -9,6 +9,8 @@ import pytest
 from mutant_table import LEFT_OUT, TRAPS, Mutant
 from mutants import NATIVE, PYTHON
 
+pytestmark = pytest.mark.ci
+
 SCRIPT = Path(mutants.__file__)
 STEPS = "python/fastnn/_batch_norm_steps.py"
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from fastnn import ops
 
+pytestmark = pytest.mark.alone
+
 
 def python(*arguments, **environment):
     """Run Python in a process of its own, without fastnn's variables but these."""

@@ -19,6 +19,8 @@ from fastnn import callbacks, losses, nn, optim
 from runs import assert_same_run
 from small import labelled_rows, network
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[1]
 
 

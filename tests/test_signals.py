@@ -12,6 +12,8 @@ import pytest
 from fastnn import ops
 from test_team import tasks, work
 
+pytestmark = pytest.mark.alone
+
 # Seconds in which a call must end; a sanitizer makes all of it slower (tests/tiers/sanitize.sh).
 SOON = float(os.environ.get("FASTNN_TEST_SOON", "0.5"))
 

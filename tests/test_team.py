@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from fastnn import ops
 
+pytestmark = pytest.mark.alone
+
 
 def work(seed, steps=3):
     """A digest after a few steps of everything that opens a parallel region."""

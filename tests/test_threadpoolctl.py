@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 pytest.importorskip("threadpoolctl")
 
 BOTH = ["import fastnn, threadpoolctl", "import threadpoolctl, fastnn"]

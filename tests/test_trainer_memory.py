@@ -12,6 +12,8 @@ from runs import assert_equal_tree
 from scarce import isolated, scarce
 from test_trainer_inputs import memory
 
+pytestmark = pytest.mark.alone
+
 MODULE = "test_trainer_memory"
 ROWS, COLUMNS, BATCH = 48, 20, 16
 

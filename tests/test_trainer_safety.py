@@ -16,6 +16,8 @@ from small import assert_same_model, assert_state, labelled_rows, layers
 from test_signals import check_soon
 from test_team import in_child
 
+pytestmark = pytest.mark.alone
+
 N, COLUMNS, CLASSES, BATCH = 60, 6, 4, 12
 
 

@@ -56,7 +56,7 @@ done
 echo "=== the kernels"
 rm -f "$reports"/*
 status=0
-instrumented "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_kernels.py \
+instrumented "$python" -m pytest -q -p no:cacheprovider -m "not slow and not heavy" tests/test_cuda_kernels.py \
     tests/test_cuda_tensor.py "$@" || status=$?
 echo "=== $tier: pytest exit $status, $(count) reports"
 for file in "$reports"/*; do [ -e "$file" ] && sed -n 1,40p "$file"; done

@@ -94,7 +94,7 @@ done
 echo "=== the suite"
 rm -f "$reports"/*
 status=0
-instrumented python -m pytest -q -p no:cacheprovider "${left_out[@]}" $extra "$@" || status=$?
+instrumented python -m pytest -q -p no:cacheprovider -n 0 -m "not slow and not heavy" "${left_out[@]}" $extra "$@" || status=$?
 echo "=== $tier: pytest exit $status, $(count) reports"
 for file in "$reports"/*; do [ -e "$file" ] && sed -n 1,40p "$file"; done
 [ "$status" -eq 0 ] && [ "$(count)" -eq 0 ]
