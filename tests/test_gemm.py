@@ -133,6 +133,17 @@ def test_bits_are_the_promised_ones(isa, rng, name):
             assert np.array_equal(ops.gemm(a, b, **arguments), want), (m, n, k, trans_a, trans_b)
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 10, 15, 16])
+def test_few_columns_of_a_transposed_a(isa, rng, n):
+    for m, k in [(63, 3), (64, 1), (65, 40), (511, 2), (512, 5), (513, 30), (1030, 9), (80, 1025)]:
+        a, b = operands(rng, m, n, k, trans_a=True)
+        around = np.full((m, n + 3), np.nan, np.float32)
+        out = around[:, 1 : n + 1]
+        ops.gemm(a, b, trans_a=True, out=out)
+        assert np.array_equal(out, ref.gemm_bits(a, b, trans_a=True)), (m, n, k)
+        assert np.isnan(around[:, [0, n + 1, n + 2]]).all()
+
+
 @pytest.mark.parametrize("kind", ref.ACTIVATIONS)
 def test_fused_equals_unfused_bit_for_bit(isa, rng, kind):
     for m, n, k in [(65, 130, 300), (7, 17, 1030), (1, 1, 3), (33, 40, 0)]:
@@ -273,6 +284,7 @@ def guard_cases(isa):
         (7, 17, 9),
         (13, 65, 33),
         (8, 97, 40),
+        (70, 10, 33),
         (31, 15, 513),
         (50, 130, 64),
         (64, 64, 64),

@@ -23,6 +23,44 @@ bool in_place(const GemmArgs& g) {
            g.b_row % is.align == 0 && g.b_row % is.stride != 0 && g.n * g.k <= is.floats;
 }
 
+// Few columns of c, and a transposed: registers go along the rows of a, which are the columns of c' = b' a',
+// and not along the few of b. Of ten columns sixteen would be computed.
+bool narrow(const GemmArgs& g) {
+    return transposed_a(g) && g.m >= kPanel && g.n < kNarrow && g.b_col == 1 && !g.b_packed &&
+           g.alpha == 1.0f && g.beta == 0.0f && g.bias == nullptr && g.activation == Activation::none &&
+           g.k_begin == 0 && g.k_end == g.k;
+}
+
+// `rows` rows of c from row r0 on.
+void multiply_narrow(const GemmArgs& g, Index r0, Index rows, float* sums) {
+    constexpr Index W = Reg::kWidth;
+    alignas(64) float square[W * W];
+    Tile t = tile_of(g);
+    t.a_row = 1;
+    t.a_col = g.b_row;
+    t.b_row = g.a_col;
+    t.c_row = kNarrowRows;
+    for (Index top = r0; top < r0 + rows; top += kNarrowRows) {
+        const Index high = least(kNarrowRows, r0 + rows - top);
+        for (Index k0 = 0; k0 == 0 || k0 < g.k; k0 += kBlockK) {
+            t.k = least(kBlockK, g.k - k0);
+            t.first = k0 == 0;
+            t.a = g.b + k0 * g.b_row;
+            t.b = g.a + top + k0 * g.a_col;
+            t.c = sums;
+            multiply_block(t, g.n, high, kPanel, nullptr);
+        }
+        for (Index i = 0; i < high; i += W)
+            for (Index j = 0; j < g.n; j += W) {
+                const Index across = least(W, high - i);
+                transpose_square(sums + j * kNarrowRows + i, kNarrowRows, g.n - j, across, square, W);
+                for (Index r = 0; r < across; ++r)
+                    store(g.c + (top + i + r) * g.c_row + j, load(square + r * W),
+                          static_cast<int>(least(W, g.n - j)));
+            }
+    }
+}
+
 Grid grid_of(const GemmArgs& g) {
     const bool shared = transposed_a(g) && g.m >= kSharedRows;
     const Bounds bounds = shared ? sharing_bounds(g.m, g.n, kSharedSlabFloats) : Bounds{};
@@ -70,6 +108,7 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
     float* const rows_of_a =
         transposed_a(g) && cols >= kSharingPanels * kPanel ? packed + kSharedSlabFloats : nullptr;
 
+    if (narrow(g)) return multiply_narrow(g, r0, rows, packed);
     Tile t = tile_of(g);
     for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {
         t.k = least(kBlockK, g.k - k0);
