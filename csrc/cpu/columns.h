@@ -13,6 +13,8 @@
 // 285).
 #pragma once
 
+#include <limits>
+
 #include "core/kernels.h"
 #include "cpu/index.h"
 #include "cpu/stream.h"
@@ -20,6 +22,7 @@
 
 namespace fastnn::FASTNN_NS {
 
+static constexpr Index kNoLength = std::numeric_limits<Index>::max();
 static constexpr Index kSlabColumns = 256;    // long runs: of 64 columns these take 1.1 to 1.4 times as long
 static constexpr Index kCombineColumns = 64;  // of one chunk of phase 1
 static constexpr Index kNarrow =
@@ -27,10 +30,11 @@ static constexpr Index kNarrow =
 static constexpr Index kTileColumns = 512;    // phase 0: its sums stay in L1
 static constexpr Index kApplyColumns = 2048;  // phase 2: long runs suit the prefetcher (390 us against 272)
 // Columns that pay for a second partial vector (columns_to_border). Stores of 32 columns, AVX-512: 1.03
-// and 1.19 times as long; loads of 64 in the statistics: 1.17. AVX2 would gain from 64 columns on (0.74 and
-// 0.90) where masked stores are cheap, which they are not on a Zen 3.
+// and 1.19 times as long; loads of 64 in the statistics: 1.17. An Intel CPU would gain with AVX2 as well,
+// from 64 columns on (0.74 and 0.90 of the time), but a masked store is some eighteen instructions inside a
+// Zen 3.
 static constexpr bool kWhole = Reg::kWidth == kLanes;  // a Vec is one register, of a line
-static constexpr Index kAlignedStores = kWhole ? 48 : 128, kAlignedLoads = 128;
+static constexpr Index kAlignedStores = kWhole ? 48 : 512, kAlignedLoads = kWhole ? 128 : kNoLength;
 static constexpr Index kMostChunks = 65536;
 static constexpr Index kSlabElements = 16 * 1024;  // x and y, or dy, x and dx, stay in a 512 KB or 1 MB cache
 static constexpr Index kGroupElements = 24 * 1024;  // of one chunk in the groups way
