@@ -72,7 +72,8 @@ void add_product_of_rounded(Tasks& tasks, const Kernels& kernels, GemmBf16Args& 
     return (n + stream_chunk(n) - 1) / stream_chunk(n);
 }
 
-// Floats of workspace that one column reduction over (rows, cols) needs: it may begin them anywhere in a line.
+// Floats of workspace that one column reduction over (rows, cols) needs: it may begin them anywhere in a
+// line.
 constexpr Index column_partials(Index rows, Index cols) {
     return ((rows + kStatRows - 1) / kStatRows) * ((cols + 15) / 16 * 16) + 16;
 }
