@@ -36,6 +36,13 @@ static constexpr Index kApplyColumns = 2048;  // phase 2: long runs suit the pre
 // Zen 3.
 static constexpr bool kWhole = Reg::kWidth == kLanes;  // a Vec is one register, of a line
 static constexpr Index kAlignedStores = kWhole ? 48 : 512, kAlignedLoads = kWhole ? 128 : kNoLength;
+// The scalar path has no lines to mind and no registers to keep: one way through a block is enough to
+// compile.
+#if defined(FASTNN_ISA_SCALAR)
+static constexpr bool kManyWays = false;
+#else
+static constexpr bool kManyWays = true;
+#endif
 static constexpr Index kMostChunks = 65536;
 static constexpr Index kSlabElements = 16 * 1024;  // x and y, or dy, x and dx, stay in a 512 KB or 1 MB cache
 static constexpr Index kGroupElements = 24 * 1024;  // of one chunk in the groups way
@@ -137,7 +144,7 @@ FASTNN_INLINE void each_vec(Range columns, F f) {
 // and 0.56. With the loads of the statistics, too, these are 0.85 to 0.95 of that up to (512, 512).
 FASTNN_INLINE Index columns_to_border(const float* x, Index x_row, const Block& block, Index fewest) {
     const Index columns = block.columns.end - block.columns.begin;
-    if (x_row % kLanes != 0 || columns < fewest) return 0;
+    if (!kManyWays || x_row % kLanes != 0 || columns < fewest) return 0;
     return until_aligned(x + block.rows.begin * x_row + block.columns.begin, columns);
 }
 
@@ -162,15 +169,18 @@ FASTNN_INLINE void each_rows(Range rows, F f) {
 }
 
 // Whether a block is gone through column by column: what stays the same down one is then kept in registers.
-FASTNN_INLINE bool narrow(const Block& block) { return block.columns.end - block.columns.begin <= kNarrow; }
+FASTNN_INLINE bool narrow(const Block& block) {
+    return kManyWays && block.columns.end - block.columns.begin <= kNarrow;
+}
 
 // put(f, load(f, row, column, lanes), row, column, lanes) for all rows and vectors of a block of what `out`
 // will hold, kRows rows at a time, with f = factors(column, lanes). All loads of these come before the
 // stores: with a row stride of 2^n a load waits for a store to the row before, whose address has the same low
 // bits. after(rows) follows rows that are done.
-template <int kRows, class Factors, class Load, class Put, class After>
+template <int kAtOnce, class Factors, class Load, class Put, class After>
 FASTNN_INLINE void each_with_factors(const Block& block, const float* out, Index out_row, Factors factors,
                                      Load load, Put put, After after) {
+    constexpr int kRows = kManyWays ? kAtOnce : 1;
     const auto do_rows = [&](const auto& f, Index r, auto n, Index j, int lanes) FASTNN_BODY {
         Vec d[n];
         unroll<n>([&](auto i) FASTNN_BODY { d[i] = load(f, r + i, j, lanes); });
@@ -238,7 +248,7 @@ FASTNN_INLINE void reduce_rows(const Block& block, const float* x, Index x_row,
     constexpr std::integral_constant<int, 2> twice;
     constexpr std::integral_constant<int, 4> four;
     Index r = block.rows.begin;
-    for (; r + 8 <= block.rows.end; r += 8) add_rows(r, four, twice);
+    for (; kManyWays && r + 8 <= block.rows.end; r += 8) add_rows(r, four, twice);
     for (; r + 4 <= block.rows.end; r += 4) add_rows(r, four, once);
     for (; r < block.rows.end; ++r) add_rows(r, once, once);
 }
