@@ -25,23 +25,23 @@ bool in_place(const GemmArgs& g) {
 
 // Few columns of c, and a transposed: registers go along the rows of a, which are the columns of c' = b' a',
 // and not along the few of b. Of ten columns sixteen would be computed.
-bool narrow(const GemmArgs& g) {
-    return transposed_a(g) && g.m >= kPanel && g.n < kNarrow && g.b_col == 1 && !g.b_packed &&
+bool few_columns(const GemmArgs& g) {
+    return transposed_a(g) && g.m >= kPanel && g.n < kFewColumns && g.b_col == 1 && !g.b_packed &&
            g.alpha == 1.0f && g.beta == 0.0f && g.bias == nullptr && g.activation == Activation::none &&
            g.k_begin == 0 && g.k_end == g.k;
 }
 
 // `rows` rows of c from row r0 on.
-void multiply_narrow(const GemmArgs& g, Index r0, Index rows, float* sums) {
+void multiply_few_columns(const GemmArgs& g, Index r0, Index rows, float* sums) {
     constexpr Index W = Reg::kWidth;
     alignas(64) float square[W * W];
     Tile t = tile_of(g);
     t.a_row = 1;
     t.a_col = g.b_row;
     t.b_row = g.a_col;
-    t.c_row = kNarrowRows;
-    for (Index top = r0; top < r0 + rows; top += kNarrowRows) {
-        const Index high = least(kNarrowRows, r0 + rows - top);
+    t.c_row = kTransposedRows;
+    for (Index top = r0; top < r0 + rows; top += kTransposedRows) {
+        const Index high = least(kTransposedRows, r0 + rows - top);
         for (Index k0 = 0; k0 == 0 || k0 < g.k; k0 += kBlockK) {
             t.k = least(kBlockK, g.k - k0);
             t.first = k0 == 0;
@@ -53,7 +53,7 @@ void multiply_narrow(const GemmArgs& g, Index r0, Index rows, float* sums) {
         for (Index i = 0; i < high; i += W)
             for (Index j = 0; j < g.n; j += W) {
                 const Index across = least(W, high - i);
-                transpose_square(sums + j * kNarrowRows + i, kNarrowRows, g.n - j, across, square, W);
+                transpose_square(sums + j * kTransposedRows + i, kTransposedRows, g.n - j, across, square, W);
                 for (Index r = 0; r < across; ++r)
                     store(g.c + (top + i + r) * g.c_row + j, load(square + r * W),
                           static_cast<int>(least(W, g.n - j)));
@@ -108,7 +108,7 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
     float* const rows_of_a =
         transposed_a(g) && cols >= kSharingPanels * kPanel ? packed + kSharedSlabFloats : nullptr;
 
-    if (narrow(g)) return multiply_narrow(g, r0, rows, packed);
+    if (few_columns(g)) return multiply_few_columns(g, r0, rows, packed);
     Tile t = tile_of(g);
     for (Index k0 = g.k_begin; k0 == g.k_begin || k0 < g.k_end; k0 += kBlockK) {
         t.k = least(kBlockK, g.k - k0);

@@ -95,7 +95,7 @@ static constexpr Index kPackRows = 8;
 // With fewer columns c is computed transposed where a is, by so many rows at a time. Times over those of
 // tiles across its columns: 512x512x10 0.5, 2048x512x10 0.5 to 0.65, 128x128x10 0.53 to 0.67, 256x128x2 0.3,
 // 784x128x15 0.96.
-static constexpr Index kNarrow = 16, kNarrowRows = 512;
+static constexpr Index kFewColumns = 16, kTransposedRows = 512;
 
 // Up to so many rows, more than the widest tile has, b is read once where it lies, by tiles three registers
 // wide that fetch its rows to come. 8 rows, times over those packed or read twice: 8x512x2048 0.6 to 0.75,
