@@ -34,7 +34,7 @@ from peers.peer import Peer
 from timing import Budget, Timing, WrongResult, take_turns
 from worker import Worker, WorkerError
 
-QUICK = Budget(least=30, most=30)
+QUICK = Budget(least=15, most=30, seconds=5)  # threads of OpenBLAS spin for 0.1 s after each turn
 FULL = Budget(least=30, most=100, seconds=3)
 SWEEP = Budget(least=10, most=30, seconds=2)  # a curve of many points; none of them is quoted alone
 
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         "--rounds",
         type=_positive,
         metavar="N",
-        help="rounds of each case, to try things out (default: 30 with --quick; else up to 100)",
+        help="rounds of each case, to try things out (default: up to 30 with --quick, else up to 100)",
     )
     p.add_argument(
         "--json",

@@ -23,14 +23,14 @@ is changed then. Else -1.
 )";
 
 // Somebody's memory while this lives.
-class Memory {
+class BufferView {
  public:
-    explicit Memory(PyObject* of) {
+    explicit BufferView(PyObject* of) {
         if (PyObject_GetBuffer(of, &view_, PyBUF_SIMPLE) != 0) throw py::error_already_set();
     }
-    ~Memory() { PyBuffer_Release(&view_); }
-    Memory(const Memory&) = delete;
-    Memory& operator=(const Memory&) = delete;
+    ~BufferView() { PyBuffer_Release(&view_); }
+    BufferView(const BufferView&) = delete;
+    BufferView& operator=(const BufferView&) = delete;
 
     const void* data() const { return view_.buf; }
     std::size_t bytes() const { return static_cast<std::size_t>(view_.len); }
@@ -43,7 +43,7 @@ PyObject* run_update(Call& call) {
     enum { kUpdate, kNumbers, kStep, kPlace };
     auto& bound = py::handle(call[kUpdate].object).cast<BoundUpdate&>();
     program::Update& update = *bound.update;
-    const Memory numbers(call[kNumbers].object);
+    const BufferView numbers(call[kNumbers].object);
     if (numbers.bytes() != update.groups.size() * sizeof(GroupNumbers))
         call.value_error(call[kNumbers], "must be float64 of shape (groups, 10)");
     const auto* of_groups = static_cast<const GroupNumbers*>(numbers.data());

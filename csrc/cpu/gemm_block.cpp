@@ -221,17 +221,19 @@ void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packe
     const int rest = static_cast<int>(cols % kPanel);
     t.tail = W;
     Index begin = 0;
-    if (b_panel == kPanel && rows <= 2) {
-        // b is read once, where it lies: eight chains a tile, or sixteen, and more of each of its rows at a
-        // time.
-        const auto wide = [&](int registers, TileFunction run) FASTNN_BODY {
-            t.cols = registers * W;
-            for (; begin * kPanel + t.cols <= cols; begin += t.cols / kPanel) fill(begin, 0, run, a);
-        };
-        if (rows == 2) wide(4, tile<2, 4, false, Terms::any>);
-        if constexpr (kWide)
-            if (rows == 1) wide(16, tile<1, 16, false, Terms::any>);
-        if (rows == 1) wide(8, tile<1, 8, false, Terms::any>);
+    if constexpr (kTerms == 1) {
+        if (b_panel == kPanel && rows <= 2) {
+            // b is read once, where it lies: eight chains a tile, or sixteen, and more of each of its rows at
+            // a time.
+            const auto wide = [&](int registers, TileFunction run) FASTNN_BODY {
+                t.cols = registers * W;
+                for (; begin * kPanel + t.cols <= cols; begin += t.cols / kPanel) fill(begin, 0, run, a);
+            };
+            if (rows == 2) wide(4, tile<2, 4, false, Terms::any>);
+            if constexpr (kWide)
+                if (rows == 1) wide(16, tile<1, 16, false, Terms::any>);
+            if (rows == 1) wide(8, tile<1, 8, false, Terms::any>);
+        }
     }
     if constexpr (kTall > 0) {
         if (b_panel == kPanel && a_col == 1 && rows > kRows[kMaxWidth] && rows <= kTall) {

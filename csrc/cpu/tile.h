@@ -32,6 +32,7 @@ static constexpr int kTerms = 2;
 #else
 static constexpr int kTerms = 1;
 #endif
+// Pairs are packed always; what follows of b where it lies is of single terms.
 
 static constexpr int kPanel = kMaxWidth * Reg::kWidth;  // columns of a packed panel of b
 
@@ -71,7 +72,7 @@ static_assert((kSharedSlabFloats + kRowsFloats) * Index{sizeof(float)} <= kScrat
 
 // Up to so many rows, b is read where it lies from the border of a vector on: loads across two lines are what
 // they cost, and NumPy's arrays begin 16 bytes past one. 1 to 3 rows: 0.64 to 0.93 of the time; 4 rows: 1.2.
-static constexpr Index kBorderRows = kWide ? 3 : 0;
+static constexpr Index kBorderRows = kWide && kTerms == 1 ? 3 : 0;
 
 // Work of one chunk: enough to hide a claim (0.1 us), enough chunks to keep several threads evenly busy.
 static constexpr double kChunkFlops = 1e6;
@@ -101,7 +102,7 @@ static constexpr Index kFewColumns = 16, kTransposedRows = 512;
 // wide that fetch its rows to come. 8 rows, times over those packed or read twice: 8x512x2048 0.6 to 0.75,
 // 8x1024x1024 0.66 to 0.77, 8x784x512 0.73 to 0.9. Of 3 to 6 rows the same fetching takes 1.0 to 1.3 times as
 // long.
-static constexpr int kTall = kWide ? 8 : 0;
+static constexpr int kTall = kWide && kTerms == 1 ? 8 : 0;
 static constexpr int kTallWidth = 3;
 static constexpr Index kRowsAhead = 12;
 
