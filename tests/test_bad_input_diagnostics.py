@@ -44,6 +44,13 @@ def with_rows(function, **options):
         ValueError,
         rf"{name}Y must have one row for each of the 32 of X, got 5",
     )
+    far = np.where(np.arange(32) == 17, 2, 0)
+    yield lambda: call(trainer(), x(), far, **options), ValueError, rf"{name}Y\[17\] is 2, must be in 0\.\.1"
+    yield (
+        lambda: call(trainer(), x(), ids * 0.5, **options),
+        TypeError,
+        rf"{name}CrossEntropyLoss: target must hold integer class ids",
+    )
     masked = np.ma.masked_array(x())
     yield lambda: call(trainer(), masked, ids, **options), TypeError, rf"{name}X is a masked array.*\.filled"
     yield lambda: call(trainer(), np.float32(1), ids, **options), TypeError, rf"{name}X must be a NumPy array"
@@ -58,7 +65,7 @@ def with_rows(function, **options):
         ValueError,
         r"Linear: x must have shape \(\.\.\., 3\)",
     )
-    yield lambda: call(trainer(), x(), ids + 9, **options), ValueError, r"(y|labels)\[\d\] is "
+    yield lambda: call(trainer(), x(), ids + 9, **options), ValueError, r"([yY]|labels)\[\d\] is "
 
 
 def numbers(function, name, least, **options):
@@ -271,6 +278,6 @@ def test_a_refused_call_changes_nothing():
     before = {"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}
     for name in ("step_report", "lr_find", "gradient_noise_scale", "suggest_batch_size", "profile"):
         options = {"lr_find": {"batch_size": 8}}.get(name, {})
-        with pytest.raises(ValueError, match=r"(y|labels)\[\d\] is "):
+        with pytest.raises(ValueError, match=r"([yY]|labels)\[\d\] is "):
             getattr(diagnostics, name)(run, x(64, 3), np.full(64, 9), **options)
     assert_equal_tree({"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}, before)

@@ -173,7 +173,8 @@ def test_the_first_value_that_is_not_finite():
 
 
 def test_a_gradient_that_is_not_finite():
-    """Found where it begins, also where only the sum over the rows is too large; no update is reported."""
+    """Found where it begins, also where only the sum over the rows is too large; no update is reported,
+    unless the optimizer would do it."""
     x, y = rows()
 
     def loss(factor):
@@ -188,3 +189,9 @@ def test_a_gradient_that_is_not_finite():
         report = diagnostics.step_report(run, x, y)
         assert place in report.non_finite
         assert all(row["update_ratio"] is None for row in report.rows)
+        run.optimizer.nonfinite = "ignore"
+        report = diagnostics.step_report(run, x, y)
+        assert place in report.non_finite
+        ratios = [row["update_ratio"] for row in report.rows]
+        assert not np.isfinite(ratios[2])
+        assert ratios[1] is None

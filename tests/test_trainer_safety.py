@@ -273,8 +273,11 @@ def test_an_optimizer_whose_step_is_overridden_is_refused_by_name():
     assert_state(run.model, before)
     assert run.optimizer.step_count == run.epoch == 0
     run.optimizer = optim.SGD(model.parameters(), 0.1)
-    run.optimizer.step = lambda: None  # of the object alone
-    with pytest.raises(TypeError, match="the optimizer SGD has a `step` of its own"):
+    for _ in range(2):  # before its first step and after it
+        run.optimizer.step = lambda: None  # of the object alone
+        with pytest.raises(TypeError, match="the optimizer SGD has a `step` of its own"):
+            run.step(X, Y)
+        del run.optimizer.step
         run.step(X, Y)
     # With a loss of one's own it is called, and evaluation needs none.
     run.optimizer = Counting(model.parameters(), 0.1)

@@ -141,7 +141,10 @@ class Program:
                 and self._moves == _device.moves
                 and self._seen == self._seen_then
                 and self._masks == self._masks_now()
-                and (self._update is None or self._update is self._optimizer._native())
+                and (
+                    self._update is None
+                    or ("step" not in vars(optimizer) and self._update is optimizer._native())
+                )
             )
         except ValueError:  # an array was replaced by another, and arrays do not compare to one truth value
             return False

@@ -304,7 +304,7 @@ class Steps:
 
     # ---- a fit
 
-    def check_validation(self, X: Array, Y: Array) -> None:
+    def check_data(self, where: str, X: Array, Y: Array) -> None:
         """Raise for what `evaluate` would refuse, as far as it is known without the predictions."""
         try:
             if len(X) == 0:
@@ -314,7 +314,7 @@ class Steps:
             (as_rows if self.is_native else _device.as_floats)(X[:1], "X")
             self._check_targets("", output_shape(self._model, X.shape), Y, None)
         except (TypeError, ValueError) as error:
-            error.args = (f"Trainer.fit: validation: {error}",)
+            error.args = (f"{where}: {error}",)
             raise
 
     def rows(self, X: Array, Y: Array, weight: FloatArray | None) -> Rows:

@@ -173,7 +173,7 @@ class Trainer:
         if validation is not None:
             pair = _fitting.as_pair(validation)
             validation = self._checked("Trainer.fit: validation", *pair, None)[:2]
-            self._steps.check_validation(*validation)
+            self._steps.check_data("Trainer.fit: validation", *validation)
         batch_norm = any(isinstance(module, BatchNorm1d) for module in self.model.modules())
 
         def batches_of(epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

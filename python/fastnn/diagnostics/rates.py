@@ -140,6 +140,7 @@ def batches_of(
 ) -> Iterator[tuple[Array, Array]]:
     """Whole batches for ever, in the trainer's own order; all rows at once where there are fewer."""
     size = check_int(batch_size, f"{where}: batch_size", 1)
+    twin(trainer)._steps.check_data(where, X, Y)
     epochs = (
         data.batches(X, Y, size, seed=trainer.seed, epoch=epoch, drop_last=len(X) >= size)
         for epoch in count(trainer.epoch)
