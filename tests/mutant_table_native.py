@@ -53,7 +53,7 @@ NATIVE = [
     ),
     Mutant(
         *(13, "RMSProp's epsilon inside the root", RULES),
-        *("sqrt(square + c.eps_inside) + c.eps;", "sqrt(square + c.eps_inside + c.eps);"),
+        *("c.root(square + c.eps_inside) + c.eps;", "c.root(square + c.eps_inside + c.eps);"),
         (
             "tests/test_optim.py::test_golden_values_of_pytorch",
             f"{OF_CONVENTIONS}::test_golden_values_of_every_convention",
@@ -62,7 +62,7 @@ NATIVE = [
     ),
     Mutant(
         *(13, "AdaGrad's epsilon inside the root", RULES),
-        *("(sqrt(s.slot0 + c.eps_inside) + c.eps);", "sqrt(s.slot0 + c.eps_inside + c.eps);"),
+        *("(c.root(s.slot0 + c.eps_inside) + c.eps);", "c.root(s.slot0 + c.eps_inside + c.eps);"),
         (
             "tests/test_optim.py::test_golden_values_of_pytorch",
             f"{OF_CONVENTIONS}::test_golden_values_of_every_convention",
@@ -71,7 +71,7 @@ NATIVE = [
     ),
     Mutant(
         *(13, "Adam's epsilon before the correction of the root", RULES),
-        *("fma(sqrt(square), c.root_scale, c.eps)", "((sqrt(square) + c.eps) * c.root_scale)"),
+        *("fma(c.root(square), c.root_scale, c.eps)", "((c.root(square) + c.eps) * c.root_scale)"),
         (
             "tests/test_optim.py::test_golden_values_of_pytorch",
             f"{OF_CONVENTIONS}::test_golden_values_of_every_convention",

@@ -50,7 +50,7 @@ def whole_vectors(path, function):
 
 def test_updates_touch_each_array_once():
     """Parameter, gradient and state are read, all but the gradient written: 2 to 1 up to 5 to 4."""
-    found = whole_vectors(avx512("update.cpp"), r"\brun_rule\(")
+    found = whole_vectors(avx512("update.cpp"), r"\brun_rule<")
     assert {Fraction(loop.addresses, loop.stores) for loop in found} == {
         Fraction(2, 1),
         Fraction(3, 2),

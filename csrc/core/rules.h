@@ -17,6 +17,8 @@ struct UpdateState {
 template <class F>
 struct UpdateCoefficients {
     F lr, decay0, decay1, one_minus0, one_minus1, eps, eps_inside, square_scale, root_scale, keep;
+
+    FASTNN_RULE F root(const F& x) { return sqrt(x); }
 };
 
 // 1, 0 or -1; 0 for NaN
@@ -39,7 +41,7 @@ FASTNN_RULE F with_l1(const F& grad, const F& gap, const F& l1) {
     return fma(l1, sign(gap), grad);
 }
 
-// ---- the rules
+// ---- the rules (C: UpdateCoefficients, or what takes square roots in another way)
 
 // p -= lr * g
 template <class F>
@@ -65,8 +67,8 @@ FASTNN_RULE void momentum_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c
 // s = rho s + (1 - rho) g^2; d = sqrt(s + eps_inside) + eps; p -= lr g / d
 // centered: a = rho a + (1 - rho) g, and s - a^2 stands under the root (0 where rounding makes it negative)
 // buffered: b = mu b + g / d; p -= lr b
-template <bool kCentered, bool kBuffered, class F>
-FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c) {
+template <bool kCentered, bool kBuffered, class F, class C>
+FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const C& c) {
     s.slot0 = fma(c.decay0, s.slot0, c.one_minus0 * (s.grad * s.grad));
     F square = s.slot0;
     if constexpr (kCentered) {
@@ -74,7 +76,7 @@ FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c)
         const F zero = constant<F>(0.0f);  // an FMA, for which a^2 is not infinite where s is
         square = max_(zero, fma(zero - s.slot1, s.slot1, square));
     }
-    const F root = sqrt(square + c.eps_inside) + c.eps;
+    const F root = c.root(square + c.eps_inside) + c.eps;
     if constexpr (kBuffered) {
         s.slot2 = fma(c.decay1, s.slot2, s.grad / root);
         s.param = s.param - c.lr * s.slot2;
@@ -84,23 +86,23 @@ FASTNN_RULE void rmsprop_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c)
 }
 
 // s = s + g^2; p -= lr g / (sqrt(s + eps_inside) + eps)
-template <class F>
-FASTNN_RULE void adagrad_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c) {
+template <class F, class C>
+FASTNN_RULE void adagrad_rule(UpdateState<F>& s, const C& c) {
     s.slot0 = fma(s.grad, s.grad, s.slot0);
-    s.param = s.param - c.lr * s.grad / (sqrt(s.slot0 + c.eps_inside) + c.eps);
+    s.param = s.param - c.lr * s.grad / (c.root(s.slot0 + c.eps_inside) + c.eps);
 }
 
 // m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p = keep p - lr' m / (sqrt(a v + eps_inside) b + eps).
 // eps outside the root (the paper): lr' = lr / (1 - b1^t), a = 1, b = 1 / sqrt(1 - b2^t), eps_inside = 0;
 // inside: a = 1 / (1 - b2^t), b = 1, eps = 0; "hat" (Keras): a = b = 1, lr' = lr sqrt(1 - b2^t) / (1 - b1^t).
 // keep = 1 - lr wd for decoupled decay. amsgrad: the largest v so far instead of v.
-template <bool kAmsgrad, class F>
-FASTNN_RULE void adam_rule(UpdateState<F>& s, const UpdateCoefficients<F>& c) {
+template <bool kAmsgrad, class F, class C>
+FASTNN_RULE void adam_rule(UpdateState<F>& s, const C& c) {
     s.slot0 = fma(c.decay0, s.slot0, c.one_minus0 * s.grad);
     s.slot1 = fma(c.decay1, s.slot1, c.one_minus1 * (s.grad * s.grad));
     if constexpr (kAmsgrad) s.slot2 = max_(s.slot2, s.slot1);
     const F square = fma(kAmsgrad ? s.slot2 : s.slot1, c.square_scale, c.eps_inside);
-    s.param = s.param * c.keep - c.lr * s.slot0 / fma(sqrt(square), c.root_scale, c.eps);
+    s.param = s.param * c.keep - c.lr * s.slot0 / fma(c.root(square), c.root_scale, c.eps);
 }
 
 // iRprop-: the step d of each number grows by eta+ (decay1) while its gradient keeps its sign and shrinks by

@@ -26,6 +26,8 @@ FASTNN_INLINE Reg operator*(Reg a, Reg b) { return {_mm256_mul_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg operator/(Reg a, Reg b) { return {_mm256_div_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg fma(Reg a, Reg b, Reg c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 FASTNN_INLINE Reg sqrt(Reg a) { return {_mm256_sqrt_ps(a.v)}; }
+static constexpr bool kRootByProducts = false;
+FASTNN_INLINE bool slow_divider() { return false; }
 FASTNN_INLINE Reg max_(Reg a, Reg b) { return {_mm256_max_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg min_(Reg a, Reg b) { return {_mm256_min_ps(a.v, b.v)}; }
 FASTNN_INLINE Reg keep_positive(Reg x, Reg a) {

@@ -54,6 +54,10 @@ FASTNN_INLINE Reg fma(Reg a, Reg b, Reg c) {
 FASTNN_INLINE Reg sqrt(Reg a) {
     return each([&](int i) { return fastnn::sqrt(a.v[i]); });
 }
+// Whether the ISA has root_by_products, the bits of sqrt without the divider, for loops that need that for a
+// quotient too; and whether it is faster on this CPU.
+static constexpr bool kRootByProducts = false;
+FASTNN_INLINE bool slow_divider() { return false; }
 FASTNN_INLINE Reg max_(Reg a, Reg b) {
     return each([&](int i) { return fastnn::max_(a.v[i], b.v[i]); });
 }

@@ -20,8 +20,9 @@ constexpr Index kPrepared = 2048;
 
 // ---- the rules
 
-// F: Vec, or float where there are no vectors (sixteen copies of each rule took 20 s to compile).
-template <class F>
+// Vec, or float where there are no vectors (sixteen copies of each rule took 20 s to compile).
+using F = std::conditional_t<Reg::kVector, Vec, float>;
+
 FASTNN_INLINE UpdateCoefficients<F> coefficients(const UpdateOptions& o) {
     return {constant<F>(o.lr),         constant<F>(o.decay0),       constant<F>(o.decay1),
             constant<F>(o.one_minus0), constant<F>(o.one_minus1),   constant<F>(o.eps),
@@ -29,12 +30,16 @@ FASTNN_INLINE UpdateCoefficients<F> coefficients(const UpdateOptions& o) {
             constant<F>(o.keep)};
 }
 
+template <class V>
+struct RootsByProducts : UpdateCoefficients<V> {
+    FASTNN_INLINE V root(const V& x) { return root_by_products(x); }
+};
+
 // kSlots: bit i is set where the rule has slot i.
-template <int kSlots, class Rule>
+template <class Coefficients, int kSlots, class Rule>
 FASTNN_INLINE void each(const UpdateTensor& tensor, const UpdateOptions& o, Rule rule) {
-    using F = std::conditional_t<Reg::kVector, Vec, float>;
     const UpdateTensor t = tensor;  // a copy: through a reference each store reloads it
-    const UpdateCoefficients<F> c = coefficients<F>(o);
+    const Coefficients c{coefficients(o)};
     const auto step = [&](Index i, auto load, auto store) FASTNN_BODY {
         UpdateState<F> s{load(t.param + i), load(t.grad + i), constant<F>(0.0f), constant<F>(0.0f),
                          constant<F>(0.0f)};
@@ -62,8 +67,9 @@ FASTNN_INLINE void each(const UpdateTensor& tensor, const UpdateOptions& o, Rule
 }
 
 #define FASTNN_EACH(slots, ...) \
-    each<slots>(t, o, [](auto& s, const auto& c) FASTNN_BODY { __VA_ARGS__(s, c); })
+    each<Coefficients, slots>(t, o, [](auto& s, const auto& c) FASTNN_BODY { __VA_ARGS__(s, c); })
 
+template <class Coefficients>
 FASTNN_FLAT __attribute__((noinline)) void run_rule(const UpdateTensor& t, const UpdateOptions& o) {
     switch (o.rule) {
         case Rule::sgd:
@@ -90,6 +96,13 @@ FASTNN_FLAT __attribute__((noinline)) void run_rule(const UpdateTensor& t, const
 }
 
 #undef FASTNN_EACH
+
+template <class V>
+void run(const UpdateTensor& t, const UpdateOptions& o) {
+    if constexpr (kRootByProducts)
+        if (slow_divider()) return run_rule<RootsByProducts<V>>(t, o);
+    run_rule<UpdateCoefficients<V>>(t, o);
+}
 
 // ---- the gradient that the rule sees, of elements [begin, begin + n), into `out`
 
@@ -200,12 +213,12 @@ void update_apply(const UpdateArgs& a, int chunk, Scratch& scratch) {
     const Index size = stream_chunk(t.n);
     const Index begin = (chunk - t.first_chunk) * size;
     const Index end = least(begin + size, t.n);
-    if (unchanged(a, t, o)) return run_rule(part(t, t.grad + begin, begin, end - begin), o);
+    if (unchanged(a, t, o)) return run<F>(part(t, t.grad + begin, begin, end - begin), o);
     auto* buffer = reinterpret_cast<float*>(scratch.data);
     for (Index i = begin; i < end; i += kPrepared) {
         const Index n = least(kPrepared, end - i);
         prepare(a, t, o, i, n, buffer);
-        run_rule(part(t, buffer, i, n), o);
+        run<F>(part(t, buffer, i, n), o);
     }
 }
 

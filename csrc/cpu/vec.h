@@ -97,6 +97,10 @@ FASTNN_INLINE Regs<kCount> sqrt(const Regs<kCount>& a) {
     return map<kCount>([&](int i) FASTNN_BODY { return sqrt(a.r[i]); });
 }
 template <int kCount>
+FASTNN_INLINE Regs<kCount> root_by_products(const Regs<kCount>& a) {
+    return map<kCount>([&](int i) FASTNN_BODY { return root_by_products(a.r[i]); });
+}
+template <int kCount>
 FASTNN_INLINE Regs<kCount> max_(const Regs<kCount>& a, const Regs<kCount>& b) {
     return map<kCount>([&](int i) FASTNN_BODY { return max_(a.r[i], b.r[i]); });
 }
