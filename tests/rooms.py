@@ -290,7 +290,9 @@ def weak_symbols(objects):
 
 def baseline_objects(build):
     """The objects that run on every CPU: core, bind and the scalar kernels."""
-    return sorted(f for f in build.rglob("*.o") if re.search(r"/(_core|fastnn_scalar)\.dir/", f.as_posix()))
+    return sorted(
+        f for f in build.rglob("*.o") if re.search(r"/(_core|fastnn_bind|fastnn_scalar)\.dir/", f.as_posix())
+    )
 
 
 def vex_instructions(objects):
