@@ -52,8 +52,11 @@ def checked_batch(where: str, x: Any) -> FloatArray:
     return batch
 
 
-def checked_data(where: str, X: Any, Y: Any) -> tuple[Array, Array]:
-    """X and Y with equal numbers of rows; X holds real numbers, which are converted a batch at a time."""
+def checked_data(where: str, trainer: Trainer, X: Any, Y: Any) -> tuple[Array, Array]:
+    """X and Y with equal numbers of rows.
+
+    X holds real numbers, which are converted a batch at a time, Y targets that the trainer's loss takes.
+    """
     X, Y, _ = checked_rows(where, X, Y, None)
     for name, array in (("X", X), ("Y", Y)):
         if isinstance(array, np.ma.MaskedArray):
@@ -63,6 +66,7 @@ def checked_data(where: str, X: Any, Y: Any) -> tuple[Array, Array]:
     as_float32(X[:0], f"{where}: X")
     if len(X) == 0:
         raise ValueError(f"{where}: X has no rows; give at least one row to train on")
+    twin(trainer)._steps.check_data(where, X, Y)
     return X, Y
 
 

@@ -97,7 +97,7 @@ def gradient_noise_scale(
     """
     where = "gradient_noise_scale"
     checked_trainer(where, trainer)
-    X, Y = checked_data(where, X, Y)
+    X, Y = checked_data(where, trainer, X, Y)
     count = check_int(batches, f"{where}: batches", 2)
     rows_of = batches_of(where, trainer, X, Y, batch_size)
     if len(X) < 2 * batch_size:
@@ -202,7 +202,7 @@ def suggest_batch_size(trainer: Trainer, X: Array, Y: Array, *, memory: int | No
     """
     where = "suggest_batch_size"
     checked_trainer(where, trainer)
-    X, Y = checked_data(where, X, Y)
+    X, Y = checked_data(where, trainer, X, Y)
     limit = _free_memory(trainer.device) if memory is None else check_int(memory, f"{where}: memory", 1)
     if len(X) < 16:
         raise ValueError(f"{where}: X must have at least 16 rows, two batches of 8, got {len(X)}")

@@ -107,7 +107,7 @@ def lr_find(
     """
     where = "lr_find"
     checked_trainer(where, trainer)
-    X, Y = checked_data(where, X, Y)
+    X, Y = checked_data(where, trainer, X, Y)
     low = check_number(min_lr, f"{where}: min_lr", 0)
     high = check_number(max_lr, f"{where}: max_lr", 0)
     if not 0 < low < high:
@@ -140,7 +140,6 @@ def batches_of(
 ) -> Iterator[tuple[Array, Array]]:
     """Whole batches for ever, in the trainer's own order; all rows at once where there are fewer."""
     size = check_int(batch_size, f"{where}: batch_size", 1)
-    twin(trainer)._steps.check_data(where, X, Y)
     epochs = (
         data.batches(X, Y, size, seed=trainer.seed, epoch=epoch, drop_last=len(X) >= size)
         for epoch in count(trainer.epoch)

@@ -180,7 +180,7 @@ def profile(trainer: Trainer, X: Array, Y: Array, *, batch_size: int = 128) -> P
     """
     where = "profile"
     checked_trainer(where, trainer)
-    X, Y = checked_data(where, X, Y)
+    X, Y = checked_data(where, trainer, X, Y)
     x, y = next(batches_of(where, trainer, X, Y, batch_size))
     whole = twin(trainer, trainer.device)
     whole.optimizer.lr = 0.0
