@@ -17,7 +17,6 @@ TITLES = {
     "deepspeed": "DeepSpeed",
 }
 BEST = ("numpy", "torch", "jax", "deepspeed")
-AVX2 = "numpy-haswell"  # what many targets against NumPy were set for; told, not judged
 ACTIVATIONS = [
     "relu",
     "leaky_relu",
@@ -35,26 +34,33 @@ HEAD = """# What was aimed at, and what was reached
 
 Written by `python bench/run.py --readme` from the newest committed results of `--full`; no figure is typed by
 hand. Asked for (in brackets) is a number of times a peer's speed, or a share of a limit that was measured in
-the same run. Those against NumPy were set for a machine with AVX-512 on which NumPy as shipped multiplies
-with kernels for AVX2; how fast NumPy is on these stands beside where NumPy as shipped is faster, and is not
-judged. Where a peer runs at 0.8 of the limit, nothing can be twice as fast. What was tried against a miss,
-and what it gave, stands in [performance.md](performance.md).
+the same run. Targets against NumPy were set for its kernels for AVX2, on a CPU with AVX-512 where OpenBLAS
+ran these: they are judged by these, and products by a second number against its kernels for AVX-512 as well.
+Where OpenBLAS picks the latter by itself, they are what `pip install numpy` brings. Where no second number is
+asked for, what was reached against them stands beside and is not judged. Where a peer runs at 0.8 of the
+limit, nothing can be twice as fast. What was tried against a miss, and what it gave, stands in
+[performance.md](performance.md).
 """
 
 
 @dataclass(frozen=True)
 class Target:
-    """`times`: of a peer's speed, by its name, or of the best peer's ("best"); `share`: of the case's limit.
-    `either`: one of the two is enough."""
+    """Each is enough by itself where `either` is set, but for `avx512`.
+
+    times   of a peer's speed, by its name, or of the best peer's ("best"); of NumPy's on its kernels for AVX2
+    share   of the case's limit
+    avx512  times NumPy's speed on its kernels for AVX-512, where the CPU has that
+    """
 
     case: str
     times: dict[str, float] = field(default_factory=dict)
     share: float | None = None
     either: bool = False
+    avx512: float | None = None
 
 
 def network_shape(case: str, share: float = 0.9) -> Target:
-    return Target(case, {"best": 1.6}, share, either=True)
+    return Target(case, {"best": 1.6}, share, either=True, avx512=1.0)
 
 
 def update(rule: str) -> list[Target]:
@@ -78,12 +84,12 @@ def step(network: str, numpy: float, torch: float, jax: float, scan: float, shar
 SECTIONS: dict[str, list[Target]] = {
     "Products": [
         *(
-            Target(f"GEMM {n}x{n}x{n}", {"numpy": 2.0, "torch": 2.2, "jax": 1.02}, share)
+            Target(f"GEMM {n}x{n}x{n}", {"numpy": 2.0, "torch": 2.2, "jax": 1.02}, share, avx512=1.05)
             for n, share in ((512, 0.93), (1024, 0.94), (2048, 0.94))
         ),
-        Target("GEMM 256x256x256", {"best": 1.8}, 0.9),
-        Target("GEMM 128x128x128", {"best": 2.1}, 0.75),
-        Target("GEMM 64x64x64", {"best": 2.1}),
+        Target("GEMM 256x256x256", {"best": 1.8}, 0.9, avx512=1.05),
+        Target("GEMM 128x128x128", {"best": 2.1}, 0.75, avx512=1.05),
+        Target("GEMM 64x64x64", {"best": 2.1}, avx512=1.05),
         Target("GEMM 32x32x32", {"numpy": 3.0}),
         Target("GEMM 16x16x16", {"numpy": 3.0}),
         network_shape("GEMM 128x784x512 + bias + ReLU"),
@@ -140,34 +146,53 @@ SECTIONS: dict[str, list[Target]] = {
 }
 
 
-def verdict(target: Target, case: dict[str, Any]) -> tuple[list[str], list[bool]]:
-    """What was reached beside what is asked, a part for each number, and whether each is met."""
+def numpy_by_kernels(ratios: dict[str, Any]) -> tuple[str, str | None]:
+    """NumPy on its kernels for AVX2, and for AVX-512: as shipped it is one of them, where there are two."""
+    if "numpy-haswell" in ratios:
+        return "numpy-haswell", "numpy"
+    return "numpy", "numpy-skylakex" if "numpy-skylakex" in ratios else None
+
+
+def verdict(target: Target, case: dict[str, Any]) -> tuple[list[str], str]:
+    """What was reached beside what is asked, a part for each number, and whether that is enough."""
     ratios = {name: found["median"] for name, found in case["ratios"].items()}
+    avx2, avx512 = numpy_by_kernels(ratios)
+    judged = {**ratios, "numpy": ratios.get(avx2)}
     parts, met = [], []
     for peer, asked in target.times.items():
         if peer == "best":
-            name = min((p for p in BEST if p in ratios), key=ratios.__getitem__)
-        elif peer in ratios:
-            name = peer
-        else:
+            peer = min((p for p in BEST if judged.get(p) is not None), key=judged.__getitem__)
+        elif judged.get(peer) is None:
             continue
-        parts.append(f"{ratios[name]:.3g} times {TITLES[name]} ({asked:g})")
-        met.append(ratios[name] >= asked)
-        if name == "numpy" and AVX2 in ratios:
-            parts[-1] += f", {ratios[AVX2]:.3g} times on AVX2 kernels"
+        title = TITLES[peer]
+        if peer == "numpy" and avx512 is not None:
+            title = "NumPy on AVX2 kernels"
+        parts.append(f"{judged[peer]:.3g} times {title} ({asked:g})")
+        met.append(judged[peer] >= asked)
+        if peer == "numpy" and avx512 is not None and target.avx512 is None:
+            parts[-1] += f", {ratios[avx512]:.3g} times on AVX-512 ones"
     if target.share is not None:
         parts.append(f"{case['share']:.2f} of the limit ({target.share:g})")
         met.append(case["share"] >= target.share)
-    return parts, met
+    if target.either:
+        met = [any(met)]
+    if target.avx512 is not None and avx512 is not None:
+        parts.append(f"{ratios[avx512]:.3g} times NumPy on AVX-512 kernels ({target.avx512:g})")
+        met.append(ratios[avx512] >= target.avx512)
+    return parts, "met" if all(met) else "in part" if any(met) else "missed"
 
 
 def whole_jobs(found: dict[str, Any], cases: dict[str, Any]) -> list[tuple[str, float, float]]:
     """Name, ratio reached and asked."""
     both = cases["batch-norm forward + backward (512, 2048)"]["ratios"]
     digits = found["small_digits"]["ratio"]["median"]
-    job = found["main_job"]["libraries"]["numpy"]["ratio"]["median"]
+    job = {
+        name: one["ratio"]["median"] for name, one in found["main_job"]["libraries"].items() if "ratio" in one
+    }
+    avx2, avx512 = numpy_by_kernels(job)
+    kernels = "" if avx512 is None else f" on AVX2 kernels ({job[avx512]:.3g} on AVX-512 ones)"
     return [
-        ("the main job, times NumPy", job, 3.0),
+        (f"the main job, times NumPy{kernels}", job[avx2], 3.0),
         ("batch-norm forward + backward (512, 2048), times PyTorch", both["torch"]["median"], 2.0),
         ("digits 8x8 at equal accuracy, times scikit-learn", digits, 16.0),
     ]
@@ -186,10 +211,8 @@ def page(found: dict[str, Any], source: str) -> str:
     for title, targets in SECTIONS.items():
         rows = []
         for target in targets:
-            parts, met = verdict(target, cases[target.case])
-            fine = any(met) if target.either else all(met)
-            total, reached = total + 1, reached + fine
-            words = "met" if fine else "in part" if any(met) else "missed"
+            parts, words = verdict(target, cases[target.case])
+            total, reached = total + 1, reached + (words == "met")
             rows.append(f"| {target.case} | {'; '.join(parts)} | {words} |")
         lines += ["", f"## {title}", "", "| What | Reached (asked) | |", "| --- | --- | --- |", *rows]
     bounds = []
