@@ -124,25 +124,27 @@ void activate_rows(const BatchNormArgs a, const Block block) {
 }
 
 // y = activation(d scale + beta), d = x - mean
-struct Factors {
-    Vec mean, scale, beta;
-};
+enum { kMean, kScale, kBeta };
+using Factors = FactorsOf<3>;
 
 FASTNN_FLAT void apply(const BatchNormArgs a, const Block block) {
     const bool other = a.activation != Activation::none && a.activation != Activation::relu;
     const auto factors = [&](Index j, int lanes) FASTNN_BODY {
-        return Factors{vload(a.mean + j, lanes), vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes),
-                       vload(a.beta + j, lanes)};
+        return Factors{{vload(a.mean + j, lanes), vload(a.rstd + j, lanes) * vload(a.gamma + j, lanes),
+                        vload(a.beta + j, lanes)}};
     };
     const auto centred = [&](const Factors& f, Index r, Index j, int lanes)
-                             FASTNN_BODY { return vload(a.x + r * a.x_row + j, lanes) - f.mean; };
+                             FASTNN_BODY { return vload(a.x + r * a.x_row + j, lanes) - f.of[kMean]; };
     const auto over = [&](auto finish) FASTNN_BODY {
         const auto put = [&](const Factors& f, const Vec& d, Index r, Index j, int lanes) FASTNN_BODY {
-            vstore(a.y + r * a.y_row + j, finish(fma(d, f.scale, f.beta)), lanes);
+            vstore(a.y + r * a.y_row + j, finish(fma(d, f.of[kScale], f.of[kBeta])), lanes);
         };
-        each_with_factors<4>(block, a.y, a.y_row, factors, centred, put, [&](const Range& rows) FASTNN_BODY {
-            if (other) activate_rows(a, {rows, block.columns});
-        });
+        if (!other && a.x_row == a.cols && a.y_row == a.cols && is_run(a.rows, a.cols))
+            return each_of_run(block.rows, a.cols, a.y, factors, centred, put);
+        each_with_factors<kWhole ? 1 : 4>(block, a.y, a.y_row, factors, centred, put,
+                                          [&](const Range& rows) FASTNN_BODY {
+                                              if (other) activate_rows(a, {rows, block.columns});
+                                          });
     };
     if (a.activation == Activation::relu)
         over([](const Vec& v) FASTNN_BODY { return max_(splat(0.0f), v); });
