@@ -224,7 +224,7 @@ void update(const char* name, std::initializer_list<Index> sizes, Rule rule, con
         t.units = 1;
         tensors.push_back(t);
         at += (n + 15) / 16 * 16;
-        chunks += stream_chunks(n);
+        chunks += update_chunks(n);
     }
     UpdateOptions o{};
     o.rule = rule;

@@ -72,6 +72,16 @@ void add_product_of_rounded(Tasks& tasks, const Kernels& kernels, GemmBf16Args& 
     return (n + stream_chunk(n) - 1) / stream_chunk(n);
 }
 
+// Of updates, where small arrays go to several threads too: their piece is what another core wrote, and one
+// thread takes longer to fetch it than to compute. kSummed (core/norms.h) divides it.
+[[gnu::always_inline]] constexpr Index update_chunk(Index n) {
+    const Index eighth = (n / 8 + 4095) / 4096 * 4096;
+    return eighth >= 16384 ? stream_chunk(n) : eighth > 4096 ? eighth : 4096;
+}
+[[gnu::always_inline]] constexpr Index update_chunks(Index n) {
+    return (n + update_chunk(n) - 1) / update_chunk(n);
+}
+
 // Floats of workspace that one column reduction over (rows, cols) needs: it may begin them anywhere in a
 // line.
 constexpr Index column_partials(Index rows, Index cols) {

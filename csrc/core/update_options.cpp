@@ -142,7 +142,7 @@ void UpdatePlan::add(UpdateTensor t) {
     for (const float* other : others) arrays += other != nullptr ? 1.0 : 0.0;
     t.units = 1;
     t.first_chunk = args.chunks;
-    args.chunks += stream_chunks(t.n);
+    args.chunks += update_chunks(t.n);
     arrays_ += (2.0 * arrays - 1.0) * static_cast<double>(t.n);
     elements_ += static_cast<double>(t.n);
     tensors.push_back(t);
@@ -185,7 +185,7 @@ int UpdatePlan::find_middle() const {
         const auto n = static_cast<double>(t.n);
         if (left < n)
             return static_cast<int>(t.first_chunk) +
-                   static_cast<int>(left / static_cast<double>(stream_chunk(t.n)) + 0.5);
+                   static_cast<int>(left / static_cast<double>(update_chunk(t.n)) + 0.5);
         left -= n;
     }
     return 0;

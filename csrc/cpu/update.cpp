@@ -210,7 +210,7 @@ void update_apply(const UpdateArgs& a, int chunk, Scratch& scratch) {
     if (a.verdict != nullptr && a.verdict->refused) return;
     const UpdateTensor& t = a.tensors[tensor_of<&UpdateTensor::first_chunk>(a, chunk)];
     const UpdateOptions& o = a.options[t.group];
-    const Index size = stream_chunk(t.n);
+    const Index size = update_chunk(t.n);
     const Index begin = (chunk - t.first_chunk) * size;
     const Index end = least(begin + size, t.n);
     if (unchanged(a, t, o)) return run<F>(part(t, t.grad + begin, begin, end - begin), o);

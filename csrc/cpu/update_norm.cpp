@@ -74,7 +74,7 @@ int update_sum_chunks(const UpdateArgs& a) { return a.sums != nullptr ? static_c
 
 FASTNN_FLAT void update_sum(const UpdateArgs& a, int chunk, Scratch&) {
     const UpdateTensor& t = a.tensors[tensor_of<&UpdateTensor::first_chunk>(a, chunk)];
-    const Index size = stream_chunk(t.n);
+    const Index size = update_chunk(t.n);
     const Index begin = (chunk - t.first_chunk) * size;
     a.sums[chunk] = sum_squares(t.grad + begin, least(size, t.n - begin));
 }

@@ -88,7 +88,7 @@ template <int kSlots, class Rule>
 FASTNN_RULE void each(const UpdateArgs& a, const UpdateTensor& t, const UpdateOptions& o, Index chunk,
                       Rule rule) {
     const bool packs = aligned(t.param, t.grad, t.slot0, t.slot1, t.slot2, t.initial);
-    const Index size = stream_chunk(t.n);
+    const Index size = update_chunk(t.n);
     const Index begin = (chunk - t.first_chunk) * size;
     const Index end = begin + size < t.n ? begin + size : t.n;
     // Once, but in arrays past 2^33 elements.

@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) sum_squares(UpdateArgs a) {
     const Index chunk = blockIdx.x;
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
     const UpdateTensor& t = tensor_of<&UpdateTensor::first_chunk>(a, chunk);
-    const Index size = stream_chunk(t.n);
+    const Index size = update_chunk(t.n);
     const Index begin = (chunk - t.first_chunk) * size;
     const Index end = begin + size < t.n ? begin + size : t.n;
     double total = 0.0;  // of the first thread

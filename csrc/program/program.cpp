@@ -17,6 +17,11 @@ constexpr Index kAlign = 16;  // floats: one cache line
 
 Index aligned(Index floats) { return (floats + kAlign - 1) / kAlign * kAlign; }
 
+// As estimated. A thread's part of a longer step is long beside what handing it over takes; a shorter one is
+// not asked for signals, and is one list of phases with its update: of 64-64-64-10 one thread did that alone,
+// a third of the step.
+constexpr double kLongNs = 1e6;
+
 // Rows of a block: whole tiles of six, enough blocks for a few threads, not so few rows that weights are read
 // over and over. By the batch alone, so that the bits of a loss do not depend on threads. A forward alone may
 // take longer ones: 10 % less time for 1,000 rows through 17-64-64-6.
@@ -291,10 +296,6 @@ bool Program::run(const std::vector<Task>& tasks, double cost_ns, Poll poll) {
 // Runs a step, or a forward, and keeps the pace of short ones.
 template <class Step>
 auto Program::at_pace(Step step) {
-    // As estimated. A thread's part of more is long beside what handing it over takes; and a step alone,
-    // whose cost is given as 0, is not asked for signals (core/team.cpp), which steps of up to this are not
-    // either.
-    constexpr double kLongNs = 1e6;
     if (cost_ns_ > kLongNs) return step();
     const int threads = num_threads();
     if (threads == 1) return step();
@@ -316,14 +317,19 @@ Outcome Program::step(const Batch& batch, std::int64_t number, const GroupNumber
     if (!loss_->take(batch.targets, batch.rows)) return Outcome::bad_batch;
     return at_pace([&] {
         for (const auto& op : ops_) op->before_run();
-        if (!run(tasks_, paced(cost_ns_), poll)) {
+        update_->set(number, numbers);
+        all_ = tasks_;
+        all_.insert(all_.end(), update_->tasks().begin(), update_->tasks().end());
+        if (cost_ns_ <= kLongNs) {
+            run(all_, paced(cost_ns()), nullptr);
+        } else if (run(tasks_, paced(cost_ns_), poll)) {
+            // To the end: a half-applied update is never seen.
+            run(update_->tasks(), paced(update_->cost_ns()), nullptr);
+        } else {
             for (const auto& op : ops_) op->cancelled();
             return Outcome::cancelled;
         }
         for (const auto& op : ops_) op->after_run();
-        update_->set(number, numbers);
-        // To the end: a half-applied update is never seen.
-        run(update_->tasks(), paced(update_->cost_ns()), nullptr);
         return update_->plan.refused() >= 0 ? Outcome::refused : Outcome::done;
     });
 }

@@ -122,7 +122,7 @@ class Program {
     Index arena_floats_ = 0;
     std::deque<Together> together_;
     std::deque<ByRows> by_rows_;
-    std::vector<Task> tasks_;
+    std::vector<Task> tasks_, all_;  // all_: with the update's
     double cost_ns_ = 0;
     std::map<Index, Pace> paces_;  // for each batch size
     Pace* pace_ = nullptr;         // of the one that is prepared

@@ -320,7 +320,7 @@ void update(Hash& hash) {
                                .first_chunk = chunks,
                                .first_unit = i,
                                .units = 1});
-            chunks += stream_chunks(n);
+            chunks += update_chunks(n);
         }
         std::vector<double> sums(static_cast<std::size_t>(chunks));
         float scales[3];
