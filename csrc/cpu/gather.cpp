@@ -14,9 +14,11 @@ FASTNN_INLINE Index rows_of_chunk(const GatherArgs& g) { return most(stream_chun
 // the rest.
 template <class T>
 FASTNN_INLINE void prefetch_row(const T* x, Index cols) {
-    constexpr Index line = 64 / sizeof(T);
-    for (Index j = 0; j < least(cols, kPrefetched / Index{sizeof(T)}); j += line)
-        __builtin_prefetch(x + j, 0, 2);
+    constexpr std::uintptr_t line = 64;
+    const auto from = reinterpret_cast<std::uintptr_t>(x);
+    const auto end = from + static_cast<std::uintptr_t>(least(cols * Index{sizeof(T)}, kPrefetched));
+    for (auto at = from / line * line; at < end; at += line)
+        __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
 }
 
 template <class T>
