@@ -24,6 +24,8 @@ static constexpr int kMaxRows = 4;
 static constexpr int kSteps = 1;
 #endif
 
+static constexpr Index kTileRows = kRows[kMaxWidth];
+
 static constexpr bool kWide = Reg::kWidth == 16;  // AVX-512, which comes with larger second-level caches
 
 // Terms of the sum that a step of the tile adds up: of bfloat16 the two that share 32 bits.
