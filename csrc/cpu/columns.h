@@ -23,7 +23,10 @@
 namespace fastnn::FASTNN_NS {
 
 static constexpr Index kNoLength = std::numeric_limits<Index>::max();
-static constexpr Index kSlabColumns = 256;    // long runs: of 64 columns these take 1.1 to 1.4 times as long
+// Long runs: on one thread slabs of 128 and 64 columns take 1.0 to 1.14 and 1.1 to 1.3 times as long as of
+// 256. But where there is work for two, (128, 256) was one thread's: 784-256-128-10 takes 0.98 of the time
+// so.
+static constexpr Index kSlabColumns = 256, kSharedSlabColumns = 128, kSharedSlabs = 24 * 1024;
 static constexpr Index kCombineColumns = 64;  // of one chunk of phase 1
 // Columns that are gone through one vector after another: (1024, 32) backward 0.75 to 0.92 of the time, but
 // (1024, 64) forward 1.2 to 1.4.
@@ -69,7 +72,8 @@ FASTNN_INLINE ColumnPlan column_plan(Index rows, Index cols) {
     p.padded = round_up(cols, kLanes);
     p.blocks = ceil_div(rows, kStatRows);
     p.slabs = rows * cols <= kSlabElements || rows <= kStatRows;
-    p.width = least(p.padded, p.slabs ? kSlabColumns : kTileColumns);
+    const Index slab = rows * cols < kSharedSlabs ? kSlabColumns : kSharedSlabColumns;
+    p.width = least(p.padded, p.slabs ? slab : kTileColumns);
     p.across = ceil_div(cols, p.width);
     const Index wanted = kGroupElements / (kStatRows * p.width);
     p.group_blocks = most(wanted, ceil_div(p.blocks * p.across, kMostChunks));
