@@ -22,10 +22,10 @@ Index aligned(Index floats) { return (floats + kAlign - 1) / kAlign * kAlign; }
 // a third of the step.
 constexpr double kLongNs = 1e6;
 
-// Rows of a block: enough blocks for a few threads, alike and of an even number for two (48 rows of 64-64-64-10
-// in three blocks took 1.1 times as long as in four), not so few rows that weights are read over and over. By the
-// batch alone, so that the bits of a loss do not depend on threads. A forward alone may take longer ones: 10
-// % less time for 1,000 rows through 17-64-64-6.
+// Rows of a block: enough blocks for a few threads, alike and of an even number for two (48 rows of
+// 64-64-64-10 in three blocks took 1.1 times as long as in four), not so few rows that weights are read over
+// and over. By the batch alone, so that the bits of a loss do not depend on threads. A forward alone may take
+// longer ones: 10 % less time for 1,000 rows through 17-64-64-6.
 Index rows_of_block(Index n, bool forward) {
     if (n <= 16) return n;
     const Index wished = n <= 96 ? 16 : forward && n >= 384 ? 48 : 24;
