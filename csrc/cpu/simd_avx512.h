@@ -42,8 +42,8 @@ FASTNN_INLINE Reg root_by_products(Reg a) {
     return {
         _mm512_fmadd_ps(_mm512_fnmadd_ps(better, better, a.v), _mm512_fmadd_ps(halved, off, halved), better)};
 }
-// Sixteen roots keep the divider of an Emerald Rapids for 4.1 ns, as many quotients for 3.4. A Zen 5 is quicker:
-// there products take 1.8 to 1.9 times as long for 10 thousand parameters, 1.2 to 1.4 for a million.
+// Sixteen roots keep the divider of an Emerald Rapids for 4.1 ns, as many quotients for 3.4. A Zen 5 is
+// quicker: there products take 1.8 to 1.9 times as long for 10 thousand parameters, 1.2 to 1.4 for a million.
 static constexpr bool kRootByProducts = true;
 FASTNN_INLINE bool slow_divider() { return __builtin_cpu_is("intel") != 0; }
 #else  // emulated
