@@ -316,7 +316,7 @@ def update(kernels, schedule, name, lengths, at_end=True):
         for field, array in zip(("param", "grad", "slot0", "slot1"), gpu[-1]):
             setattr(t, field, shim.address(array))
         t.n, t.cols, t.units, t.first_chunk = n, n, 1, chunks
-        chunks += -(-n // 16384)
+        chunks += shim.update_chunks(n)
     status = kernels.run(
         shim.UPDATE, schedule, tensors=ctypes.addressof(tensors), count=len(lengths),
         chunks=chunks, options=ctypes.addressof(options),

@@ -35,7 +35,7 @@ def clipped_update(kernels, schedule, clip, shapes, noise=0.0, wrong=None, scale
         matrix = clip == "adaptive" and 1 < t.cols < t.n
         t.units, t.place, t.first_chunk = t.cols if matrix else 1, i, chunks
         t.first_unit, t.first_unit_chunk = units, unit_chunks
-        chunks, units = chunks + -(-t.n // 16384), units + t.units
+        chunks, units = chunks + shim.update_chunks(t.n), units + t.units
         unit_chunks += (-(-t.cols // 64) if matrix else 1) if clip == "adaptive" else 0
     verdict = np.array([0, -1])  # a bool and a count in eight bytes, an Index
     scales = clip in ("norm", "global_norm", "adaptive")

@@ -183,7 +183,7 @@ NATIVE = [
     ),
     Mutant(
         *(21, "the activation before batch-norm's scaling", BATCH_NORM),
-        *("finish(fma(d, f.scale, f.beta))", "fma(finish(d), f.scale, f.beta)"),
+        *("finish(fma(d, f.of[kScale], f.of[kBeta]))", "fma(finish(d), f.of[kScale], f.of[kBeta])"),
         (
             "tests/test_batch_norm.py::test_fused_equals_unfused_bit_for_bit",
             "tests/test_gradients.py::test_layers",

@@ -6,7 +6,8 @@ VECTORS = (8, 16)  # floats of an AVX2 and of an AVX-512 register
 TILES = ((6, 64), (8, 48), (12, 32), (14, 16), (6, 16), (12, 8))  # rows x columns: AVX-512, then AVX2
 K_BLOCK = 512  # terms of one chain of fused multiply-adds
 STATISTICS_ROWS = 192  # rows of one chunk of column sums and batch-norm statistics
-ELEMENTWISE = 16384  # elements of one chunk of activations and updates
+ELEMENTWISE = 16384  # elements of one chunk of activations, and of updates of long arrays
+UPDATES = 4096  # of one chunk of the others
 
 EDGES = (
     *(0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65),
@@ -53,7 +54,7 @@ def gemm_large():
 GEMM = gemm_small() + gemm_edges() + gemm_tiles() + gemm_blocks() + gemm_large()
 
 # Lengths of elementwise kernels.
-LENGTHS = tuple(sorted({*EDGES, *around(ELEMENTWISE), 3 * ELEMENTWISE + 5}))
+LENGTHS = tuple(sorted({*EDGES, *around(UPDATES, ELEMENTWISE), 3 * ELEMENTWISE + 5}))
 
 # (rows, channels) of batch-norm in training, and of column sums (which also take a single row).
 BATCHES = tuple(

@@ -187,6 +187,12 @@ def address(x):
     return None if x is None else x.ctypes.data
 
 
+def update_chunks(n):
+    """Chunks of an update of n elements (core/kernels.h), as far as n is no more than 2^33."""
+    eighth = -(-(n // 8) // 4096) * 4096
+    return -(-n // min(max(eighth, 4096), 16384))
+
+
 def filled(made, fields):
     """The struct; arrays become their addresses."""
     return made(**{k: address(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()})
