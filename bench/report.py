@@ -163,13 +163,27 @@ class OtherWork:
         return sum(os.times()[:4])
 
 
+def cpu_name(cpuinfo: str) -> str:
+    """The model of the first CPU, with its numbers where a virtual machine hides all others.
+
+    >>> cpu_name("cpu family : 26\\nmodel : 2\\nmodel name : AMD EPYC\\n\\nmodel name : another\\n")
+    'AMD EPYC (family 26, model 2)'
+    >>> cpu_name("cpu family : 25\\nmodel : 1\\nmodel name : AMD EPYC 7B13\\n")
+    'AMD EPYC 7B13'
+    >>> cpu_name("CPU implementer : 0x41\\n")
+    ''
+    """
+    lines = (line.partition(":") for line in cpuinfo.partition("\n\n")[0].splitlines())
+    found = {name.strip(): value.strip() for name, _, value in lines}
+    model = found.get("model name", "")
+    if not model or any(c.isdigit() for c in model):
+        return model
+    return f"{model} (family {found['cpu family']}, model {found['model']})"
+
+
 def machine() -> dict[str, Any]:
     """The machine, in the words of its kernel."""
-    model = ""
-    for text in Path("/proc/cpuinfo").read_text().splitlines():
-        if text.startswith("model name"):
-            model = text.partition(":")[2].strip()
-            break
+    model = cpu_name(Path("/proc/cpuinfo").read_text())
     return {
         "cpu": model or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),

@@ -1,10 +1,12 @@
-"""The processes that the benchmark runs its libraries in."""
+"""The processes that the benchmark runs its libraries in, and the examples of its docstrings."""
 
 from __future__ import annotations
 
+import doctest
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,6 +15,8 @@ if not BENCH.is_dir():
     pytest.skip("the benchmark is not in this tree", allow_module_level=True)
 sys.path.insert(0, str(BENCH))
 
+import report  # noqa: E402
+import timing  # noqa: E402
 from peers.peer import Peer  # noqa: E402
 from worker import Worker, WorkerError  # noqa: E402
 
@@ -42,3 +46,10 @@ def test_every_library_gets_the_same_threads_and_openblas_as_shipped(monkeypatch
     assert {plain[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL", "FASTNN")} == {"2"}
     assert plain["FASTNN_ISA"] == "avx2"
     assert "OPENBLAS_CORETYPE" not in plain
+
+
+@pytest.mark.parametrize("module", [report, timing])
+def test_examples_of_docstrings(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
