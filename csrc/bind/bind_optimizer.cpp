@@ -57,9 +57,10 @@ PyObject* run_update(Call& call) {
     } else {
         update.prepare(kernels());
         // To the end: a half-applied update is never seen.
-        without_gil(update.cost_ns(), [&] {
+        const double cost_ns = update.plan.cost_ns();
+        without_gil(cost_ns, [&] {
             const std::vector<Task>& tasks = update.tasks();
-            return run_tasks(tasks.data(), static_cast<int>(tasks.size()), update.cost_ns(), nullptr);
+            return run_tasks(tasks.data(), static_cast<int>(tasks.size()), cost_ns, nullptr);
         });
     }
     return PyLong_FromLongLong(update.plan.refused());

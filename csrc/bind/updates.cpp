@@ -105,7 +105,7 @@ void UpdateArrays::run(std::uint64_t number) {
     Tasks tasks;
     tasks.add(kernels().update, plan_.args);
     tasks.take_turns(plan_, number);
-    tasks.run_to_the_end(stream_ns(plan_.floats()));
+    tasks.run_to_the_end(plan_.cost_ns());
 }
 
 void update_on_device(UpdatePlan& plan, OnDevice& device) {

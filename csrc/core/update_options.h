@@ -65,6 +65,8 @@ class UpdatePlan {
     // The first array whose gradient is not finite and therefore nothing was updated, or -1.
     Index refused() const { return verdict_.refused ? verdict_.non_finite : -1; }
     double floats() const;  // read and written by a run
+    // Work of one thread in a call of its own: of few numbers none that another could take.
+    double cost_ns() const;
     Index scale_count() const { return static_cast<Index>(scales_.size()); }
 
  private:
