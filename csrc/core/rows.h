@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/fetch.h"
 #include "core/kernels.h"
 
 namespace fastnn {
@@ -27,15 +28,9 @@ inline int take_rows_chunks(const TakeRowsArgs& a) {
 }
 
 inline void take_rows(const TakeRowsArgs& a, int chunk, Scratch&) {
-    constexpr Index kFetched = 256,
-                    kLine = 64;  // bytes: the beginning of a row, the processor fetches the rest
     const Index begin = chunk * rows_of_chunk(a), end = std::min(begin + rows_of_chunk(a), a.count);
-    const auto fetch = [&](Index i) {
-        const char* const row = a.data + a.rows[i] * a.stride;
-        for (Index at = 0; at < std::min(a.bytes, kFetched); at += kLine) __builtin_prefetch(row + at, 0, 2);
-    };
     for (Index i = begin; i < end; ++i) {
-        if (i < a.ahead) fetch(a.count + i);
+        if (i < a.ahead) fetch_row(a.data + a.rows[a.count + i] * a.stride, a.bytes);
         std::memcpy(a.to + i * a.bytes, a.data + a.rows[i] * a.stride, static_cast<std::size_t>(a.bytes));
     }
 }

@@ -1,4 +1,5 @@
 // The rows of a batch, from where they lie in the data set, as float32 side by side.
+#include "core/fetch.h"
 #include "cpu/entries.h"
 #include "cpu/index.h"
 #include "cpu/stream.h"
@@ -6,20 +7,7 @@
 namespace fastnn::FASTNN_NS {
 namespace {
 
-constexpr Index kPrefetched = 256;  // bytes
-
 FASTNN_INLINE Index rows_of_chunk(const GatherArgs& g) { return most(stream_chunk(0) / most(g.cols, 1), 1); }
-
-// Rows of a shuffled data set lie anywhere in memory. The beginning of each is fetched, the processor fetches
-// the rest.
-template <class T>
-FASTNN_INLINE void prefetch_row(const T* x, Index cols) {
-    constexpr std::uintptr_t line = 64;
-    const auto from = reinterpret_cast<std::uintptr_t>(x);
-    const auto end = from + static_cast<std::uintptr_t>(least(cols * Index{sizeof(T)}, kPrefetched));
-    for (auto at = from / line * line; at < end; at += line)
-        __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
-}
 
 template <class T>
 FASTNN_INLINE void gather_rows(const GatherArgs& g, Index begin, Index end) {
@@ -29,7 +17,7 @@ FASTNN_INLINE void gather_rows(const GatherArgs& g, Index begin, Index end) {
         const Index row = order.rows != nullptr ? order.rows[g.first + i] : g.first + i;
         const T* x = data + row * g.source->row;
         if (g.first + i < order.next_rows)
-            prefetch_row(data + order.next[g.first + i] * g.source->row, g.cols);
+            fetch_row(data + order.next[g.first + i] * g.source->row, g.cols * Index{sizeof(T)});
         float* y = g.y + i * g.cols;
         if constexpr (std::is_same_v<T, float>) {
             each_vector(0, g.cols,

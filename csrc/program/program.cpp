@@ -319,9 +319,9 @@ Outcome Program::step(const Batch& batch, std::int64_t number, const GroupNumber
     return at_pace([&] {
         for (const auto& op : ops_) op->before_run();
         update_->set(number, numbers);
-        all_ = tasks_;
-        all_.insert(all_.end(), update_->tasks().begin(), update_->tasks().end());
         if (cost_ns_ <= kLongNs) {
+            all_ = tasks_;
+            all_.insert(all_.end(), update_->tasks().begin(), update_->tasks().end());
             run(all_, paced(cost_ns()), nullptr);
         } else if (run(tasks_, paced(cost_ns_), poll)) {
             // To the end: a half-applied update is never seen.
