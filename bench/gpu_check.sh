@@ -3,8 +3,9 @@
 #   bench/gpu_check.sh test       drawn networks: steps, fits, evaluation on the device against the CPU; ops on arrays
 #                                 of CuPy and PyTorch; plain loops; bfloat16 and TF32
 #   bench/gpu_check.sh sanitize   the same few under compute-sanitizer's four tools
-#   bench/gpu_check.sh bench      steps against PyTorch (eager fused, CUDA graphs); products, updates and batch-norm
-#                                 against PyTorch's, which calls cuBLAS; copies against CuPy
+#   bench/gpu_check.sh bench      bench/run.py --device cuda: steps against PyTorch (eager fused, CUDA graphs,
+#                                 torch.compile); products, updates and batch-norm against PyTorch's, which calls
+#                                 cuBLAS; copies against CuPy
 # Needs a CUDA 13 toolkit, Python 3.12 with torch, CuPy, NumPy, pytest, safetensors, CMake, ninja, pybind11 and
 # scikit-build-core, and no network. Results go to bench/results/gpu-*.json, or to $RESULTS.
 set -euo pipefail
@@ -30,10 +31,11 @@ if [ "$word" = sanitize ]; then
     done
     exit $status
 fi
-limit=440
-[ "$word" = bench ] || limit=330 # pytest comes after it
-timeout "$limit" "$python" bench/gpu_check.py "$word" --commit "$commit"
-if [ "$word" = test ]; then  # the conftest needs packages that are not there
-    timeout 120 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "(CuPy or PyTorch) and not stand-in" \
-        tests/test_cuda_ops.py tests/test_cuda_layers.py tests/test_cuda_metrics.py tests/test_cuda_precision.py
+if [ "$word" = bench ]; then
+    COMMIT=$commit timeout 440 "$python" bench/run.py --device cuda --json "$RESULTS/gpu-bench.json"
+    exit
 fi
+timeout 330 "$python" bench/gpu_check.py test --commit "$commit"
+# The conftest needs packages that are not there.
+timeout 120 "$python" -m pytest -q -p no:cacheprovider --noconftest -k "(CuPy or PyTorch) and not stand-in" \
+    tests/test_cuda_ops.py tests/test_cuda_layers.py tests/test_cuda_metrics.py tests/test_cuda_precision.py

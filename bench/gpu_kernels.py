@@ -1,4 +1,4 @@
-"""Kernels on the device against PyTorch's, results compared first: beside the epochs of bench/gpu_check.py.
+"""Kernels on the device against PyTorch's, results compared first: beside the epochs of gpu_steps.py.
 
 Times are CUDA events around many calls, of fastnn and PyTorch in turn. The calls go through several sets of
 random arrays, together larger than the second-level cache.

@@ -5,6 +5,7 @@ measures the machine's limits in the same run, and saves a JSON and pictures. Se
     python bench/run.py --quick                 at most two minutes on two cores
     python bench/run.py --only training         networks, many at once, time to accuracy; every peer
     python bench/run.py --full                  all of it, every kernel, sweeps: under half an hour
+    python bench/run.py --device cuda           on a GPU; exit 77 where there is none
     python bench/run.py --full --compare bench/results/cpu-NAME-full.json
 """
 
@@ -64,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--check", action="store_true", help="with --readme: write nothing, exit 1 if it would change"
+    )
+    p.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="cuda: steps and kernels on the GPU against PyTorch and CuPy; of the other options only --json",
     )
     p.add_argument("--isa", metavar="NAME", help="instruction set fastnn runs (see `python -m fastnn info`)")
     p.add_argument(
@@ -126,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.readme:
             return _readme(options.check)
+        if options.device == "cuda":
+            return _on_gpu(options.json)
         # Read before anything is measured: a wrong path shows at once, and --json may be the same file.
         held = [compare.load(path) for path in options.compare or []]
         if len(held) == 2:
@@ -152,6 +161,12 @@ def _readme(check: bool) -> int:
         for path in readme_block.write():
             print(f"wrote {path}")
     return 0
+
+
+def _on_gpu(path: Path) -> int:
+    import gpu_steps  # fastnn, of which the rest here knows nothing but its workers
+
+    return gpu_steps.measure(path, os.environ.get("COMMIT") or report.commit())
 
 
 def _compare(old: dict[str, Any], new: dict[str, Any]) -> int:

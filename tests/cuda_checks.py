@@ -225,6 +225,22 @@ WITH = {
 }
 
 
+def product_of(numbers, precision, c):
+    """The struct of a @ b with this precision, filled, and what it points to."""
+    (m, k), n = numbers[0].shape, numbers[1].shape[1]
+    a, b = ((x.view(np.uint32) >> 16).astype(np.uint16) if precision == "bfloat16" else x for x in numbers)
+    g = {
+        "a_row": k, "a_col": 1, "b_row": n, "b_col": 1, "c": c, "c_row": n, "m": m, "n": n, "k": k,
+        "k_end": k, "alpha": 1.0,
+    }  # fmt: skip
+    if precision == "bfloat16":
+        return shim.GEMM_BF16, {"g": shim.filled(shim.GEMM, g), "a": a, "b": b}, (a, b)
+    g |= {"a": a, "b": b}
+    if precision == "float32":
+        return shim.GEMM, g, (a, b)
+    return shim.GEMM_TF32, {"g": shim.filled(shim.GEMM, g)}, (a, b)
+
+
 def beside(kernels, schedule, precision, shape, kind, from_x, sums):
     """A product, the gradient of an activation (None: none) behind it and column sums of another matrix of
     this shape (None: none) in one launch: the bits of one after another."""
@@ -233,25 +249,7 @@ def beside(kernels, schedule, precision, shape, kind, from_x, sums):
     one, all_at_once = empty(m, n), empty(m, n)
     of = draw(m, n, seed=2)
     of = place(of if from_x or kind is None else ops.activation(of, kind))
-
-    def product(c):
-        a, b = (
-            (x.view(np.uint32) >> 16).astype(np.uint16) if precision == "bfloat16" else x for x in numbers
-        )
-        kept.extend((a, b))
-        g = {
-            "a_row": k, "a_col": 1, "b_row": n, "b_col": 1, "c": c, "c_row": n, "m": m, "n": n, "k": k,
-            "k_end": k, "alpha": 1.0,
-        }  # fmt: skip
-        if precision == "bfloat16":
-            return shim.GEMM_BF16, {"g": shim.filled(shim.GEMM, g), "a": a, "b": b}
-        g |= {"a": a, "b": b}
-        return (
-            (shim.GEMM, g) if precision == "float32" else (shim.GEMM_TF32, {"g": shim.filled(shim.GEMM, g)})
-        )
-
-    kept = []
-    made, fields = product(one)
+    made, fields, _kept = product_of(numbers, precision, one)
     kernels.run(made, schedule, **fields)
     slope = {}
     if kind is not None:
@@ -275,13 +273,43 @@ def beside(kernels, schedule, precision, shape, kind, from_x, sums):
         columns = {"x": x, "x_row": cols, "rows": rows, "cols": cols, "accumulate": rows % 2 == 1}
         kernels.run(shim.COLUMN_SUM, schedule, out=want, partials=partials(rows, cols, 1), **columns)
         columns["out"] = got
-    made, fields = product(all_at_once)
+    made, fields, _kept = product_of(numbers, precision, all_at_once)
     both = {"slope": shim.filled(shim.SLOPE, slope), "sums": shim.filled(shim.COLUMN_SUM, columns)}
     kernels.run(WITH[made], schedule, product=shim.filled(made, fields), **both)
     what = f"{precision} {shape} {kind} {from_x} {sums}"
     assert_bits(all_at_once, one, what)
     if sums is not None:
         assert_bits(got, want, f"sums beside {what}")
+
+
+def moments(kernels, schedule, precision, shape):
+    """A product and the statistics of the batch-norm behind it in one launch: the bits of both, and the
+    counts are 0 again. Another batch-norm takes what was formed."""
+    m, n, k = shape
+    numbers = place(draw(m, k)), place(draw(k, n, seed=1))
+    across, blocks = -(-n // 16), -(-m // BLOCK)
+    arrived = place(np.zeros(across * (blocks + 1), np.uint32))
+    norm = {"rows": m, "cols": n, "x_row": n, "y_row": n, "momentum": 0.1, "eps": 1e-5, "training": True}
+    norm |= {"gamma": place(draw(n, seed=2)), "beta": place(draw(n, seed=3))}
+    ends = []
+    for formed in (False, True):
+        x, y, mean, rstd = empty(m, n), empty(m, n), empty(n), empty(n)
+        running = [place(draw(n, seed=4)), place(np.abs(draw(n, seed=5)))]
+        made, fields, _kept = product_of(numbers, precision, x)
+        norm |= {"x": x, "y": y, "mean": mean, "rstd": rstd, "partials": partials(m, n, 3)}
+        norm |= {"running_mean": running[0], "running_var": running[1]}
+        if formed:
+            beside = {"norm": shim.filled(shim.BATCH_NORM, norm), "arrived": shim.address(arrived)}
+            kernels.run(
+                WITH[made], schedule, product=shim.filled(made, fields), moments=shim.MOMENTS(**beside)
+            )
+        else:
+            kernels.run(made, schedule, **fields)
+        kernels.run(shim.BATCH_NORM, schedule, formed=formed, **norm)
+        ends.append((x, mean, rstd, *running, y))
+    assert not arrived.any()
+    for got, want, what in zip(ends[1], ends[0], ("x", "mean", "rstd", "rm", "rv", "y")):
+        assert_bits(got, want, f"{what} beside {precision} {shape}")
 
 
 # rule: its number and slots, the coefficients of its `ops` function with these arguments

@@ -5,7 +5,7 @@ import ctypes
 import cuda_tensor_checks as tensor
 import numpy as np
 from bounds import assert_bits
-from cuda_checks import beside, draw, empty, gemm, place, point_loss
+from cuda_checks import beside, draw, empty, gemm, moments, place, point_loss
 from cuda_shim import shim
 from fastnn import _core, nn, optim
 
@@ -181,15 +181,18 @@ USERS = {
     "gemm.cu": lambda kernels, schedule: (
         gemm(kernels, schedule, 20, 132 * 64, 40),
         sums_beside(kernels, schedule, "float32", (1, 132 * 64, 1)),
+        moments(kernels, schedule, "float32", (250, 33 * 64, 3)),
     ),
     "gemm_small.cu": lambda kernels, schedule: (
         gemm(kernels, schedule, 20, 30, 130),
         gemm(kernels, schedule, 5, 7, 4200),
         sums_beside(kernels, schedule, "float32", (1, 1, 1)),
+        moments(kernels, schedule, "float32", (250, 19 * 32, 3)),
     ),
     "gemm_tensor.cu": lambda kernels, schedule: (
         tensor.gemm(kernels, schedule, "tf32", 40, 40, 104),
         sums_beside(kernels, schedule, "tf32", (1, 1, 1)),
+        moments(kernels, schedule, "tf32", (250, 70, 3)),
     ),
     "point_loss.cu": lambda kernels, schedule: (
         point_loss(kernels, schedule, 5000, 1, "mse"),

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import fastnn
 import pytest
@@ -106,3 +107,13 @@ except ImportError as error:
         env={**os.environ, "PYTHONPATH": path},
     )
     assert "fastnn._cuda was built from other sources (old)" in done.stdout
+
+
+def test_the_benchmark_of_a_device_says_why_there_is_none(tmp_path):
+    if cuda.is_available():
+        pytest.skip("there is a GPU")
+    line = [sys.executable, str(Path(__file__).parents[1] / "bench" / "run.py"), "--device", "cuda"]
+    line += ["--json", str(tmp_path / "found.json")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (77, f"no GPU: {cuda.why_not()}\n"), done.stderr
+    assert not any(tmp_path.iterdir())

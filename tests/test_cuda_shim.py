@@ -1,7 +1,6 @@
 """The shim that runs csrc/cuda on this CPU: what it must catch, it catches."""
 
 import ctypes
-import re
 
 import numpy as np
 import pytest
@@ -94,26 +93,16 @@ def test_a_graph_runs_in_every_order_that_it_leaves_open(planted):
 
 
 UNSEEN = [
+    # before a tile counts itself as written: blocks run one after another here; ThreadSanitizer reports it
+    ("gemm_tensor.cu", 2),
+    ("gemm_tensor.cu", 7),  # before the rest of the rows, in which each thread writes to its own column
     ("step.cu", 5),  # for the metrics of squares, which no check here asks for yet
     ("update_norm.cu", 1),  # for a second round, in arrays past 2^33 elements
 ]
-WAIT = re.compile(r"(?:__syncthreads|__syncwarp|wait_copies<[^>]*>)\(\);")
-
-
-def text_of(source):
-    """The file, with the headers that wait written out in it."""
-    text = source.read_text()
-    for header in re.findall(r'#include "(cuda/\w+\.h)"', text):
-        written = (shim.ROOT / "csrc" / header).read_text()
-        if WAIT.search(written):
-            text = text.replace(f'#include "{header}"', written.replace("#pragma once", ""))
-    return text
-
-
 BARRIERS = [
     (source.name, number)
     for source in shim.KERNELS
-    for number in range(len(WAIT.findall(text_of(source))))
+    for number in range(len(shim.WAIT.findall(shim.text_of(source.name))))
     if (source.name, number) not in UNSEEN
 ]
 
@@ -126,8 +115,8 @@ def test_there_are_barriers():
 @pytest.mark.parametrize(("name", "number"), BARRIERS)
 def test_each_removed_barrier_of_a_kernel_changes_a_result(tmp_path, cuda_kernels, name, number):
     """A copy of the kernel without its n-th barrier or wait, in the two orders: one of them shows it."""
-    text = text_of(shim.ROOT / "csrc" / "cuda" / name)
-    wait = list(WAIT.finditer(text))[number]
+    text = shim.text_of(name)
+    wait = list(shim.WAIT.finditer(text))[number]
     broken = tmp_path / name
     broken.write_text(text[: wait.start()] + text[wait.end() :])
     ready = [f for f in cuda_kernels.folder.glob("*.o") if f.stem != broken.stem]

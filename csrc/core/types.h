@@ -235,6 +235,7 @@ struct BatchNormArgs {
     // On a device alone, where they are not null:
     const bool* frozen;  // the running statistics stay where it says so
     float* updates;      // the number of batches so far: running statistics are debiased
+    bool formed;         // the statistics are there, by the product in front (cuda/product_moments.h)
 };
 
 // With dy' = dy * activation'(y), which needs derivative_of_result and, but for ReLU, dx; xhat = (x - mean) *

@@ -1,42 +1,11 @@
 // Batch-norm forward: y = activation((x - mean) * (rstd * gamma) + beta) over the columns of x, with the sums
 // of cpu/batchnorm.cpp in their order.
-#include "core/sums.h"
 #include "cuda/activate.h"
-#include "cuda/columns.h"
 #include "cuda/entries.h"
+#include "cuda/moments.h"
 
 namespace fastnn {
 namespace {
-
-// Planes of partial sums: the shift of each block, its sum of x - shift and of the squares.
-FASTNN_RULE float* plane(const BatchNormArgs& a, const ColumnGrid& g, int which) {
-    return a.partials + which * g.blocks * g.padded;
-}
-
-FASTNN_RULE bool is_frozen(const BatchNormArgs& a) { return a.frozen != nullptr && *a.frozen; }
-
-// What the sums of all blocks about the reference give a column.
-FASTNN_RULE void finish(const BatchNormArgs& a, Index j, double reference, double sum, double squares) {
-    const double inverse = 1.0 / static_cast<double>(a.rows);
-    const double offset = sum * inverse;
-    const double variance = squares_about_mean(sum, squares, offset);
-    const double mean = reference + offset;
-    a.mean[j] = static_cast<float>(mean);
-    a.rstd[j] = static_cast<float>(1.0 / ::sqrt(variance * inverse + static_cast<double>(a.eps)));
-    if (a.running_mean == nullptr || is_frozen(a)) return;
-    const double w =
-        a.updates == nullptr ? a.momentum : debiased_weight(a.momentum, static_cast<double>(*a.updates));
-    a.running_mean[j] = static_cast<float>(moved(static_cast<double>(a.running_mean[j]), mean, w));
-    a.running_var[j] =
-        static_cast<float>(moved(static_cast<double>(a.running_var[j]), variance * averaged_share(a), w));
-}
-
-// A block of so many rows joins the sums about the reference.
-FASTNN_RULE void join(Index rows, float shift, float block_sum, float block_squares, double reference,
-                      double& sum, double& squares) {
-    add_moments(static_cast<double>(rows), static_cast<double>(shift) - reference,
-                static_cast<double>(block_sum), static_cast<double>(block_squares), sum, squares);
-}
 
 // kAlone: there are no other blocks of rows.
 template <int W, bool kAlone>
@@ -48,7 +17,7 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, Column
     const Index count = rows < kShiftRows ? rows : kShiftRows;
     Pack<W> shift{};
     for (Index i = 0; i < count; ++i) {
-        const Pack<W> sample = x(p.begin + (rows > kShiftRows ? kShiftRow[i] * rows / kStatRows : i));
+        const Pack<W> sample = x(p.begin + shift_row(i, rows));
 #pragma unroll
         for (int l = 0; l < W; ++l) shift.v[l] += sample.v[l];
     }
@@ -63,29 +32,23 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, Column
             const Pack<W> x0 = x(r), x1 = x(r + 1), x2 = x(r + 2), x3 = x(r + 3);
 #pragma unroll
             for (int l = 0; l < W; ++l) {
-                const float d0 = x0.v[l] - shift.v[l], d1 = x1.v[l] - shift.v[l];
-                const float d2 = x2.v[l] - shift.v[l], d3 = x3.v[l] - shift.v[l];
-                sum.v[l] += (d0 + d1) + (d2 + d3);
-                squares.v[l] += fma(d1, d1, d0 * d0) + fma(d3, d3, d2 * d2);
+                const Sums four = sums_of_four(x0.v[l], x1.v[l], x2.v[l], x3.v[l], shift.v[l]);
+                sum.v[l] += four.plain;
+                squares.v[l] += four.squares;
             }
         },
         [&](Index r) {
             const Pack<W> x0 = x(r);
 #pragma unroll
             for (int l = 0; l < W; ++l) {
-                const float d = x0.v[l] - shift.v[l];
-                sum.v[l] += d;
-                squares.v[l] += d * d;
+                const Sums one = sums_of_one(x0.v[l], shift.v[l]);
+                sum.v[l] += one.plain;
+                squares.v[l] += one.squares;
             }
         });
     if constexpr (kAlone) {
 #pragma unroll
-        for (int l = 0; l < W; ++l) {
-            const double reference = static_cast<double>(shift.v[l]);
-            double all = 0.0, all_squares = 0.0;
-            join(rows, shift.v[l], sum.v[l], squares.v[l], reference, all, all_squares);
-            finish(a, p.column + l, reference, all, all_squares);
-        }
+        for (int l = 0; l < W; ++l) finish_alone(a, p.column + l, shift.v[l], {sum.v[l], squares.v[l]});
     } else {
         const Index at = p.block * g.padded + p.column;
         store<W>(plane(a, g, 0) + at, shift);
@@ -94,7 +57,8 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, Column
     }
 }
 
-__global__ void __launch_bounds__(kColumnThreads) combine(BatchNormArgs a, ColumnGrid g) {
+__global__ void __launch_bounds__(kColumnThreads)
+    combine(const __grid_constant__ BatchNormArgs a, ColumnGrid g) {
     const Index j = thread_number();
     if (j >= a.cols) return;
     if (!a.training) {
@@ -103,16 +67,7 @@ __global__ void __launch_bounds__(kColumnThreads) combine(BatchNormArgs a, Colum
             1.0 / ::sqrt(static_cast<double>(a.running_var[j]) + static_cast<double>(a.eps)));
         return;
     }
-    const double reference = static_cast<double>(plane(a, g, 0)[j]);
-    double sum = 0.0;
-    double squares = 0.0;
-    for (Index b = 0; b < g.blocks; ++b) {
-        const Index at = b * g.padded + j;
-        const Index left = a.rows - b * kStatRows;
-        join(left < kStatRows ? left : kStatRows, plane(a, g, 0)[at], plane(a, g, 1)[at], plane(a, g, 2)[at],
-             reference, sum, squares);
-    }
-    finish(a, j, reference, sum, squares);
+    finish_blocks(a, g, j);
 }
 
 template <int W>
@@ -133,8 +88,13 @@ __global__ void __launch_bounds__(kThreads) apply(BatchNormArgs a) {
     store<W>(a.y + p.row * a.y_row + p.column, y);
 }
 
+bool in_packs(const BatchNormArgs& a) {
+    return aligned(a.x, a.y, a.mean, a.rstd, a.gamma, a.beta, a.partials) &&
+           in_fours(a.x_row, a.y_row, a.cols);
+}
+
 template <int W>
-void all_phases(const BatchNormArgs& a, void* stream) {
+void form(const BatchNormArgs& a, void* stream) {
     const ColumnGrid g = column_grid(a.rows, a.cols);
     if (a.training && g.blocks == 1) {
         FASTNN_LAUNCH((reduce<W, true>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
@@ -142,14 +102,27 @@ void all_phases(const BatchNormArgs& a, void* stream) {
         if (a.training) FASTNN_LAUNCH((reduce<W, false>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
         FASTNN_LAUNCH(combine, blocks_for(a.cols, kColumnThreads), kColumnThreads, stream, a, g);
     }
+}
+
+template <int W>
+void all_phases(const BatchNormArgs& a, void* stream) {
+    if (!a.formed) form<W>(a, stream);
     if (a.rows > 0) FASTNN_LAUNCH(apply<W>, row_blocks(a.rows, a.cols, W), kThreads, stream, a);
 }
 
 }  // namespace
 
+int cuda_moments(const BatchNormArgs& a, void* stream) {
+    if (in_packs(a))
+        form<4>(a, stream);
+    else
+        form<1>(a, stream);
+    return launched();
+}
+
 int cuda_batch_norm(const BatchNormArgs& a, void* stream) {
     if (a.cols == 0) return 0;
-    if (aligned(a.x, a.y, a.mean, a.rstd, a.gamma, a.beta, a.partials) && in_fours(a.x_row, a.y_row, a.cols))
+    if (in_packs(a))
         all_phases<4>(a, stream);
     else
         all_phases<1>(a, stream);

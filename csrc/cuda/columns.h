@@ -14,7 +14,7 @@ inline constexpr int kColumnThreads = 128;
 struct ColumnGrid {
     Index rows, cols, blocks, padded;
 };
-inline ColumnGrid column_grid(Index rows, Index cols) {
+constexpr ColumnGrid column_grid(Index rows, Index cols) {
     return {rows, cols, (rows + kStatRows - 1) / kStatRows, (cols + 15) / 16 * 16};
 }
 // Thread blocks of a reduction with W columns a thread.

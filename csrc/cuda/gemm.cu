@@ -3,6 +3,7 @@
 // another, in order, so that the bits are the CPU's whatever the tile. Tensor cores have other bits.
 #include "cuda/entries.h"
 #include "cuda/gemm_end.h"
+#include "cuda/product_moments.h"
 
 namespace fastnn {
 namespace {
@@ -112,11 +113,12 @@ FASTNN_RULE void finish(const GemmArgs& g, const Slope& slope, Index r0, Index c
 }
 
 template <int T>
-__global__ void __launch_bounds__(kThreads) gemm(With<GemmArgs> with, unsigned count) {
+__global__ void __launch_bounds__(kThreads)
+    gemm(const __grid_constant__ With<GemmArgs> with, unsigned count) {
     FASTNN_SHARED(Tiles<T>, tiles);
     if (blockIdx.x >= count) return sum_columns(with.sums, blockIdx.x - count, &tiles.a[0][0]);
     const GemmArgs& g = with.product;
-    const Tile tile = tile_of(g, Tiles<T>::kSize, blockIdx.x);
+    const Tile tile = tile_of(g.m, g.n, Tiles<T>::kSize, blockIdx.x);
     const Index r0 = tile.row, c0 = tile.column;
     const int row = static_cast<int>(threadIdx.x) / kSide;
     const int column = static_cast<int>(threadIdx.x) % kSide;
@@ -148,11 +150,12 @@ __global__ void __launch_bounds__(kThreads) gemm(With<GemmArgs> with, unsigned c
         }
         finish<T>(g, with.slope, r0, c0, first, k >= g.k, sum);
     } while (k < g.k);
+    moments_beside<Tiles<T>::kSize>(with.moments, tile, tiles);
 }
 
 }  // namespace
 
-int cuda_gemm(const GemmArgs& g, void* stream) { return cuda_gemm_with({g, {}, {}}, stream); }
+int cuda_gemm(const GemmArgs& g, void* stream) { return cuda_gemm_with({g, {}, {}, {}}, stream); }
 
 int cuda_gemm_with(const With<GemmArgs>& with, void* stream) {
     const GemmArgs& g = with.product;

@@ -5,6 +5,7 @@
 // order: the same bits.
 #include "cuda/entries.h"
 #include "cuda/gemm_end.h"
+#include "cuda/product_moments.h"
 
 namespace fastnn {
 namespace {
@@ -114,8 +115,32 @@ FASTNN_RULE void form_chains(const GemmArgs& g, const Tile& tile, Index begin, I
     }
 }
 
+// The results of a thread on their way out.
+template <int T>
+FASTNN_RULE void write(const GemmArgs& g, const Slope& slope, const Tile& tile, Spot spot,
+                       const float (&result)[T][T]) {
+    const CheapEnd cheap = cheap_end(g, slope);
+#pragma unroll
+    for (int i = 0; i < T * T; ++i) {
+        const Index r = tile.row + spot.row + i / T * kSide;
+        const Index c = tile.column + spot.column + i % T * kSide;
+        if (r < g.m && c < g.n)
+            g.c[r * g.c_row + c] = end_cheaply(g, slope, cheap, result[i / T][i % T], r, c);
+    }
+    if (!has_rest(g, slope, cheap)) return;
+#pragma unroll 1
+    for (int i = 0; i < T * T; ++i) {
+        const Index r = tile.row + spot.row + i / T * kSide;
+        const Index c = tile.column + spot.column + i % T * kSide;
+        if (r >= g.m || c >= g.n) continue;
+        float* const out = g.c + r * g.c_row + c;
+        *out = rest_of_end(g, slope, cheap, *out, r, c);
+    }
+}
+
 template <int T, int kGroups>
-__global__ void __launch_bounds__(kThreads* kGroups) gemm_small(With<GemmArgs> with, unsigned count) {
+__global__ void __launch_bounds__(kThreads* kGroups)
+    gemm_small(const __grid_constant__ With<GemmArgs> with, unsigned count) {
     struct Memory {
         Tiles<T> tiles[kGroups];
         // Of a group that has read its tiles: each thread's i-th sum.
@@ -127,11 +152,10 @@ __global__ void __launch_bounds__(kThreads* kGroups) gemm_small(With<GemmArgs> w
     FASTNN_SHARED(Memory, shared);
     if (blockIdx.x >= count) return sum_columns(with.sums, blockIdx.x - count, &shared.sum(0, 0, 0));
     const GemmArgs& g = with.product;
-    const Tile tile = tile_of(g, Tiles<T>::kSize, blockIdx.x);
+    const Tile tile = tile_of(g.m, g.n, Tiles<T>::kSize, blockIdx.x);
     const int group = static_cast<int>(threadIdx.x) / kThreads;
     const int thread = static_cast<int>(threadIdx.x) % kThreads;
     const Spot spot = spot_of(thread);
-    const CheapEnd cheap = cheap_end(g, with.slope);
     float result[T][T] = {};
 
     Index k = 0;
@@ -160,24 +184,8 @@ __global__ void __launch_bounds__(kThreads* kGroups) gemm_small(With<GemmArgs> w
         k += kGroups * kBlockK;
     } while (k < g.k);
 
-    if (group > 0) return;
-    const bool rest = has_rest(g, with.slope, cheap);
-#pragma unroll
-    for (int i = 0; i < T * T; ++i) {
-        const Index r = tile.row + spot.row + i / T * kSide;
-        const Index c = tile.column + spot.column + i % T * kSide;
-        if (r < g.m && c < g.n)
-            g.c[r * g.c_row + c] = end_cheaply(g, with.slope, cheap, result[i / T][i % T], r, c);
-    }
-    if (!rest) return;
-#pragma unroll 1
-    for (int i = 0; i < T * T; ++i) {
-        const Index r = tile.row + spot.row + i / T * kSide;
-        const Index c = tile.column + spot.column + i % T * kSide;
-        if (r >= g.m || c >= g.n) continue;
-        float* const out = g.c + r * g.c_row + c;
-        *out = rest_of_end(g, with.slope, cheap, *out, r, c);
-    }
+    if (group == 0) write<T>(g, with.slope, tile, spot, result);
+    moments_beside<Tiles<T>::kSize>(with.moments, tile, shared);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "cuda/bf16.h"
 #include "cuda/entries.h"
 #include "cuda/gemm_end.h"
+#include "cuda/product_moments.h"
 #include "cuda/tensor_core.h"
 
 namespace fastnn {
@@ -135,6 +136,7 @@ struct TensorArgs {
     BFloat16* c;  // the result rounded; that or g.c may be null
     Slope slope;
     ColumnSumArgs sums;
+    Moments moments;
     unsigned count;  // of tiles
 };
 
@@ -181,7 +183,8 @@ FASTNN_RULE void finish(const TensorArgs<T>& t, const Sums& sums, Index r0, Inde
 }
 
 template <class T, int kSide, bool kAcrossA, bool kAcrossB>
-__global__ void __launch_bounds__(2 * kSide, 256 / kSide) gemm_tensor(TensorArgs<T> t) {
+__global__ void __launch_bounds__(2 * kSide, 256 / kSide)
+    gemm_tensor(const __grid_constant__ TensorArgs<T> t) {
     using Shared = Stages<T, kSide>;
     constexpr int kRows = kSide / 2;                 // of a warp
     constexpr int kRowTiles = kRows / 16;            // of a tensor core, along its rows
@@ -192,14 +195,14 @@ __global__ void __launch_bounds__(2 * kSide, 256 / kSide) gemm_tensor(TensorArgs
     if (blockIdx.x >= t.count)
         return sum_columns(t.sums, blockIdx.x - t.count, reinterpret_cast<float*>(&shared));
     const GemmArgs& g = t.g;
-    const Tile tile = tile_of(g, kSide, blockIdx.x);
+    const Tile tile = tile_of(g.m, g.n, kSide, blockIdx.x);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     const int row = warp / kWarpsAcross * kRows, column = warp % kWarpsAcross * kWarpSide;
     Reader<T, kSide, kAcrossA> a(t.a, tile.row, g.k);
     Reader<T, kSide, kAcrossB> b(t.b, tile.column, g.k);
     float sum[kRowTiles][kColumnTiles][4] = {};
 
-    const Index stages = (g.k + kDepth<T> - 1) / kDepth<T>;
+    const int stages = static_cast<int>((g.k + kDepth<T> - 1) / kDepth<T>);
     for (int s = 0; s < kStages - 1; ++s) {
         if (s < stages) {
             a.bring(shared.a[s]);
@@ -208,7 +211,7 @@ __global__ void __launch_bounds__(2 * kSide, 256 / kSide) gemm_tensor(TensorArgs
         end_copies();
     }
     int now = 0;
-    for (Index s = 0; s < stages; ++s) {
+    for (int s = 0; s < stages; ++s) {
         wait_copies<kStages - 2>();
         __syncthreads();  // stage `now` is there, and all have read the one before it
         const int free = now == 0 ? kStages - 1 : now - 1;
@@ -249,6 +252,7 @@ __global__ void __launch_bounds__(2 * kSide, 256 / kSide) gemm_tensor(TensorArgs
         __syncwarp();
         finish(t, sums, tile.row + row + 16 * i, tile.column + column + lane);
     }
+    if constexpr (kSide == kSmall) moments_beside<kSide>(t.moments, tile, shared);
 }
 
 // Whether a thread can copy 16 bytes at a time: `row` numbers lie between rows of contiguous ones.
@@ -287,25 +291,28 @@ int run(const With<Product>& with, const T* a, const T* b, BFloat16* c, void* st
                     .c = c,
                     .slope = with.slope,
                     .sums = with.sums,
+                    .moments = with.moments,
                     .count = 0};
     t.a.chunks = across_a ? in_chunks(a, g.a_row, g.a_col) : in_chunks(a, g.a_col, g.a_row);
     t.b.chunks = across_b ? in_chunks(b, g.b_col, g.b_row) : in_chunks(b, g.b_row, g.b_col);
-    return t.a.chunks && t.b.chunks && tiles_of(g, kLarge) >= kEnoughTiles
-               ? start<T, kLarge>(t, across_a, across_b, stream)
-               : start<T, kSmall>(t, across_a, across_b, stream);
+    if (!t.a.chunks || !t.b.chunks || tiles_of(g, kLarge) < kEnoughTiles)
+        return start<T, kSmall>(t, across_a, across_b, stream);
+    const int status = start<T, kLarge>(t, across_a, across_b, stream);
+    const BatchNormArgs& norm = with.moments.norm;  // no register is left for them in the large one
+    return status != 0 || norm.x == nullptr ? status : cuda_moments(norm, stream);
 }
 
 }  // namespace
 
 int cuda_gemm_bf16(const GemmBf16Args& args, void* stream) {
-    return cuda_gemm_bf16_with({args, {}, {}}, stream);
+    return cuda_gemm_bf16_with({args, {}, {}, {}}, stream);
 }
 int cuda_gemm_bf16_with(const With<GemmBf16Args>& with, void* stream) {
     return run(with, with.product.a, with.product.b, with.product.c, stream);
 }
 
 int cuda_gemm_tf32(const GemmTf32Args& args, void* stream) {
-    return cuda_gemm_tf32_with({args, {}, {}}, stream);
+    return cuda_gemm_tf32_with({args, {}, {}, {}}, stream);
 }
 int cuda_gemm_tf32_with(const With<GemmTf32Args>& with, void* stream) {
     return run<float>(with, with.product.g.a, with.product.g.b, nullptr, stream);

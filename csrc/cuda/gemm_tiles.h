@@ -15,13 +15,13 @@ struct Tile {
     Index row, column;  // of the result
 };
 // Blocks that run together share what they read: eight rows of tiles, one column of them after another.
-FASTNN_RULE Tile tile_of(const GemmArgs& g, int side, unsigned block) {
+FASTNN_RULE Tile tile_of(Index rows, Index cols, int side, unsigned block) {
     constexpr Index kGroup = 8;
-    const Index down = (g.m + side - 1) / side, across = (g.n + side - 1) / side;
+    const Index down = (rows + side - 1) / side, across = (cols + side - 1) / side;
     const Index first = block / (kGroup * across) * kGroup;
-    const Index rows = down - first < kGroup ? down - first : kGroup;
+    const Index group = down - first < kGroup ? down - first : kGroup;
     const Index inside = block - first * across;
-    return {(first + inside % rows) * side, inside / rows * side};
+    return {(first + inside % group) * side, inside / group * side};
 }
 
 }  // namespace fastnn

@@ -15,6 +15,8 @@
     (kernel)<<<blocks, threads, 0, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
 #define FASTNN_SHARED(Type, name) __shared__ Type name
 #define FASTNN_MEMBER __device__ __forceinline__
+// A function of its own, which takes no registers from the loops of its callers.
+#define FASTNN_CALLED static __device__ __noinline__
 #endif
 
 namespace fastnn {
@@ -71,6 +73,16 @@ FASTNN_RULE void map_four(bool packs, Index i, Index n, float* out, F f, const I
         for (const Index end = i + 4 < n ? i + 4 : n; i < end; ++i) out[i] = f(i, in[i]...);
     }
 }
+// Called by one thread of each of so many blocks: true in the one that comes last, which sees what the others
+// had written. `arrived` is 0 before and afterwards.
+FASTNN_RULE bool is_last_block(unsigned& arrived, unsigned blocks) {
+    __threadfence();
+    if (atomicAdd(&arrived, 1u) != blocks - 1) return false;
+    __threadfence();
+    arrived = 0;
+    return true;
+}
+
 // The first of the four elements that are this thread's.
 FASTNN_RULE Index four_of_thread() { return (Index{blockIdx.x} * blockDim.x + threadIdx.x) * 4; }
 

@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(kThreads) begin(StepBeginArgs a) {
     FASTNN_SHARED(Found, found);
     CudaRun& run = *a.run;
     const auto me = static_cast<int>(threadIdx.x);
+    for (Index i = me; i < a.count_total; i += kThreads) a.counts[i] = 0;
     if (run.halted) {
         if (me == 0) a.verdict->refused = true;
         return;

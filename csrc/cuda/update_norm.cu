@@ -36,16 +36,6 @@ FASTNN_RULE double warp_sum_squares(const float* x, Index n) {
     return checked_squares(sum, x, n, 1);
 }
 
-// Called by one thread of each of so many blocks: true in the one that comes last, which sees what the others
-// had written. `arrived` is 0 before and afterwards.
-FASTNN_RULE bool is_last_block(unsigned& arrived, unsigned blocks) {
-    __threadfence();
-    if (atomicAdd(&arrived, 1u) != blocks - 1) return false;
-    __threadfence();
-    arrived = 0;
-    return true;
-}
-
 struct WarpSums {
     double of[kWarps];
 };

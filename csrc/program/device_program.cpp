@@ -115,9 +115,19 @@ void DeviceProgram::make_fixed() {
     update_args_.verdict = verdict_;
 }
 
-Index DeviceProgram::arena_bytes(Index n) const { return (plan(n).floats + n) * Index{sizeof(float)}; }
+Index DeviceProgram::counts(Index n) const {
+    Index total = 0;
+    for (const auto& op : ops_) total += op->counts(n);
+    return total;
+}
 
-// The operations between the two ends of a step. A batch's weights stand behind the arena's floats.
+Index DeviceProgram::arena_bytes(Index n) const {
+    static_assert(sizeof(float) == sizeof(unsigned));
+    return (plan(n).floats + n + counts(n)) * Index{sizeof(float)};
+}
+
+// The operations between the two ends of a step. A batch's weights stand behind the arena's floats, and
+// behind these what products count.
 Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     const Plan found = plan(n);
     Recording recording(cuda_, run_, current_);
@@ -132,6 +142,9 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
     begin.rows = n;
     begin.weight = weighted ? floats + found.floats : nullptr;
     begin.may_be_empty = update_->plan.args.count == 0;
+    begin.counts = reinterpret_cast<unsigned*>(floats + found.floats + n);
+    begin.count_total = counts(n);
+    unsigned* free_counts = begin.counts;
     const UpdateOptions* options = recording.live(update_->plan.options.data(), update_->plan.options.size());
     lines_.clear();
     for (const auto& op : ops_) op->forget();
@@ -156,8 +169,10 @@ Recording DeviceProgram::prepared(Index n, bool weighted, bool scored) {
                     .scratch = floats + found.scratch[i],
                     .weighted = weighted,
                     .device = &recording,
-                    .tf32 = tf32_};
+                    .tf32 = tf32_,
+                    .counts = free_counts};
         ops_[i]->prepare(place);
+        free_counts += ops_[i]->counts(n);
         // Behind the first part, which is added last.
         lines_.push_back({places_[i], recording.turns().size(), 0, place.work});
     }

@@ -75,6 +75,7 @@ class DeviceProgram final : public Program {
     };
 
     void check(int status) const;
+    Index counts(Index n) const;  // of all operations
     void make_fixed();
     Recording prepared(Index n, bool weighted, bool scored);
     const Graph& graph_of(Index n, bool weighted, bool scored);

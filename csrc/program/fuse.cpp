@@ -40,6 +40,15 @@ bool rounds(Product& product, Ref result, const Round& round) {
 bool takes(Linear& product, const Round& round) { return rounds(product, product.y, round); }
 bool takes(LinearInput& product, const Round& round) { return rounds(product, product.dx, round); }
 
+// The statistics of a batch-norm are formed by the product in front of it.
+void form_statistics(Op* first, Op* second) {
+    auto* product = dynamic_cast<Linear*>(first);
+    auto* norm = dynamic_cast<BatchNorm*>(second);
+    if (product == nullptr || norm == nullptr || !norm->training || norm->x != product->y) return;
+    product->norm = norm;
+    norm->formed = true;
+}
+
 template <class First, class Second, class... More>
 bool joined(Op* first, const Op* second, const More&... more) {
     auto* product = dynamic_cast<First*>(first);
@@ -64,6 +73,7 @@ std::vector<std::size_t> fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t
             ++i;
         }
     }
+    for (std::size_t i = 0; i + 1 < ops.size(); ++i) form_statistics(ops[i].get(), ops[i + 1].get());
     return places;
 }
 

@@ -46,6 +46,7 @@ struct Place {
     bool in_blocks = false;             // of rows, so that each weight is read several times
     Recording* device = nullptr;        // what is added is launched there; null: tasks of the CPU
     bool tf32 = false;                  // there products round to TF32
+    unsigned* counts = nullptr;         // there, Op::counts of them
     std::vector<Task> tasks{};
     Work work{};
 
@@ -101,6 +102,7 @@ class Op {
     virtual std::vector<Ref> touches() const = 0;
     virtual Ref panels() const { return kNone; }      // one more, where the batch is in blocks of rows
     virtual Index scratch(Index) const { return 0; }  // floats for a batch of so many rows
+    virtual Index counts(Index) const { return 0; }   // integers, 0 when a step begins; on a device alone
     virtual Index least_rows() const { return 1; }    // of a batch
     // Serial work around each run; one of the last two, by whether the run was cancelled: then what changed
     // beside the arena and the gradients is put back.

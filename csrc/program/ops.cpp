@@ -30,6 +30,7 @@ struct Beside {
     Slope slope{};
     ColumnSumArgs sums{};
     BFloat16* narrow = nullptr;
+    Moments moments{};
 };
 
 void launch_product(const Place& place, GemmBf16Args args, bool rounded, const Beside& beside) {
@@ -37,11 +38,11 @@ void launch_product(const Place& place, GemmBf16Args args, bool rounded, const B
         args.a = reinterpret_cast<const BFloat16*>(args.g.a);
         args.b = reinterpret_cast<const BFloat16*>(args.g.b);
         args.c = beside.narrow;
-        place.device->add(With<GemmBf16Args>{args, beside.slope, beside.sums});
+        place.device->add(With<GemmBf16Args>{args, beside.slope, beside.sums, beside.moments});
     } else if (place.tf32) {
-        place.device->add(With<GemmTf32Args>{{args.g}, beside.slope, beside.sums});
+        place.device->add(With<GemmTf32Args>{{args.g}, beside.slope, beside.sums, beside.moments});
     } else {
-        place.device->add(With<GemmArgs>{args.g, beside.slope, beside.sums});
+        place.device->add(With<GemmArgs>{args.g, beside.slope, beside.sums, beside.moments});
     }
 }
 
@@ -81,6 +82,7 @@ void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounde
     if (beside.slope.from != nullptr) place.moves(results);
     if (beside.sums.out != nullptr) place.moves(elements(beside.sums.rows, beside.sums.cols));
     if (beside.narrow != nullptr) place.moves(results / 2);
+    if (beside.moments.norm.x != nullptr) place.moves(results);
 }
 
 ColumnSumArgs column_sums(const float* x, Index rows, Index cols, float* out) {
@@ -147,11 +149,19 @@ void Round::prepare(Place& place) {
 
 void Linear::prepare(Place& place) {
     const bool round = rounded != kNone, panels = packed != kNone && place.in_blocks;
+    Beside beside{.narrow = narrowed(place, narrow)};
+    if (norm != nullptr) beside.moments = {norm->arguments(place), place.counts};
     add_product(place, fresh(),
                 {operand(place, x, round), false, weight_of(place, weight, rounded, panels, packed), false,
                  place.at(y), place.rows * rows, out, in, panels},
-                round, bias, activation, {.narrow = narrowed(place, narrow)});
+                round, bias, activation, beside);
 }
+
+std::vector<Ref> Linear::touches() const {
+    return {x, y, rounded, narrow, norm != nullptr ? norm->statistics : kNone};
+}
+Index Linear::scratch(Index n) const { return norm != nullptr ? norm->partials(n) : 0; }
+Index Linear::counts(Index n) const { return norm != nullptr ? moment_counts(n * rows, out) : 0; }
 
 void LinearWeight::prepare(Place& place) {
     const Index n = place.rows * rows;
@@ -200,17 +210,15 @@ void ActivateBackward::prepare(Place& place) {
     place.moves(3.0 * elements(place.rows, size), moved(activation, 3.0) * elements(place.rows, size));
 }
 
-void BatchNorm::prepare(Place& place) {
-    BatchNormArgs& args = fresh();
+BatchNormArgs BatchNorm::arguments(const Place& place) const {
+    BatchNormArgs args{};
     args.x = place.at(x);
     args.x_row = args.y_row = args.cols = cols;
     args.y = place.at(y);
     args.rows = place.rows * rows;
     args.gamma = gamma;
     args.beta = beta;
-    args.mean = training || place.device != nullptr
-                    ? place.whole(statistics)
-                    : running_.emplace_back(static_cast<std::size_t>(2 * padded(cols))).data();
+    args.mean = place.whole(statistics);
     args.rstd = args.mean + padded(cols);
     args.running_mean = running_mean;
     args.running_var = running_var;
@@ -222,8 +230,19 @@ void BatchNorm::prepare(Place& place) {
     args.activation = activation;
     args.frozen = place.device != nullptr ? place.device->frozen() : nullptr;
     args.updates = place.device != nullptr && training ? updates : nullptr;
+    args.formed = formed;
+    return args;
+}
+
+void BatchNorm::prepare(Place& place) {
+    BatchNormArgs& args = fresh();
+    args = arguments(place);
+    if (!training && place.device == nullptr) {
+        args.mean = running_.emplace_back(static_cast<std::size_t>(2 * padded(cols))).data();
+        args.rstd = args.mean + padded(cols);
+    }
     place.add(place.kernels.batch_norm, args);
-    place.moves(3.0 * elements(args.rows, cols));
+    place.moves((formed ? 2.0 : 3.0) * elements(args.rows, cols));
 }
 
 void BatchNorm::forget() {

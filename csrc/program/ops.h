@@ -65,9 +65,12 @@ class Round final : public OpOf<RoundArgs> {
     void move(RoundArgs& args, Ref buffer, Index floats) override { move_if(buffer == x, args.x, floats); }
 };
 
+class BatchNorm;
+
 // y = activation(x @ weight + bias). Here and in the two gradients below: where `rounded` is a buffer it
 // holds the rounded weight, and the batch is rounded too. Where `packed` is one it holds the packed weight,
-// for blocks of rows. Where `narrow` is one, on a device alone, it holds the result rounded (fuse.h).
+// for blocks of rows. Where `narrow` is one, on a device alone, it holds the result rounded (fuse.h); there
+// the product forms the statistics of the batch-norm behind it, too (`norm`).
 class Linear final : public OpOf<GemmBf16Args> {
  public:
     Ref x, y;
@@ -77,10 +80,13 @@ class Linear final : public OpOf<GemmBf16Args> {
     const float* bias;
     Activation activation;
     Ref narrow = kNone;
+    const BatchNorm* norm = nullptr;
 
     const char* name() const override { return "linear"; }
     Kind kind() const override { return Kind::by_rows; }
-    std::vector<Ref> touches() const override { return {x, y, rounded, narrow}; }
+    std::vector<Ref> touches() const override;
+    Index scratch(Index n) const override;
+    Index counts(Index n) const override;
     Ref panels() const override { return packed; }
     void prepare(Place& place) override;
 
@@ -189,12 +195,15 @@ class BatchNorm final : public OpOf<BatchNormArgs> {
     bool unbiased;  // the variance that is averaged
     bool training;  // else the running statistics are used and stay
     Activation activation;
+    bool formed = false;  // the statistics, by the product in front
 
     static Index padded(Index cols) { return (cols + 15) / 16 * 16; }
     const char* name() const override { return "batch_norm"; }
     Kind kind() const override { return training ? Kind::whole : Kind::by_rows; }
     std::vector<Ref> touches() const override { return {x, y, statistics}; }
-    Index scratch(Index n) const override { return training ? 3 * column_partials(n * rows, cols) : 0; }
+    Index partials(Index n) const { return 3 * column_partials(n * rows, cols); }
+    Index scratch(Index n) const override { return training && !formed ? partials(n) : 0; }
+    BatchNormArgs arguments(const Place& place) const;
     Index least_rows() const override { return training && rows == 1 ? 2 : 1; }  // one has no variance
     void prepare(Place& place) override;
     void forget() override;

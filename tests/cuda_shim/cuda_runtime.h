@@ -18,6 +18,7 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
@@ -310,6 +311,7 @@ T from_lane(unsigned mask, T own, unsigned lane, const Where& where) {
     shim::launch_on(stream, blocks, threads, [=] { (kernel)(__VA_ARGS__); })
 #define FASTNN_SHARED(Type, name) Type& name = *static_cast<Type*>(shim::shared(sizeof(Type)))
 #define FASTNN_MEMBER
+#define FASTNN_CALLED static
 
 inline void __syncthreads(const shim::Where& where = shim::Where::current()) { shim::sync_block(where); }
 template <class T>
@@ -337,6 +339,10 @@ inline unsigned __ballot_sync(unsigned mask, bool vote, const shim::Where& where
 inline void __threadfence() {
     shim::fenced = true;
     if (shim::counter != nullptr) static_cast<void>(__atomic_load_n(shim::counter, __ATOMIC_ACQUIRE));
+}
+template <class T>
+T __ldcg(const T* p) {
+    return *p;
 }
 inline unsigned atomicAdd(unsigned* p, unsigned x) {
     shim::counter = p;

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -47,7 +48,7 @@ COLUMN_SUM = struct("ColumnSum", "x:p x_row,rows,cols:i out,partials:p accumulat
 BATCH_NORM = struct(
     "BatchNorm",
     "x:p x_row:i y:p y_row,rows,cols:i gamma,beta,mean,rstd,running_mean,running_var,partials:p "
-    "momentum:d eps:f training,biased:b activation:e frozen,updates:p",
+    "momentum:d eps:f training,biased:b activation:e frozen,updates:p formed:b",
 )
 BATCH_NORM_BACKWARD = struct(
     "BatchNormBackward",
@@ -71,11 +72,14 @@ GEMM_BF16 = type(
 )
 GEMM_TF32 = type("GemmTf32", (ctypes.Structure,), {"_fields_": [("g", GEMM)]})
 SLOPE = struct("Slope", "of:p of_x:b kind:e alpha:f")
+MOMENTS = type(
+    "Moments", (ctypes.Structure,), {"_fields_": [("norm", BATCH_NORM), ("arrived", ctypes.c_void_p)]}
+)
 WITH_GEMM, WITH_GEMM_BF16, WITH_GEMM_TF32 = (
     type(
         f"With{product.__name__}",
         (ctypes.Structure,),
-        {"_fields_": [("product", product), ("slope", SLOPE), ("sums", COLUMN_SUM)]},
+        {"_fields_": [("product", product), ("slope", SLOPE), ("sums", COLUMN_SUM), ("moments", MOMENTS)]},
     )
     for product in (GEMM, GEMM_BF16, GEMM_TF32)
 )
@@ -103,7 +107,7 @@ WIDEN = struct("Widen", "x,y:p n:i")
 STEP_BEGIN = struct(
     "StepBegin",
     "run,verdict,current:p record_bytes:i targets:p rows:i labels:p classes:i ignores:b ignored:i "
-    "weight,scaled:p factor,divisor:d may_be_empty:b",
+    "weight,scaled:p factor,divisor:d may_be_empty:b counts:p count_total:i",
 )
 STEP_END = struct(
     "StepEnd",
@@ -140,6 +144,19 @@ STRUCTS = [
     ),
     *(TENSOR, OPTIONS, SOURCE, TARGETS, RUN),
 ]
+
+
+WAIT = re.compile(r"(?:__syncthreads|__syncwarp|wait_copies<[^>]*>)\(\);")
+
+
+def text_of(name):
+    """A file of csrc/cuda, with the headers that wait written out in it."""
+    text = (ROOT / "csrc" / "cuda" / name).read_text()
+    for header in re.findall(r'#include "(cuda/\w+\.h)"', text):
+        written = (ROOT / "csrc" / header).read_text()
+        if WAIT.search(written):
+            text = text.replace(f'#include "{header}"', written.replace("#pragma once", ""))
+    return text
 
 
 def compiler():
