@@ -282,34 +282,63 @@ def beside(kernels, schedule, precision, shape, kind, from_x, sums):
         assert_bits(got, want, f"sums beside {what}")
 
 
+def arrivals(m, n):
+    """The counts of the statistics beside a product."""
+    return place(np.zeros(-(-n // 16) * (-(-m // BLOCK) + 1), np.uint32))
+
+
+def product_and(kernels, schedule, precision, numbers, out, formed, **statistics):
+    """A product and, if they are formed beside it, what `statistics` asks for."""
+    made, fields, _kept = product_of(numbers, precision, out)
+    if not formed:
+        kernels.run(made, schedule, **fields)
+        return
+    arrived = arrivals(*out.shape)
+    beside = shim.filled(shim.STATISTICS, {"arrived": arrived, **statistics})
+    kernels.run(WITH[made], schedule, product=shim.filled(made, fields), statistics=beside)
+    assert not arrived.any()
+
+
 def moments(kernels, schedule, precision, shape):
     """A product and the statistics of the batch-norm behind it in one launch: the bits of both, and the
-    counts are 0 again. Another batch-norm takes what was formed."""
+    counts are 0 again. Batch-norm takes what was formed."""
     m, n, k = shape
     numbers = place(draw(m, k)), place(draw(k, n, seed=1))
-    across, blocks = -(-n // 16), -(-m // BLOCK)
-    arrived = place(np.zeros(across * (blocks + 1), np.uint32))
     norm = {"rows": m, "cols": n, "x_row": n, "y_row": n, "momentum": 0.1, "eps": 1e-5, "training": True}
     norm |= {"gamma": place(draw(n, seed=2)), "beta": place(draw(n, seed=3))}
     ends = []
     for formed in (False, True):
         x, y, mean, rstd = empty(m, n), empty(m, n), empty(n), empty(n)
         running = [place(draw(n, seed=4)), place(np.abs(draw(n, seed=5)))]
-        made, fields, _kept = product_of(numbers, precision, x)
         norm |= {"x": x, "y": y, "mean": mean, "rstd": rstd, "partials": partials(m, n, 3)}
         norm |= {"running_mean": running[0], "running_var": running[1]}
-        if formed:
-            beside = {"norm": shim.filled(shim.BATCH_NORM, norm), "arrived": shim.address(arrived)}
-            kernels.run(
-                WITH[made], schedule, product=shim.filled(made, fields), moments=shim.MOMENTS(**beside)
-            )
-        else:
-            kernels.run(made, schedule, **fields)
+        statistics = {"norm": shim.filled(shim.BATCH_NORM, norm)}
+        product_and(kernels, schedule, precision, numbers, x, formed, **statistics)
         kernels.run(shim.BATCH_NORM, schedule, formed=formed, **norm)
         ends.append((x, mean, rstd, *running, y))
-    assert not arrived.any()
     for got, want, what in zip(ends[1], ends[0], ("x", "mean", "rstd", "rm", "rv", "y")):
         assert_bits(got, want, f"{what} beside {precision} {shape}")
+
+
+def gradient_sums(kernels, schedule, precision, shape, kind):
+    """The same of batch-norm's gradient, whose dy the product is."""
+    m, n, k = shape
+    numbers = place(draw(m, k)), place(draw(k, n, seed=1))
+    back = {"rows": m, "cols": n, "dy_row": n, "x_row": n, "y_row": n, "dx_row": n}
+    back |= {"x": place(draw(m, n, seed=2)), "gamma": place(draw(n, seed=3)), "mean": place(draw(n, seed=4))}
+    y = draw(m, n, seed=5) if kind == "none" else ops.activation(draw(m, n, seed=5), kind)
+    back |= {"rstd": place(np.abs(draw(n, seed=6))), "y": place(y), "activation": KINDS.index(kind)}
+    ends = []
+    for formed in (False, True):
+        dy, dx, dgamma, dbeta = empty(m, n), empty(m, n), empty(n), empty(n)
+        back |= {"dy": dy, "dx": dx, "dgamma": dgamma, "dbeta": dbeta}
+        back |= {"sums": empty(2 * n), "partials": partials(m, n, 2)}
+        statistics = {"backward": shim.filled(shim.BATCH_NORM_BACKWARD, back)}
+        product_and(kernels, schedule, precision, numbers, dy, formed, **statistics)
+        kernels.run(shim.BATCH_NORM_BACKWARD, schedule, formed=formed, **back)
+        ends.append((dy, dgamma, dbeta, dx))
+    for got, want, what in zip(ends[1], ends[0], ("dy", "dgamma", "dbeta", "dx")):
+        assert_bits(got, want, f"{what} beside {precision} {shape} {kind}")
 
 
 # rule: its number and slots, the coefficients of its `ops` function with these arguments

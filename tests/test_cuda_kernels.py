@@ -199,14 +199,16 @@ def test_what_a_product_does_beside(cuda_kernels, schedule, precision):
 
 # Each tile of each kernel, strips that end within one, blocks of rows that a tile of 128 straddles; few tiles
 # where all threads run at once.
-MOMENTS = [(193, 33, 700), (17, 33, 9), (192, 20, 3), (400, 64 * 22 - 3, 5), (70, 19 * 32 + 5, 3), (2, 1, 1)]
-MOMENTS += [(197, 66 * 128 - 7, 2), (5, 100, 1100), (390, 20, 1), (500, 16, 2)]
+STATISTICS = [(193, 33, 700), (17, 33, 9), (192, 20, 3), (400, 64 * 22 - 3, 5), (70, 19 * 32 + 5, 3)]
+STATISTICS += [(2, 1, 1), (197, 66 * 128 - 7, 2), (5, 100, 1100), (390, 20, 1), (500, 16, 2)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "tf32"])
-def test_statistics_of_batch_norm_beside_a_product(cuda_kernels, schedule, precision):
-    for shape, _ in each(schedule, MOMENTS):
+def test_sums_of_batch_norm_beside_a_product(cuda_kernels, schedule, precision):
+    for shape, i in each(schedule, STATISTICS):
         checks.moments(cuda_kernels, schedule, precision, shape)
+        kind = ("none", "relu", *checks.OF_RESULT)[i // 3]
+        checks.gradient_sums(cuda_kernels, schedule, precision, shape, kind)
 
 
 def test_nan_and_infinity_in_gemm_stay_in_their_row(cuda_kernels):

@@ -76,7 +76,7 @@ BoundProgram::BoundProgram(const py::list& buffers, const py::list& ops, bool ch
     std::vector<program::Buffer> sizes = buffers_of(buffers);
     std::vector<std::unique_ptr<program::Op>> made = ops_of(ops);
     if (kernels.has_value()) {
-        std::vector<std::size_t> places = program::fuse(made, loss);
+        std::vector<std::size_t> places = program::fuse(made, sizes, loss);
         program_ =
             std::make_unique<program::DeviceProgram>(std::move(sizes), std::move(made), std::move(places),
                                                      loss, std::move(last), *cuda_kernels_of(*kernels), tf32);

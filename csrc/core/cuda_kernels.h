@@ -54,7 +54,7 @@ struct StepBeginArgs {
     float* scaled;  // by row: weight (or 1) * factor / (divisor * the sum of the weights); null: nobody asks
     double factor, divisor;
     bool may_be_empty;  // rows of which none counts are right, and add nothing: where nothing is trained
-    unsigned* counts;   // of the step's products (Moments), which become 0
+    unsigned* counts;   // of the step's products (Statistics), which become 0
     Index count_total;
 };
 
@@ -91,19 +91,20 @@ enum class Turn : int { next, beside, joined };
 
 // What a product does beside: its result is multiplied by f'(from), the gradient behind the activation in
 // front of a layer, column sums (the gradient of a bias) are formed by blocks of their own, and those of the
-// batch-norm behind it by the blocks that are the last to write its columns.
+// batch-norm behind it, forward or backward, by the blocks that are the last to write its columns.
 struct Slope {
     const float* from;  // contiguous, for each element of the result; null: no slope
     bool from_x;        // it is f's argument, else its result
     Activation kind;
     float alpha;
 };
-struct Moments {
-    BatchNormArgs norm;  // of which only the statistics are formed; x null: none
-    unsigned* arrived;   // moment_counts of them, 0 before and afterwards
+struct Statistics {
+    BatchNormArgs norm;  // of which the product is x: mean, rstd, running statistics; x null: none
+    BatchNormBackwardArgs backward;  // of which it is dy: sums, dgamma, dbeta; dy null: none
+    unsigned* arrived;               // statistic_counts of them, 0 before and afterwards
 };
 // One for each 192 rows of a strip of columns, and one for these; strips are no narrower than 16.
-inline Index moment_counts(Index rows, Index cols) {
+inline Index statistic_counts(Index rows, Index cols) {
     return (cols + 15) / 16 * ((rows + kStatRows - 1) / kStatRows + 1);
 }
 template <class Product>
@@ -111,7 +112,7 @@ struct With {
     Product product;
     Slope slope;
     ColumnSumArgs sums;  // out null: none
-    Moments moments;
+    Statistics statistics;
 };
 
 // ---- the table

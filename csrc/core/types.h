@@ -235,7 +235,7 @@ struct BatchNormArgs {
     // On a device alone, where they are not null:
     const bool* frozen;  // the running statistics stay where it says so
     float* updates;      // the number of batches so far: running statistics are debiased
-    bool formed;         // the statistics are there, by the product in front (cuda/product_moments.h)
+    bool formed;         // the statistics are there, by the product in front (cuda/product_statistics.h)
 };
 
 // With dy' = dy * activation'(y), which needs derivative_of_result and, but for ReLU, dx; xhat = (x - mean) *
@@ -257,6 +257,7 @@ struct BatchNormBackwardArgs {
     float* partials;  // 2 * column_partials(rows, cols) floats
     bool accumulate;
     Activation activation;
+    bool formed;  // on a device alone: sums, dgamma and dbeta are there, by the product in front
 };
 
 // Exactly one of labels and probabilities is given: t = keep * (onehot or probabilities) + share.

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, Column
             for (int l = 0; l < W; ++l) {
                 const Sums four = sums_of_four(x0.v[l], x1.v[l], x2.v[l], x3.v[l], shift.v[l]);
                 sum.v[l] += four.plain;
-                squares.v[l] += four.squares;
+                squares.v[l] += four.products;
             }
         },
         [&](Index r) {
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormArgs a, Column
             for (int l = 0; l < W; ++l) {
                 const Sums one = sums_of_one(x0.v[l], shift.v[l]);
                 sum.v[l] += one.plain;
-                squares.v[l] += one.squares;
+                squares.v[l] += one.products;
             }
         });
     if constexpr (kAlone) {

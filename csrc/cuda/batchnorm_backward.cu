@@ -1,41 +1,11 @@
 // Batch-norm backward. With dy' = dy where the activation passed and d = x - mean:
 //   dbeta = sum dy', dgamma = rstd * sum dy' d, dx = gamma rstd (dy' - dbeta / n - d rstd dgamma / n).
 // The sums have the order of cpu/batchnorm_backward.cpp; dy' is formed anew in each of the two passes.
-#include "core/sums.h"
-#include "cuda/activate.h"
-#include "cuda/columns.h"
 #include "cuda/entries.h"
+#include "cuda/gradient_sums.h"
 
 namespace fastnn {
 namespace {
-
-// dy * activation'(y): one switch for the W columns.
-template <int W>
-FASTNN_RULE Pack<W> passed(const BatchNormBackwardArgs& a, Index row, Index column) {
-    Pack<W> dy = load<W>(a.dy + row * a.dy_row + column);
-    if (a.activation == Activation::none) return dy;
-    const Pack<W> y = load<W>(a.y + row * a.y_row + column);
-#define FASTNN_CASE(name)                                                                                  \
-    case Activation::name:                                                                                 \
-        if constexpr (derivative_of_result(Activation::name)) {                                            \
-            for (int l = 0; l < W; ++l)                                                                    \
-                dy.v[l] =                                                                                  \
-                    activate_backward<Activation::name>(dy.v[l], y.v[l], default_alpha(Activation::name)); \
-        }                                                                                                  \
-        break;
-    FASTNN_EACH_KIND(a.activation, FASTNN_CASE)
-#undef FASTNN_CASE
-    return dy;
-}
-
-FASTNN_RULE void finish(const BatchNormBackwardArgs& a, Index j, double products, double plain) {
-    const float dgamma = static_cast<float>(products * static_cast<double>(a.rstd[j]));
-    const float dbeta = static_cast<float>(plain);
-    a.sums[j] = dgamma;
-    a.sums[a.cols + j] = dbeta;
-    a.dgamma[j] = a.accumulate ? a.dgamma[j] + dgamma : dgamma;
-    a.dbeta[j] = a.accumulate ? a.dbeta[j] + dbeta : dbeta;
-}
 
 // kAlone: there are no other blocks of rows.
 template <int W, bool kAlone>
@@ -44,7 +14,7 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormBackwardArgs a
     if (p.begin == p.end) return;
     const Pack<W> mean = load<W>(a.mean + p.column);
     const auto x = [&](Index row) { return load<W>(a.x + row * a.x_row + p.column); };
-    const auto dy = [&](Index row) { return passed<W>(a, row, p.column); };
+    const auto dy = [&](Index row) { return passed_pack<W>(a, row, p.column); };
     Pack<W> products{}, plain{};
     each_four_rows(
         p,
@@ -53,36 +23,38 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormBackwardArgs a
             const Pack<W> y0 = dy(r), y1 = dy(r + 1), y2 = dy(r + 2), y3 = dy(r + 3);
 #pragma unroll
             for (int l = 0; l < W; ++l) {
-                const float m = mean.v[l];
-                const float first = fma(y1.v[l], x1.v[l] - m, y0.v[l] * (x0.v[l] - m));
-                products.v[l] += first + fma(y3.v[l], x3.v[l] - m, y2.v[l] * (x2.v[l] - m));
-                plain.v[l] += (y0.v[l] + y1.v[l]) + (y2.v[l] + y3.v[l]);
+                const float dy_of[] = {y0.v[l], y1.v[l], y2.v[l], y3.v[l]};
+                const float x_of[] = {x0.v[l], x1.v[l], x2.v[l], x3.v[l]};
+                const Sums four = gradient_of_four(dy_of, x_of, mean.v[l]);
+                products.v[l] += four.products;
+                plain.v[l] += four.plain;
             }
         },
         [&](Index r) {
             const Pack<W> x0 = x(r), y0 = dy(r);
 #pragma unroll
             for (int l = 0; l < W; ++l) {
-                products.v[l] += y0.v[l] * (x0.v[l] - mean.v[l]);
-                plain.v[l] += y0.v[l];
+                const Sums one = gradient_of_one(y0.v[l], x0.v[l], mean.v[l]);
+                products.v[l] += one.products;
+                plain.v[l] += one.plain;
             }
         });
     if constexpr (kAlone) {
 #pragma unroll
         for (int l = 0; l < W; ++l)
-            finish(a, p.column + l, static_cast<double>(products.v[l]), static_cast<double>(plain.v[l]));
+            finish_gradient(a, p.column + l, static_cast<double>(products.v[l]),
+                            static_cast<double>(plain.v[l]));
     } else {
         const Index at = p.block * g.padded + p.column;
-        store<W>(a.partials + at, products);
-        store<W>(a.partials + g.blocks * g.padded + at, plain);
+        store<W>(plane(a, g, 0) + at, products);
+        store<W>(plane(a, g, 1) + at, plain);
     }
 }
 
-__global__ void __launch_bounds__(kColumnThreads) combine(BatchNormBackwardArgs a, ColumnGrid g) {
+__global__ void __launch_bounds__(kColumnThreads)
+    combine(const __grid_constant__ BatchNormBackwardArgs a, ColumnGrid g) {
     const Index j = thread_number();
-    if (j >= a.cols) return;
-    const double plain = sum_blocks(a.partials + g.blocks * g.padded, g, j);
-    finish(a, j, sum_blocks(a.partials, g, j), plain);
+    if (j < a.cols) finish_gradient_blocks(a, g, j);
 }
 
 template <int W>
@@ -90,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) apply(BatchNormBackwardArgs a, float
     const RowPlace p = row_place<W>(a.cols);
     if (p.row >= a.rows) return;
     const Pack<W> x = load<W>(a.x + p.row * a.x_row + p.column);
-    const Pack<W> dy = passed<W>(a, p.row, p.column);
+    const Pack<W> dy = passed_pack<W>(a, p.row, p.column);
     const Pack<W> mean = load<W>(a.mean + p.column), rstd = load<W>(a.rstd + p.column);
     const Pack<W> gamma = load<W>(a.gamma + p.column);
     const Pack<W> dgamma = load<W>(a.sums + p.column), dbeta = load<W>(a.sums + a.cols + p.column);
@@ -105,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) apply(BatchNormBackwardArgs a, float
 }
 
 template <int W>
-void all_phases(const BatchNormBackwardArgs& a, void* stream) {
+void form(const BatchNormBackwardArgs& a, void* stream) {
     const ColumnGrid g = column_grid(a.rows, a.cols);
     if (g.blocks == 1) {
         FASTNN_LAUNCH((reduce<W, true>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
@@ -113,20 +85,37 @@ void all_phases(const BatchNormBackwardArgs& a, void* stream) {
         if (a.rows > 0) FASTNN_LAUNCH((reduce<W, false>), reduce_blocks(g, W), kColumnThreads, stream, a, g);
         FASTNN_LAUNCH(combine, blocks_for(a.cols, kColumnThreads), kColumnThreads, stream, a, g);
     }
+}
+
+template <int W>
+void all_phases(const BatchNormBackwardArgs& a, void* stream) {
+    if (!a.formed) form<W>(a, stream);
     if (a.rows == 0 || a.dx == nullptr) return;
     const float inverse = static_cast<float>(1.0 / static_cast<double>(a.rows));
     FASTNN_LAUNCH(apply<W>, row_blocks(a.rows, a.cols, W), kThreads, stream, a, inverse);
 }
 
-}  // namespace
-
-int cuda_batch_norm_backward(const BatchNormBackwardArgs& a, void* stream) {
-    if (a.cols == 0) return 0;
+bool in_packs(const BatchNormBackwardArgs& a) {
     const float* const y = a.activation == Activation::none ? nullptr : a.y;
     const Index y_row = y == nullptr ? 0 : a.y_row;
     const Index dx_row = a.dx == nullptr ? 0 : a.dx_row;
-    if (aligned(a.dy, a.x, y, a.dx, a.gamma, a.mean, a.rstd, a.sums, a.partials) &&
-        in_fours(a.dy_row, a.x_row, y_row, dx_row, a.cols))
+    return aligned(a.dy, a.x, y, a.dx, a.gamma, a.mean, a.rstd, a.sums, a.partials) &&
+           in_fours(a.dy_row, a.x_row, y_row, dx_row, a.cols);
+}
+
+}  // namespace
+
+int cuda_gradient_sums(const BatchNormBackwardArgs& a, void* stream) {
+    if (in_packs(a))
+        form<4>(a, stream);
+    else
+        form<1>(a, stream);
+    return launched();
+}
+
+int cuda_batch_norm_backward(const BatchNormBackwardArgs& a, void* stream) {
+    if (a.cols == 0) return 0;
+    if (in_packs(a))
         all_phases<4>(a, stream);
     else
         all_phases<1>(a, stream);

@@ -68,10 +68,21 @@ FASTNN_RULE void write_column_sum(const ColumnSumArgs& a, Index column, double t
     a.out[column] = (a.accumulate ? a.out[column] : 0.0f) + static_cast<float>(total);
 }
 
-// The sum of a column over all blocks.
+// What rows add to two sums of a column: of numbers, and of products of two.
+struct Sums {
+    float plain, products;
+
+    FASTNN_MEMBER void add(const Sums& more) {
+        plain += more.plain;
+        products += more.products;
+    }
+};
+
+// The sum of a column over all blocks, which other blocks of threads may have written (so not from L1).
 FASTNN_RULE double sum_blocks(const float* partial, const ColumnGrid& g, Index column) {
     double total = 0.0;
-    for (Index b = 0; b < g.blocks; ++b) total += static_cast<double>(partial[b * g.padded + column]);
+    for (Index b = 0; b < g.blocks; ++b)
+        total += static_cast<double>(__ldcg(partial + b * g.padded + column));
     return total;
 }
 

@@ -13,7 +13,9 @@ int cuda_activation_backward(const ActivationBackwardArgs& a, void* stream);
 int cuda_dropout(const DropoutArgs& a, void* stream);
 int cuda_column_sum(const ColumnSumArgs& a, void* stream);
 int cuda_batch_norm(const BatchNormArgs& a, void* stream);
-int cuda_moments(const BatchNormArgs& a, void* stream);  // the statistics alone
+// The sums alone.
+int cuda_moments(const BatchNormArgs& a, void* stream);
+int cuda_gradient_sums(const BatchNormBackwardArgs& a, void* stream);
 int cuda_batch_norm_backward(const BatchNormBackwardArgs& a, void* stream);
 int cuda_softmax_cross_entropy(const SoftmaxArgs& a, void* stream);
 int cuda_point_loss(const PointLossArgs& a, void* stream);

@@ -3,7 +3,7 @@
 // another, in order, so that the bits are the CPU's whatever the tile. Tensor cores have other bits.
 #include "cuda/entries.h"
 #include "cuda/gemm_end.h"
-#include "cuda/product_moments.h"
+#include "cuda/product_statistics.h"
 
 namespace fastnn {
 namespace {
@@ -113,7 +113,7 @@ FASTNN_RULE void finish(const GemmArgs& g, const Slope& slope, Index r0, Index c
 }
 
 template <int T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, T == 4 ? 2 : 1)
     gemm(const __grid_constant__ With<GemmArgs> with, unsigned count) {
     FASTNN_SHARED(Tiles<T>, tiles);
     if (blockIdx.x >= count) return sum_columns(with.sums, blockIdx.x - count, &tiles.a[0][0]);
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kThreads)
         }
         finish<T>(g, with.slope, r0, c0, first, k >= g.k, sum);
     } while (k < g.k);
-    moments_beside<Tiles<T>::kSize>(with.moments, tile, tiles);
+    statistics_beside<Tiles<T>::kSize>(with.statistics, tile, tiles);
 }
 
 }  // namespace

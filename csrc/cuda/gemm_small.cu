@@ -5,7 +5,7 @@
 // order: the same bits.
 #include "cuda/entries.h"
 #include "cuda/gemm_end.h"
-#include "cuda/product_moments.h"
+#include "cuda/product_statistics.h"
 
 namespace fastnn {
 namespace {
@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(kThreads* kGroups)
     } while (k < g.k);
 
     if (group == 0) write<T>(g, with.slope, tile, spot, result);
-    moments_beside<Tiles<T>::kSize>(with.moments, tile, shared);
+    statistics_beside<Tiles<T>::kSize>(with.statistics, tile, shared);
 }
 
 }  // namespace

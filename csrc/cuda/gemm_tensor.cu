@@ -5,7 +5,7 @@
 #include "cuda/bf16.h"
 #include "cuda/entries.h"
 #include "cuda/gemm_end.h"
-#include "cuda/product_moments.h"
+#include "cuda/product_statistics.h"
 #include "cuda/tensor_core.h"
 
 namespace fastnn {
@@ -136,7 +136,7 @@ struct TensorArgs {
     BFloat16* c;  // the result rounded; that or g.c may be null
     Slope slope;
     ColumnSumArgs sums;
-    Moments moments;
+    Statistics statistics;
     unsigned count;  // of tiles
 };
 
@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(2 * kSide, 256 / kSide)
         __syncwarp();
         finish(t, sums, tile.row + row + 16 * i, tile.column + column + lane);
     }
-    if constexpr (kSide == kSmall) moments_beside<kSide>(t.moments, tile, shared);
+    if constexpr (kSide == kSmall) statistics_beside<kSide>(t.statistics, tile, shared);
 }
 
 // Whether a thread can copy 16 bytes at a time: `row` numbers lie between rows of contiguous ones.
@@ -291,15 +291,18 @@ int run(const With<Product>& with, const T* a, const T* b, BFloat16* c, void* st
                     .c = c,
                     .slope = with.slope,
                     .sums = with.sums,
-                    .moments = with.moments,
+                    .statistics = with.statistics,
                     .count = 0};
     t.a.chunks = across_a ? in_chunks(a, g.a_row, g.a_col) : in_chunks(a, g.a_col, g.a_row);
     t.b.chunks = across_b ? in_chunks(b, g.b_col, g.b_row) : in_chunks(b, g.b_row, g.b_col);
     if (!t.a.chunks || !t.b.chunks || tiles_of(g, kLarge) < kEnoughTiles)
         return start<T, kSmall>(t, across_a, across_b, stream);
     const int status = start<T, kLarge>(t, across_a, across_b, stream);
-    const BatchNormArgs& norm = with.moments.norm;  // no register is left for them in the large one
-    return status != 0 || norm.x == nullptr ? status : cuda_moments(norm, stream);
+    if (status != 0) return status;
+    const Statistics& statistics = with.statistics;  // no register is left for them in the large one
+    if (statistics.norm.x != nullptr) return cuda_moments(statistics.norm, stream);
+    if (statistics.backward.dy != nullptr) return cuda_gradient_sums(statistics.backward, stream);
+    return 0;
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // The statistics of batch-norm's columns, with the sums of cpu/batchnorm.cpp in their order: for its own
-// kernels and for products that form them beside (product_moments.h).
+// kernels and for products that form them beside (product_statistics.h).
 #pragma once
 
 #include "core/sums.h"
@@ -19,10 +19,7 @@ FASTNN_RULE Index shift_row(Index i, Index rows) {
     return rows > kShiftRows ? kShiftRow[i] * rows / kStatRows : i;
 }
 
-// What four rows, or one, add to a block's sums.
-struct Sums {
-    float plain, squares;
-};
+// What four rows, or one, add to a block's sums of d and d^2.
 FASTNN_RULE Sums sums_of_four(float x0, float x1, float x2, float x3, float shift) {
     const float d0 = x0 - shift, d1 = x1 - shift, d2 = x2 - shift, d3 = x3 - shift;
     return {(d0 + d1) + (d2 + d3), fma(d1, d1, d0 * d0) + fma(d3, d3, d2 * d2)};
@@ -51,7 +48,7 @@ FASTNN_RULE void finish(const BatchNormArgs& a, Index j, double reference, doubl
 // A block of so many rows joins the sums about the reference.
 FASTNN_RULE void join(Index rows, float shift, Sums block, double reference, double& sum, double& squares) {
     add_moments(static_cast<double>(rows), static_cast<double>(shift) - reference,
-                static_cast<double>(block.plain), static_cast<double>(block.squares), sum, squares);
+                static_cast<double>(block.plain), static_cast<double>(block.products), sum, squares);
 }
 
 // A column whose rows are one block.

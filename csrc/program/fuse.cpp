@@ -40,13 +40,21 @@ bool rounds(Product& product, Ref result, const Round& round) {
 bool takes(Linear& product, const Round& round) { return rounds(product, product.y, round); }
 bool takes(LinearInput& product, const Round& round) { return rounds(product, product.dx, round); }
 
-// The statistics of a batch-norm are formed by the product in front of it.
-void form_statistics(Op* first, Op* second) {
+// The column sums of a batch-norm are formed by the product in front of it.
+void form_statistics(Op* first, Op* second, std::vector<Buffer>& buffers) {
     auto* product = dynamic_cast<Linear*>(first);
     auto* norm = dynamic_cast<BatchNorm*>(second);
-    if (product == nullptr || norm == nullptr || !norm->training || norm->x != product->y) return;
-    product->norm = norm;
-    norm->formed = true;
+    if (product != nullptr && norm != nullptr && norm->training && norm->x == product->y) {
+        product->norm = norm;
+        norm->formed = true;
+    }
+    auto* gradient = dynamic_cast<LinearInput*>(first);
+    auto* backward = dynamic_cast<BatchNormBackward*>(second);
+    if (gradient != nullptr && backward != nullptr && backward->dy == gradient->dx) {
+        backward->sums = static_cast<Ref>(buffers.size());
+        buffers.push_back({0, 2 * BatchNorm::padded(backward->cols)});
+        gradient->norm = backward;
+    }
 }
 
 template <class First, class Second, class... More>
@@ -58,7 +66,8 @@ bool joined(Op* first, const Op* second, const More&... more) {
 
 }  // namespace
 
-std::vector<std::size_t> fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t& loss) {
+std::vector<std::size_t> fuse(std::vector<std::unique_ptr<Op>>& ops, std::vector<Buffer>& buffers,
+                              std::size_t& loss) {
     std::vector<std::size_t> places(ops.size());
     std::iota(places.begin(), places.end(), std::size_t{0});
     for (std::size_t i = 0; i + 1 < ops.size();) {
@@ -73,7 +82,7 @@ std::vector<std::size_t> fuse(std::vector<std::unique_ptr<Op>>& ops, std::size_t
             ++i;
         }
     }
-    for (std::size_t i = 0; i + 1 < ops.size(); ++i) form_statistics(ops[i].get(), ops[i + 1].get());
+    for (std::size_t i = 0; i + 1 < ops.size(); ++i) form_statistics(ops[i].get(), ops[i + 1].get(), buffers);
     return places;
 }
 

@@ -30,7 +30,7 @@ struct Beside {
     Slope slope{};
     ColumnSumArgs sums{};
     BFloat16* narrow = nullptr;
-    Moments moments{};
+    Statistics statistics{};
 };
 
 void launch_product(const Place& place, GemmBf16Args args, bool rounded, const Beside& beside) {
@@ -38,11 +38,11 @@ void launch_product(const Place& place, GemmBf16Args args, bool rounded, const B
         args.a = reinterpret_cast<const BFloat16*>(args.g.a);
         args.b = reinterpret_cast<const BFloat16*>(args.g.b);
         args.c = beside.narrow;
-        place.device->add(With<GemmBf16Args>{args, beside.slope, beside.sums, beside.moments});
+        place.device->add(With<GemmBf16Args>{args, beside.slope, beside.sums, beside.statistics});
     } else if (place.tf32) {
-        place.device->add(With<GemmTf32Args>{{args.g}, beside.slope, beside.sums, beside.moments});
+        place.device->add(With<GemmTf32Args>{{args.g}, beside.slope, beside.sums, beside.statistics});
     } else {
-        place.device->add(With<GemmArgs>{args.g, beside.slope, beside.sums, beside.moments});
+        place.device->add(With<GemmArgs>{args.g, beside.slope, beside.sums, beside.statistics});
     }
 }
 
@@ -82,7 +82,8 @@ void add_product(Place& place, GemmBf16Args& args, const Product& p, bool rounde
     if (beside.slope.from != nullptr) place.moves(results);
     if (beside.sums.out != nullptr) place.moves(elements(beside.sums.rows, beside.sums.cols));
     if (beside.narrow != nullptr) place.moves(results / 2);
-    if (beside.moments.norm.x != nullptr) place.moves(results);
+    if (beside.statistics.norm.x != nullptr) place.moves(results);
+    if (beside.statistics.backward.dy != nullptr) place.moves(2 * results);
 }
 
 ColumnSumArgs column_sums(const float* x, Index rows, Index cols, float* out) {
@@ -150,7 +151,7 @@ void Round::prepare(Place& place) {
 void Linear::prepare(Place& place) {
     const bool round = rounded != kNone, panels = packed != kNone && place.in_blocks;
     Beside beside{.narrow = narrowed(place, narrow)};
-    if (norm != nullptr) beside.moments = {norm->arguments(place), place.counts};
+    if (norm != nullptr) beside.statistics = {norm->arguments(place), {}, place.counts};
     add_product(place, fresh(),
                 {operand(place, x, round), false, weight_of(place, weight, rounded, panels, packed), false,
                  place.at(y), place.rows * rows, out, in, panels},
@@ -161,7 +162,7 @@ std::vector<Ref> Linear::touches() const {
     return {x, y, rounded, narrow, norm != nullptr ? norm->statistics : kNone};
 }
 Index Linear::scratch(Index n) const { return norm != nullptr ? norm->partials(n) : 0; }
-Index Linear::counts(Index n) const { return norm != nullptr ? moment_counts(n * rows, out) : 0; }
+Index Linear::counts(Index n) const { return norm != nullptr ? statistic_counts(n * rows, out) : 0; }
 
 void LinearWeight::prepare(Place& place) {
     const Index n = place.rows * rows;
@@ -174,13 +175,22 @@ void LinearWeight::prepare(Place& place) {
 
 void LinearInput::prepare(Place& place) {
     const bool round = rounded != kNone, panels = packed != kNone && place.in_blocks;
+    Beside beside{.slope = {.from = place.at(from), .from_x = from_x, .kind = behind, .alpha = alpha},
+                  .narrow = narrowed(place, narrow)};
+    if (norm != nullptr) beside.statistics = {{}, norm->arguments(place), place.counts};
     add_product(place, fresh(),
                 {operand(place, dy, round), false, weight_of(place, weight, rounded, panels, packed), true,
                  place.at(dx), place.rows * rows, in, out, panels},
-                round, nullptr, Activation::none,
-                {.slope = {.from = place.at(from), .from_x = from_x, .kind = behind, .alpha = alpha},
-                 .narrow = narrowed(place, narrow)});
+                round, nullptr, Activation::none, beside);
 }
+
+std::vector<Ref> LinearInput::touches() const {
+    std::vector<Ref> touched{dy, dx, rounded, from, narrow};
+    if (norm != nullptr) touched.insert(touched.end(), {norm->x, norm->y, norm->statistics, norm->sums});
+    return touched;
+}
+Index LinearInput::scratch(Index n) const { return norm != nullptr ? norm->partials(n) : 0; }
+Index LinearInput::counts(Index n) const { return norm != nullptr ? statistic_counts(n * rows, in) : 0; }
 
 void LinearBias::prepare(Place& place) {
     ColumnSumArgs& args = fresh();
@@ -270,8 +280,8 @@ void BatchNorm::cancelled() {
     std::copy_n(old_.begin() + cols, cols, running_var);
 }
 
-void BatchNormBackward::prepare(Place& place) {
-    BatchNormBackwardArgs& args = fresh();
+BatchNormBackwardArgs BatchNormBackward::arguments(const Place& place) const {
+    BatchNormBackwardArgs args{};
     args.dy = place.at(dy);
     args.x = place.at(x);
     args.y = place.at(y);
@@ -283,11 +293,18 @@ void BatchNormBackward::prepare(Place& place) {
     args.rstd = args.mean + BatchNorm::padded(cols);
     args.dgamma = dgamma;
     args.dbeta = dbeta;
-    args.sums = place.scratch;
-    args.partials = place.scratch + 2 * BatchNorm::padded(cols);
+    args.formed = sums != kNone;
+    args.sums = args.formed ? place.whole(sums) : place.scratch;
+    args.partials = args.formed ? place.scratch : place.scratch + 2 * BatchNorm::padded(cols);
     args.activation = activation;
+    return args;
+}
+
+void BatchNormBackward::prepare(Place& place) {
+    BatchNormBackwardArgs& args = fresh();
+    args = arguments(place);
     place.add(place.kernels.batch_norm_backward, args);
-    place.moves(5.0 * elements(args.rows, cols));
+    place.moves((args.formed ? 3.0 : 5.0) * elements(args.rows, cols));
 }
 
 void Dropout::prepare(Place& place) {

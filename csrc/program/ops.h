@@ -66,11 +66,12 @@ class Round final : public OpOf<RoundArgs> {
 };
 
 class BatchNorm;
+class BatchNormBackward;
 
 // y = activation(x @ weight + bias). Here and in the two gradients below: where `rounded` is a buffer it
 // holds the rounded weight, and the batch is rounded too. Where `packed` is one it holds the packed weight,
 // for blocks of rows. Where `narrow` is one, on a device alone, it holds the result rounded (fuse.h); there
-// the product forms the statistics of the batch-norm behind it, too (`norm`).
+// the product forms the column sums of the batch-norm behind it, too (`norm`).
 class Linear final : public OpOf<GemmBf16Args> {
  public:
     Ref x, y;
@@ -140,10 +141,13 @@ class LinearInput final : public OpOf<GemmBf16Args> {
     Activation behind = Activation::none;
     float alpha = 1.0f;
     Ref narrow = kNone;
+    const BatchNormBackward* norm = nullptr;
 
     const char* name() const override { return "linear_input"; }
     Kind kind() const override { return Kind::by_rows; }
-    std::vector<Ref> touches() const override { return {dy, dx, rounded, from, narrow}; }
+    std::vector<Ref> touches() const override;
+    Index scratch(Index n) const override;
+    Index counts(Index n) const override;
     Ref panels() const override { return packed; }
     void prepare(Place& place) override;
 };
@@ -228,13 +232,16 @@ class BatchNormBackward final : public OpOf<BatchNormBackwardArgs> {
     const float* gamma;
     float *dgamma, *dbeta;
     Activation activation;
+    Ref sums = kNone;  // where the product in front leaves what it has formed
 
     const char* name() const override { return "batch_norm_backward"; }
     Kind kind() const override { return Kind::whole; }
-    std::vector<Ref> touches() const override { return {dy, x, y, statistics, dx}; }
+    std::vector<Ref> touches() const override { return {dy, x, y, statistics, dx, sums}; }
+    Index partials(Index n) const { return 2 * column_partials(n * rows, cols); }
     Index scratch(Index n) const override {
-        return 2 * BatchNorm::padded(cols) + 2 * column_partials(n * rows, cols);
+        return sums == kNone ? 2 * BatchNorm::padded(cols) + partials(n) : 0;
     }
+    BatchNormBackwardArgs arguments(const Place& place) const;
     void prepare(Place& place) override;
 };
 

@@ -53,7 +53,7 @@ BATCH_NORM = struct(
 BATCH_NORM_BACKWARD = struct(
     "BatchNormBackward",
     "dy:p dy_row:i x:p x_row:i y:p y_row:i dx:p dx_row,rows,cols:i gamma,mean,rstd,dgamma,dbeta,sums,"
-    "partials:p accumulate:b activation:e",
+    "partials:p accumulate:b activation:e formed:b",
 )
 SOFTMAX = struct(
     "Softmax",
@@ -72,14 +72,23 @@ GEMM_BF16 = type(
 )
 GEMM_TF32 = type("GemmTf32", (ctypes.Structure,), {"_fields_": [("g", GEMM)]})
 SLOPE = struct("Slope", "of:p of_x:b kind:e alpha:f")
-MOMENTS = type(
-    "Moments", (ctypes.Structure,), {"_fields_": [("norm", BATCH_NORM), ("arrived", ctypes.c_void_p)]}
+STATISTICS = type(
+    "Statistics",
+    (ctypes.Structure,),
+    {"_fields_": [("norm", BATCH_NORM), ("backward", BATCH_NORM_BACKWARD), ("arrived", ctypes.c_void_p)]},
 )
 WITH_GEMM, WITH_GEMM_BF16, WITH_GEMM_TF32 = (
     type(
         f"With{product.__name__}",
         (ctypes.Structure,),
-        {"_fields_": [("product", product), ("slope", SLOPE), ("sums", COLUMN_SUM), ("moments", MOMENTS)]},
+        {
+            "_fields_": [
+                ("product", product),
+                ("slope", SLOPE),
+                ("sums", COLUMN_SUM),
+                ("statistics", STATISTICS),
+            ]
+        },
     )
     for product in (GEMM, GEMM_BF16, GEMM_TF32)
 )
