@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from functools import partial
 from pathlib import Path
@@ -13,18 +12,9 @@ import fastnn
 import numpy as np
 from fastnn import cuda, losses, optim
 
-from gpu_steps import network
+from gpu_steps import network, write
 
 SIZES = (784, 256, 128, 10)
-
-
-def write(word: str, given: argparse.Namespace, found: dict[str, Any]) -> None:
-    """The result with the commit and the device, as gpu-<word>.json."""
-    name = f"gpu-{word}.json" if given.tool is None else f"gpu-{word}-{given.tool}.json"
-    path = Path(os.environ.get("RESULTS", ".")) / name
-    text = {"commit": given.commit, "device": cuda.device_info(), "info": fastnn.info(), **found}
-    path.write_text(json.dumps(text, indent=1, default=str) + "\n", encoding="utf-8")
-    print(f"{path}: {found}")
 
 
 # ---- the CPU's numbers
@@ -93,7 +83,9 @@ def main() -> int:
         print(f"no GPU: {reason}")
         return 77
     found = compare(range(160) if given.word == "test" else range(6))
-    write(given.word, given, found)
+    name = f"gpu-{given.word}.json" if given.tool is None else f"gpu-{given.word}-{given.tool}.json"
+    write(Path(os.environ.get("RESULTS", ".")) / name, given.commit, found)
+    print(found)
     far = [name for name, distance in found["precisions"].items() if not distance < 5e-3]
     return 1 if found["not the same bits"] or far else 0
 

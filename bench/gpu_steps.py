@@ -104,9 +104,7 @@ def torch_epoch(job: Job, *, graph: bool = False, compiled: bool = False, autoca
 
 
 def seconds_of(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each round (what it returns, if anything); they take turns."""
-    for call in calls.values():
-        call()
+    """Seconds of each call in each round (what it returns, if anything); they take turns, and are warm."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -143,7 +141,15 @@ def copy_of_cupy() -> float:
         b[...] = a
         cupy.cuda.get_current_stream().synchronize()
 
+    copy()
     return 2 * a.nbytes / statistics.median(seconds_of({"copy": copy}, 20)["copy"]) / 1e9
+
+
+def write(path: Path, commit: str, found: dict[str, Any]) -> None:
+    """The result with the commit and the device."""
+    text = {"commit": commit, "device": cuda.device_info(), "info": fastnn.info(), **found}
+    path.write_text(json.dumps(text, indent=1, default=str) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
 
 
 def measure(path: Path, commit: str) -> int:
@@ -174,8 +180,5 @@ def measure(path: Path, commit: str) -> int:
             },
         ),
     }
-    found = {"steps": steps, "CuPy copy GB/s": copy_of_cupy(), "kernels": kernels()}
-    text = {"commit": commit, "device": cuda.device_info(), "info": fastnn.info(), **found}
-    path.write_text(json.dumps(text, indent=1, default=str) + "\n", encoding="utf-8")
-    print(f"wrote {path}")
+    write(path, commit, {"steps": steps, "CuPy copy GB/s": copy_of_cupy(), "kernels": kernels()})
     return 0

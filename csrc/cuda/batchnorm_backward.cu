@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kColumnThreads) reduce(BatchNormBackwardArgs a
 __global__ void __launch_bounds__(kColumnThreads)
     combine(const __grid_constant__ BatchNormBackwardArgs a, ColumnGrid g) {
     const Index j = thread_number();
-    if (j < a.cols) finish_gradient_blocks(a, g, j);
+    if (j < a.cols) finish_blocks(a, g, j);
 }
 
 template <int W>

@@ -49,7 +49,7 @@ FASTNN_RULE void finish_gradient(const BatchNormBackwardArgs& a, Index j, double
     a.dgamma[j] = a.accumulate ? a.dgamma[j] + dgamma : dgamma;
     a.dbeta[j] = a.accumulate ? a.dbeta[j] + dbeta : dbeta;
 }
-FASTNN_CALLED void finish_gradient_blocks(const BatchNormBackwardArgs& a, const ColumnGrid& g, Index j) {
+FASTNN_CALLED void finish_blocks(const BatchNormBackwardArgs& a, const ColumnGrid& g, Index j) {
     const double plain = sum_blocks(plane(a, g, 1), g, j);
     finish_gradient(a, j, sum_blocks(plane(a, g, 0), g, j), plain);
 }

@@ -73,6 +73,7 @@ FASTNN_RULE void map_four(bool packs, Index i, Index n, float* out, F f, const I
         for (const Index end = i + 4 < n ? i + 4 : n; i < end; ++i) out[i] = f(i, in[i]...);
     }
 }
+
 // Called by one thread of each of so many blocks: true in the one that comes last, which sees what the others
 // had written. `arrived` is 0 before and afterwards.
 FASTNN_RULE bool is_last_block(unsigned& arrived, unsigned blocks) {

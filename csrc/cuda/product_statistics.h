@@ -129,13 +129,6 @@ FASTNN_RULE void sums_of_strip(const BatchNormBackwardArgs& a, const ColumnGrid&
     plane(a, g, 1)[at] = sum.plain;
 }
 
-FASTNN_RULE void finish_column(const BatchNormArgs& a, const ColumnGrid& g, Index j) {
-    finish_blocks(a, g, j);
-}
-FASTNN_RULE void finish_column(const BatchNormBackwardArgs& a, const ColumnGrid& g, Index j) {
-    finish_gradient_blocks(a, g, j);
-}
-
 // By all threads of a block that has written its tile of kSide rows and columns.
 template <int kSide, class Args, class Shared>
 FASTNN_CALLED void form_statistics(const Args& a, unsigned* arrived, Tile tile, Shared& shared) {
@@ -153,7 +146,7 @@ FASTNN_CALLED void form_statistics(const Args& a, unsigned* arrived, Tile tile, 
         sums_of_strip(a, g, {block, begin, tile.column, static_cast<int>(stop - begin), columns}, place);
         if (g.blocks > 1 && !all_arrived(arrived[g.blocks], g.blocks, place.flag)) continue;
         const int me = static_cast<int>(threadIdx.x);
-        if (me < columns) finish_column(a, g, tile.column + me);
+        if (me < columns) finish_blocks(a, g, tile.column + me);
     }
 }
 template <int kSide, class Shared>
