@@ -158,6 +158,7 @@ def measure(path: Path, commit: str) -> int:
     if reason is not None:
         print(f"no GPU: {reason}")
         return 77
+    from gpu_backward import backward
     from gpu_kernels import kernels
 
     steps = {
@@ -180,5 +181,7 @@ def measure(path: Path, commit: str) -> int:
             },
         ),
     }
-    write(path, commit, {"steps": steps, "CuPy copy GB/s": copy_of_cupy(), "kernels": kernels()})
+    copied = copy_of_cupy()
+    found = {"steps": steps, "backward": backward(), "CuPy copy GB/s": copied, "kernels": kernels()}
+    write(path, commit, found)
     return 0

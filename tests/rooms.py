@@ -128,7 +128,7 @@ PYTHON_ROOMS = {
 DEPENDENCIES = {"numpy", "safetensors"}
 # Imported where they are used (typing_extensions: by type checkers), so that `import fastnn` never needs
 # them.
-OPTIONAL = {"PIL", "cupy", "matplotlib", "tqdm", "typing_extensions"}
+OPTIONAL = {"PIL", "cuda", "cupy", "matplotlib", "tqdm", "typing_extensions"}
 
 SOURCES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
 LONGEST = {"csrc": 400, "python": 400, "bench": 400, "tests": 400, "examples": 40}

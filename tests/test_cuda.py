@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import fastnn
@@ -117,3 +118,33 @@ def test_the_benchmark_of_a_device_says_why_there_is_none(tmp_path):
     done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (77, f"no GPU: {cuda.why_not()}\n"), done.stderr
     assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    """What stands for `cuda.pathfinder`; the search is made again."""
+    found = types.ModuleType("cuda.pathfinder")
+    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", found)
+    cuda._load_cublaslt.cache_clear()
+    yield found
+    cuda._load_cublaslt.cache_clear()
+
+
+def test_cublaslt_is_looked_for_once(finder):
+    asked = []
+    finder.load_nvidia_dynamic_lib = asked.append
+    cuda._load_cublaslt()
+    cuda._load_cublaslt()
+    assert asked == ["cublasLt"]
+
+
+def test_cublaslt_need_not_be_there(finder, monkeypatch):
+    def fails(name):
+        raise RuntimeError(f"no {name}")  # as its DynamicLibNotFoundError is
+
+    finder.load_nvidia_dynamic_lib = fails
+    cuda._load_cublaslt()
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)  # an ImportError
+    cuda._load_cublaslt.cache_clear()
+    cuda._load_cublaslt()

@@ -18,6 +18,7 @@ py::dict device() {
     info["memory_bytes"] = d.memory_bytes;
     info["driver"] = py::make_tuple(d.driver / 1000, d.driver % 1000 / 10);
     info["runtime"] = py::make_tuple(d.runtime / 1000, d.runtime % 1000 / 10);
+    info["large_products"] = fastnn::cuda_product_library();
     return info;
 }
 

@@ -187,6 +187,8 @@ struct CudaTransfers {
 const CudaKernels& cuda_kernels();
 std::string cuda_why_not();  // why no kernel can run, in words; empty where they can
 CudaDevice cuda_device();    // the current one, where they can
+// Who forms large products of bfloat16 and TF32: cuBLASLt and its version, or fastnn and why.
+std::string cuda_product_library();
 CudaTransfers cuda_transfers();
 
 }  // namespace fastnn

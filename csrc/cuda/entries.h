@@ -25,6 +25,7 @@ int cuda_gemm(const GemmArgs& a, void* stream);
 int cuda_gemm_bf16(const GemmBf16Args& a, void* stream);
 int cuda_gemm_tf32(const GemmTf32Args& a, void* stream);
 inline constexpr int kNoTensorCores = -1;
+inline constexpr int kLibraryStatus = 1 << 20;  // and the status of cuBLASLt (product_library.h) behind it
 int cuda_gemm_with(const With<GemmArgs>& a, void* stream);
 int cuda_gemm_small(const With<GemmArgs>& a, void* stream);  // gemm_small.cu
 int cuda_gemm_bf16_with(const With<GemmBf16Args>& a, void* stream);

@@ -5,6 +5,7 @@
 #include "cuda/bf16.h"
 #include "cuda/entries.h"
 #include "cuda/gemm_end.h"
+#include "cuda/product_library.h"
 #include "cuda/product_statistics.h"
 #include "cuda/tensor_core.h"
 
@@ -255,6 +256,14 @@ __global__ void __launch_bounds__(2 * kSide, 256 / kSide)
     if constexpr (kSide == kSmall) statistics_beside<kSide>(t.statistics, tile, shared);
 }
 
+struct PartialSums {
+    float of_thread[kThreads];
+};
+__global__ void __launch_bounds__(kThreads) sums_alone(ColumnSumArgs a) {
+    FASTNN_SHARED(PartialSums, partial);
+    sum_columns(a, blockIdx.x, partial.of_thread);
+}
+
 // Whether a thread can copy 16 bytes at a time: `row` numbers lie between rows of contiguous ones.
 template <class T>
 bool in_chunks(const T* data, Index one, Index row) {
@@ -277,6 +286,23 @@ int start(TensorArgs<T>& t, bool across_a, bool across_b, void* stream) {
     return across_b ? start<T, kSide, false, true>(t, stream) : start<T, kSide, false, false>(t, stream);
 }
 
+// A large product that nothing follows but a bias; the sums beside it are a launch of their own then.
+template <class T>
+int by_library(const TensorArgs<T>& t, void* stream, bool& taken) {
+    const bool narrow = t.g.c == nullptr;
+    if (t.slope.from != nullptr || (t.c != nullptr && !narrow)) return 0;
+    const LibraryProduct product{.g = t.g,
+                                 .a = t.a.data,
+                                 .b = t.b.data,
+                                 .c = narrow ? static_cast<void*>(t.c) : t.g.c,
+                                 .bf16 = sizeof(T) == 2,
+                                 .narrow = narrow};
+    const int status = library_product(product, stream, taken);
+    if (status != 0 || !taken || t.sums.out == nullptr) return status;
+    FASTNN_LAUNCH(sums_alone, blocks_of_sums(t.sums), kThreads, stream, t.sums);
+    return launched();
+}
+
 template <class T, class Product>
 int run(const With<Product>& with, const T* a, const T* b, BFloat16* c, void* stream) {
     const GemmArgs& g = with.product.g;
@@ -297,7 +323,9 @@ int run(const With<Product>& with, const T* a, const T* b, BFloat16* c, void* st
     t.b.chunks = across_b ? in_chunks(b, g.b_col, g.b_row) : in_chunks(b, g.b_row, g.b_col);
     if (!t.a.chunks || !t.b.chunks || tiles_of(g, kLarge) < kEnoughTiles)
         return start<T, kSmall>(t, across_a, across_b, stream);
-    const int status = start<T, kLarge>(t, across_a, across_b, stream);
+    bool taken = false;
+    int status = by_library(t, stream, taken);
+    if (status == 0 && !taken) status = start<T, kLarge>(t, across_a, across_b, stream);
     if (status != 0) return status;
     const Statistics& statistics = with.statistics;  // no register is left for them in the large one
     if (statistics.norm.x != nullptr) return cuda_moments(statistics.norm, stream);

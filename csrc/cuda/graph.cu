@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/entries.h"
+#include "cuda/product_library.h"
 
 namespace fastnn {
 namespace {
@@ -25,7 +26,9 @@ class Capture {
             check(cudaStreamCreateWithFlags(&branch.stream, cudaStreamNonBlocking));
             check(cudaEventCreateWithFlags(&branch.event, cudaEventDisableTiming));
         }
-        if (status_ == 0) check(cudaStreamBeginCapture(chain_, cudaStreamCaptureModeThreadLocal));
+        // Relaxed: a kernel that is launched for the first time is loaded then, and cuBLASLt makes its
+        // handle.
+        if (status_ == 0) check(cudaStreamBeginCapture(chain_, cudaStreamCaptureModeRelaxed));
         began_ = status_ == 0;
     }
     ~Capture() {
@@ -87,11 +90,22 @@ class Capture {
 // The caller's stream may be the default one, which cannot be captured.
 int cuda_record(const Turn* turns, Index parts, int (*launch)(void* what, Index part, void* stream),
                 void* what, void** graph) {
-    Capture capture(static_cast<std::size_t>(std::count(turns, turns + parts, Turn::beside)));
-    for (Index i = 0; i < parts; ++i)
-        capture.add(turns[i], [&](cudaStream_t stream) { return launch(what, i, stream); });
     cudaGraphExec_t ready = nullptr;
-    const int status = capture.end(ready);
+    const auto record = [&] {
+        Capture capture(static_cast<std::size_t>(std::count(turns, turns + parts, Turn::beside)));
+        for (Index i = 0; i < parts; ++i)
+            capture.add(turns[i], [&](cudaStream_t stream) { return launch(what, i, stream); });
+        return capture.end(ready);
+    };
+    library_leaves_out();
+    int status = record();
+    bool left_out = false;
+    const int asked = library_left_out(left_out);
+    if (left_out) {
+        if (ready != nullptr) cudaGraphExecDestroy(ready);
+        ready = nullptr;
+        status = asked != 0 ? asked : record();
+    }
     *graph = ready;
     return status;
 }

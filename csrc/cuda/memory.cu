@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "cuda/entries.h"
+#include "cuda/product_library.h"
 
 namespace fastnn {
 namespace {
@@ -51,6 +52,7 @@ int cuda_wait(void* stream) { return static_cast<int>(cudaStreamSynchronize(on(s
 const char* cuda_message(int status) {
     if (status == kNoTensorCores)
         return "the device has no tensor cores for bfloat16 or TF32, which come with compute capability 8.0";
+    if (status >= kLibraryStatus) return library_message(status);
     return cudaGetErrorString(static_cast<cudaError_t>(status));
 }
 

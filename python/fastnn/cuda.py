@@ -9,7 +9,9 @@ docs/cuda.md says what runs on a GPU, and what was verified on which.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -62,13 +64,15 @@ def device_info() -> dict[str, Any]:
     """Return the current GPU as a dict.
 
     `name`, `index`, `compute_capability` (major, minor), `multiprocessors`, `memory_bytes`, and the versions
-    of CUDA that the `driver` knows and that fastnn was built with (`runtime`). Raises `CudaError` where no
-    GPU can be used.
+    of CUDA that the `driver` knows and that fastnn was built with (`runtime`). `large_products` says who
+    forms large products of bfloat16 and TF32: cuBLASLt and its version, or fastnn and why. Raises `CudaError`
+    where no GPU can be used.
     """
     native = _native()
     reason = why_not()
     if native is None or reason is not None:
         raise CudaError(f"device_info(): {reason}")
+    _load_cublaslt()
     info: dict[str, Any] = native.device()
     return info
 
@@ -91,6 +95,13 @@ def refuse(where: str) -> None:
         raise CudaError(f'{where}: device "cuda" cannot be used: {reason}; stay on "cpu"')
 
 
+@functools.cache
+def _load_cublaslt() -> None:
+    """Load cuBLASLt from where wheels put it, if CuPy's finder is there: the kernels ask for it by name."""
+    with contextlib.suppress(ImportError, RuntimeError):  # there is none, or it finds none
+        importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublasLt")
+
+
 _usable: Any = None  # the extension that was found usable
 
 
@@ -102,6 +113,7 @@ def usable() -> Any:
         reason = why_not()
         if reason is not None:
             return reason
+        _load_cublaslt()
         _usable = native
     return native
 
@@ -109,6 +121,4 @@ def usable() -> Any:
 def kernels() -> Any:
     """The capsule with the kernels, for a program; CudaError where no GPU can be used."""
     refuse("Trainer")
-    native = _native()
-    assert native is not None
-    return native.kernels
+    return usable().kernels

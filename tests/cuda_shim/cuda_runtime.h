@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <source_location>
 #include <vector>
@@ -32,13 +33,15 @@ using Launches = std::vector<std::function<void()>>;
 using Nodes = std::vector<std::size_t>;  // by their numbers, in the order in which they were captured
 struct Graph {
     Launches launches;
-    std::vector<Nodes> behind;  // of each launch, what it waits for
+    std::vector<Nodes> behind;                  // of each launch, what it waits for
+    std::vector<std::shared_ptr<void>> memory;  // that was borrowed when it was captured
 };
 struct Stream;
 struct Capture {
     Graph* graph;
     std::vector<Stream*> streams;  // the first began it
 };
+inline int captures = 0;  // under way
 struct Stream {
     Capture* capture;  // null: launches run at once
     Nodes last;        // what the next launch waits for
@@ -126,7 +129,7 @@ enum cudaError_t : int {
     cudaErrorStreamCaptureUnjoined = 904
 };
 enum cudaMemcpyKind : int { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
-enum cudaStreamCaptureMode : int { cudaStreamCaptureModeThreadLocal = 1 };
+enum cudaStreamCaptureMode : int { cudaStreamCaptureModeRelaxed = 2 };
 inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 
 enum cudaDeviceAttr : int { cudaDevAttrComputeCapabilityMajor = 75 };
@@ -158,9 +161,12 @@ inline cudaError_t cudaMallocAsync(void** p, std::size_t n, cudaStream_t) {
     ++shim::borrowed;
     return cudaMalloc(p, n);
 }
-inline cudaError_t cudaFreeAsync(void* p, cudaStream_t) {
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
     --shim::borrowed;
-    shim::in_turn([=] { std::free(p); });
+    if (stream != nullptr && stream->capture != nullptr)
+        stream->capture->graph->memory.emplace_back(p, std::free);
+    else
+        shim::in_turn([=] { std::free(p); });
     return cudaSuccess;
 }
 // Between host and device, which no graph may hold: its memory would have to stay. Memory of the host may
@@ -204,7 +210,14 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     if (stream == nullptr) return cudaErrorIllegalState;  // the default stream cannot be captured
     stream->capture = new shim::Capture{new shim::Graph, {stream}};
+    ++shim::captures;
     stream->last.clear();
+    return cudaSuccess;
+}
+enum cudaStreamCaptureStatus : int { cudaStreamCaptureStatusNone = 0, cudaStreamCaptureStatusActive = 1 };
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    const bool captures = stream != nullptr && stream->capture != nullptr;
+    *status = captures ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
     return cudaSuccess;
 }
 // All that was captured must come before the end of the stream that began.
@@ -218,6 +231,7 @@ inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph)
     if (*graph == nullptr) delete capture->graph;
     for (shim::Stream* one : capture->streams) one->capture = nullptr;
     delete capture;
+    --shim::captures;
     return *graph == nullptr ? cudaErrorStreamCaptureUnjoined : cudaSuccess;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {

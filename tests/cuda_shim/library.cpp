@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdio>
+#include <string>
 
 #include "cuda/entries.h"
 #include "shim.h"
@@ -14,13 +15,13 @@ namespace {
 
 template <class Args>
 struct Call {
-    static int run(const void* args) {
-        return cuda_kernels().entry<Args>()(*static_cast<const Args*>(args), nullptr);
+    static int run(const void* args, cudaStream_t stream) {
+        return cuda_kernels().entry<Args>()(*static_cast<const Args*>(args), stream);
     }
 };
 struct Operation {
     std::size_t size;
-    int (*run)(const void* args);
+    int (*run)(const void* args, cudaStream_t stream);
 };
 
 // In the order of the table, then what they point to.
@@ -44,14 +45,33 @@ std::size_t shim_size(int number) { return kOperations[static_cast<std::size_t>(
 // The status; `failure` says what the shim found wrong, at most `size` characters of it.
 int shim_run(int operation, const void* args, int schedule, char* failure, std::size_t size) {
     shim::set_schedule(static_cast<shim::Schedule>(schedule));
-    const int status = kOperations[static_cast<std::size_t>(operation)].run(args);
+    const int status = kOperations[static_cast<std::size_t>(operation)].run(args, nullptr);
     std::snprintf(failure, size, "%s", shim::take_failure().c_str());
+    return status;
+}
+
+// The status of an operation that a graph of the caller's own captures and replays once.
+int shim_capture(int operation, const void* args) {
+    cudaStream_t stream = nullptr;
+    cudaGraph_t graph = nullptr;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
+    const int status = kOperations[static_cast<std::size_t>(operation)].run(args, stream);
+    cudaStreamEndCapture(stream, &graph);
+    cudaGraphLaunch(graph, nullptr);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
     return status;
 }
 
 // Of what follows: programs, which call the table.
 void shim_schedule(int schedule) { shim::set_schedule(static_cast<shim::Schedule>(schedule)); }
 
+const char* shim_message(int status) { return cuda_kernels().message(status); }
+const char* shim_product_library() {
+    static const std::string about = cuda_product_library();
+    return about.c_str();
+}
 const void* shim_table() { return &cuda_kernels(); }
 std::uint64_t shim_to_host() { return cuda_transfers().to_host; }
 std::uint64_t shim_to_device() { return cuda_transfers().to_device; }

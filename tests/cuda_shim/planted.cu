@@ -85,7 +85,7 @@ extern "C" int planted_graph(int order, bool joined, unsigned* out) {
     cudaStreamCreateWithFlags(&chain, cudaStreamNonBlocking);
     cudaStreamCreateWithFlags(&branch, cudaStreamNonBlocking);
     cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
-    cudaStreamBeginCapture(chain, cudaStreamCaptureModeThreadLocal);
+    cudaStreamBeginCapture(chain, cudaStreamCaptureModeRelaxed);
     FASTNN_LAUNCH(put, 1, 1, chain, out, 0);
     cudaEventRecord(event, chain);
     cudaStreamWaitEvent(branch, event, 0);

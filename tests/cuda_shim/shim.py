@@ -16,6 +16,7 @@ FORWARD, BACKWARD, CONCURRENT = range(3)
 EARLY, LATE, DRAWN = range(3)  # orders of a graph's launches, as far as it leaves them open
 # Of the instrumented builds of the heavy tier.
 FLAGS = os.environ.get("FASTNN_SHIM_FLAGS", "-O1").split()
+CUBLASLT = HERE / "cublaslt.cpp"  # a stand-in
 KERNELS = [f for f in sorted((ROOT / "csrc" / "cuda").glob("*.cu")) if f.stem != "device"]
 
 TYPES = {
@@ -190,6 +191,8 @@ def build(folder, sources, *, name="shim", ready=()):
     ]
     common += ["-Werror", "-Wno-unknown-pragmas", f"-I{HERE}", f"-I{ROOT / 'csrc'}"]
     common += [f'-DFASTNN_BUILD_ID="{fastnn.info()["build_id"]}"']
+    cublaslt = library if CUBLASLT in sources else folder / "no-such-library"
+    common += [f'-DFASTNN_CUBLASLT_NAMES="{cublaslt}"']
     waiting, objects, failed = [*sources], [*map(str, ready)], []
     running = []
     while waiting or running:
@@ -206,6 +209,14 @@ def build(folder, sources, *, name="shim", ready=()):
     assert not failed, "\n".join(failed)
     subprocess.run([*common, "-shared", "-pthread", *objects, "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
+
+
+def with_cublaslt(kernels):
+    """The same kernels where there is cuBLASLt, in a library of their own."""
+    own = [ROOT / "csrc" / "cuda" / "product_library.cu", CUBLASLT]
+    stems = [source.stem for source in own]
+    ready = [made for made in sorted(kernels.folder.glob("*.o")) if made.stem not in stems]
+    return Kernels(kernels.folder / "with_cublaslt", own, ready)
 
 
 def address(x):
@@ -239,6 +250,21 @@ class Kernels:
         """Bytes copied to the device so far."""
         self.library.shim_to_device.restype = ctypes.c_uint64
         return self.library.shim_to_device()
+
+    def message(self, status):
+        """What a status says."""
+        self.library.shim_message.restype = ctypes.c_char_p
+        return self.library.shim_message(status).decode()
+
+    def product_library(self):
+        """Who forms large products on tensor cores."""
+        self.library.shim_product_library.restype = ctypes.c_char_p
+        return self.library.shim_product_library().decode()
+
+    def capture(self, made, **fields):
+        """The same within a graph of the caller's own, which is replayed once."""
+        args = filled(made, fields)
+        return self.library.shim_capture(STRUCTS.index(made), ctypes.byref(args))
 
     def run(self, made, schedule=FORWARD, **fields):
         args = filled(made, fields)
