@@ -5,6 +5,7 @@ measures the machine's limits in the same run, and saves a JSON and pictures. Se
     python bench/run.py --quick                 at most two minutes on two cores
     python bench/run.py --only training         networks, many at once, time to accuracy; every peer
     python bench/run.py --full                  all of it, every kernel, sweeps: under half an hour
+    python bench/run.py --case batch-norm       only the cases with this in their names
     python bench/run.py --device cuda           on a GPU; exit 77 where there is none
     python bench/run.py --full --compare bench/results/cpu-NAME-full.json
 """
@@ -57,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--only", choices=["training"], help="the part of --full that is about training; every peer"
+    )
+    what.add_argument(
+        "--case",
+        metavar="TEXT",
+        help="the cases of --full whose names contain TEXT (batch-norm, GEMM 512x, step 784); saves nothing",
     )
     what.add_argument(
         "--readme",
@@ -126,6 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [name for name in options.vs.split(",") if name not in ("", peers.NUMPY.name)]
     if unknown := [name for name in wanted if name not in peers.OPTIONAL]:
         p.error(f"--vs: unknown peer {', '.join(unknown)}; available: {', '.join(peers.OPTIONAL)}")
+    options.cases = cases.named(options.case) if options.case else cases.chosen(options.mode)
+    if not options.cases:
+        p.error(f"--case: no name contains {options.case!r}; docs/targets.md and --full list them")
     if options.check and not options.readme:
         p.error("--check goes with --readme")
     if options.compare and len(options.compare) > 2:
@@ -139,7 +148,10 @@ def main(arguments: list[str] | None = None) -> int:
         held = [compare.load(path) for path in options.compare or []]
         if len(held) == 2:
             return _compare(*held)
-        found = measure(options, [*peers.always(), *(peers.OPTIONAL[name] for name in wanted)])
+        libraries = [*peers.always(), *(peers.OPTIONAL[name] for name in wanted)]
+        if options.case:
+            return _only_cases(options, libraries)
+        found = measure(options, libraries)
         slower = _compare(held[0], found) if held else 0
         return 1 if slower or found["main_job"]["problems"] else 0
     except (
@@ -175,25 +187,46 @@ def _compare(old: dict[str, Any], new: dict[str, Any]) -> int:
     return 1 if slower else 0
 
 
+def _started(stack: ExitStack, options: argparse.Namespace, wanted: list[Peer]) -> list[Worker]:
+    """The libraries, each in a process; says what they are."""
+    everyone = [stack.enter_context(Worker(peer, options.threads, options.isa)) for peer in wanted]
+    fastnn = everyone[0]
+    if fastnn.absent:
+        raise WorkerError(f'fastnn is {fastnn.absent}; pip install ".[bench]" installs it from this tree')
+    print(built_and_running(fastnn))
+    for worker in everyone[1:]:
+        about = worker.absent or f"{worker.about['version']}, {worker.about['detail']}"
+        print(f"{worker.peer.title}: {about}")
+    return everyone
+
+
+def _surveyed(fastnn: Worker, threads: int) -> limits.Limits:
+    """The machine's limits, printed."""
+    info = fastnn.about["info"]
+    machine = limits.Limits(fastnn, info["isa"], threads)
+    machine.survey(info["isas"])
+    print("\n".join(limits.lines(machine.as_json())), flush=True)
+    return machine
+
+
+def _only_cases(options: argparse.Namespace, wanted: list[Peer]) -> int:
+    """Times and prints these cases alone."""
+    with ExitStack() as stack:
+        everyone = _started(stack, options, wanted)
+        machine = _surveyed(everyone[0], options.threads)
+        _time_cases(options, [worker for worker in everyone if worker.absent is None], machine)
+    return 0
+
+
 def measure(options: argparse.Namespace, wanted: list[Peer]) -> dict[str, Any]:
     """Measures, prints and saves; returns the document."""
     begin, others_work = time.perf_counter(), report.OtherWork()
     with ExitStack() as stack:
-        everyone = [stack.enter_context(Worker(peer, options.threads, options.isa)) for peer in wanted]
-        fastnn, others = everyone[0], everyone[1:]
-        if fastnn.absent:
-            raise WorkerError(f'fastnn is {fastnn.absent}; pip install ".[bench]" installs it from this tree')
-        print(built_and_running(fastnn))
-        for worker in others:
-            about = worker.absent or f"{worker.about['version']}, {worker.about['detail']}"
-            print(f"{worker.peer.title}: {about}")
+        everyone = _started(stack, options, wanted)
+        fastnn, present = everyone[0], [worker for worker in everyone[1:] if worker.absent is None]
         if not plot.available():
             print(plot.MISSING)
-        present = [worker for worker in others if worker.absent is None]
-        info = fastnn.about["info"]
-        machine = limits.Limits(fastnn, info["isa"], options.threads)
-        machine.survey(info["isas"])
-        print("\n".join(limits.lines(machine.as_json())), flush=True)
+        machine = _surveyed(fastnn, options.threads)
 
         job = _main_job(options, fastnn, present)
         _share_of_job(job, machine)
@@ -269,7 +302,7 @@ def _time_cases(
     rows: list[dict[str, Any]] = []
     alone: list[dict[str, Any]] = []
     names: list[str] = []
-    for case in cases.chosen(options.mode):
+    for case in options.cases:
         timing, row = _time_case(case, workers, machine, budget(options, case.group))
         if row is None:
             alone.append(report.alone_row(case, timing))

@@ -1,4 +1,4 @@
-"""The processes that the benchmark runs its libraries in, and the examples of its docstrings."""
+"""The processes that the benchmark runs its libraries in, a run of a few cases, the examples of docstrings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if not BENCH.is_dir():
     pytest.skip("the benchmark is not in this tree", allow_module_level=True)
 sys.path.insert(0, str(BENCH))
 
+import cases  # noqa: E402
 import report  # noqa: E402
+import run  # noqa: E402
 import timing  # noqa: E402
 from peers.peer import Peer  # noqa: E402
 from worker import Worker, WorkerError  # noqa: E402
@@ -48,7 +50,27 @@ def test_every_library_gets_the_same_threads_and_openblas_as_shipped(monkeypatch
     assert "OPENBLAS_CORETYPE" not in plain
 
 
-@pytest.mark.parametrize("module", [report, timing])
+def test_cases_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["--case", "gemm 8x8x8", "--rounds", "2", "--threads", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[1] for line in lines if line.startswith("  GEMM ")] == ["GEMM 8x8x8 (the call)"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--case", "conv"], "no name contains 'conv'"), (["--case", "GEMM", "--full"], "not allowed with")],
+)
+def test_cases_that_there_are_not(arguments: list[str], words: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        run.main(arguments)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", [cases, report, timing])
 def test_examples_of_docstrings(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted > 0

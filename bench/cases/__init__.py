@@ -30,3 +30,12 @@ def chosen(mode: str) -> list[Case]:
     if mode == "training":
         return [case for case in ALL if case.group in TRAINING]
     return [case for case in ALL if mode == "full" or not case.full_only]
+
+
+def named(text: str) -> list[Case]:
+    """The cases whose names contain the text, in whatever letters.
+
+    >>> [case.name for case in named("gemm 8x8")]
+    ['GEMM 8x8x8 (the call)']
+    """
+    return [case for case in ALL if text.lower() in case.name.lower()]

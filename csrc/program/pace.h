@@ -3,7 +3,7 @@
 // How long another core's writes take to read differs by a factor of ten between machines, and what else they
 // run changes by the second: the regions of 64-64-64-10 at batch 32 take 20.7 us on two cores of a Zen 3 and
 // 24.5 on one, a step 41 us on two of an Emerald Rapids and 21 on one. So now and then a few steps are timed
-// both ways. The bits are the same either way.
+// both ways, for each batch size and number of threads. The bits are the same either way.
 #pragma once
 
 #include <algorithm>
@@ -14,11 +14,6 @@ namespace fastnn::program {
 
 class Pace {
  public:
-    // For steps from now on, which may be shared by so many threads.
-    void restart(int threads) { *this = Pace(threads); }
-    explicit Pace(int threads = 0) : threads_(threads) {}
-
-    int threads() const { return threads_; }
     // How the next step runs, and whether to tell `took` how long it was.
     bool alone() const { return alone_; }
     bool timed() const { return left_ <= kTimed; }
@@ -49,7 +44,6 @@ class Pace {
     static constexpr int kTimed = 9, kSkipped = 4;  // the first ones find their data in another cache
     static constexpr int kFirstRest = 100, kLongestRest = 6400;
 
-    int threads_;
     bool alone_ = false, trial_ = false;
     int left_ = kFirstRest + kTimed, rest_ = kFirstRest;
     Index before_ = 0;

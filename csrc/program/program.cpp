@@ -191,7 +191,6 @@ void Program::build(const Plan& found, Index n, bool weighted) {
     tasks_.clear();
     lines_.clear();
     cost_ns_ = 0;
-    pace_ = &paces_[n];
     const auto place_of = [&](std::size_t i, Index begin, Index rows) {
         return Place{.begin = begin,
                      .rows = rows,
@@ -297,10 +296,9 @@ bool Program::run(const std::vector<Task>& tasks, double cost_ns, Poll poll) {
 // Runs a step, or a forward, and keeps the pace of short ones.
 template <class Step>
 auto Program::at_pace(Step step) {
-    if (cost_ns_ > kLongNs) return step();
     const int threads = num_threads();
-    if (threads == 1) return step();
-    if (pace_->threads() != threads) pace_->restart(threads);
+    pace_ = cost_ns_ > kLongNs || threads == 1 ? nullptr : &paces_[{n_, threads}];
+    if (pace_ == nullptr) return step();
     if (!pace_->timed()) {
         const auto outcome = step();
         pace_->took(0);

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "program/losses.h"
@@ -106,7 +107,7 @@ class Program {
     void build(const Plan& plan, Index n, bool weighted);
     bool run(const std::vector<Task>& tasks, double cost_ns, Poll poll);
     // What the operations, or the update, cost in the way that the next step runs.
-    double paced(double cost_ns) const { return pace_->alone() ? 0 : cost_ns; }
+    double paced(double cost_ns) const { return pace_ != nullptr && pace_->alone() ? 0 : cost_ns; }
     template <class Step>
     auto at_pace(Step step);
 
@@ -124,8 +125,8 @@ class Program {
     std::deque<ByRows> by_rows_;
     std::vector<Task> tasks_, all_;  // all_: with the update's
     double cost_ns_ = 0;
-    std::map<Index, Pace> paces_;  // for each batch size
-    Pace* pace_ = nullptr;         // of the one that is prepared
+    std::map<std::pair<Index, int>, Pace> paces_;  // for each batch size and number of threads
+    Pace* pace_ = nullptr;                         // of the running step, where it is short
 };
 
 }  // namespace fastnn::program
