@@ -1,4 +1,4 @@
-"""The processes that the benchmark runs its libraries in, a run of a few cases, the examples of docstrings."""
+"""The processes that the benchmark runs its libraries in, a run of a few cases, examples of docstrings."""
 
 from __future__ import annotations
 
