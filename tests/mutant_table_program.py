@@ -101,12 +101,17 @@ PROGRAMS = [
         (f"{CHANGES}::test_weights_now_and_then",),
     ),
     Mutant(
-        *(44, "no update", PROGRAM),
+        *(44, "no update in a short step", PROGRAM),
+        *("            all_.insert(all_.end(),", "            if (number < 0) all_.insert(all_.end(),"),
+        (STEPS_ARE,),
+    ),
+    Mutant(
+        *(44, "no update in a long step", PROGRAM),
         *(
             "    run(update_->tasks(), paced(update_->cost_ns()), nullptr);",
             "    if (number < 0) run(update_->tasks(), paced(update_->cost_ns()), nullptr);",
         ),
-        (STEPS_ARE,),
+        (f"{LARGE}::test_steps_are_the_plain_loop",),
     ),
     Mutant(
         *(44, "a refused step counts", PROGRAM),
