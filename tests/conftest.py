@@ -1,5 +1,6 @@
 """Fixtures every test file shares: the instruction set, the number of threads, random numbers."""
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -123,10 +124,26 @@ def cuda_kernels(tmp_path_factory):
         pytest.skip("no C++ compiler")
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # one build for all workers
+        folder = folder.parent
+    with one_build(folder):
+        return shim.Kernels(folder / "cuda_kernels")
+
+
+@pytest.fixture(scope="session")
+def kernels_with_cublaslt(cuda_kernels):
+    """The same where there is a stand-in for cuBLASLt."""
+    from cuda_shim import shim
+
+    with one_build(cuda_kernels.folder.parent):
+        return shim.with_cublaslt(cuda_kernels)
+
+
+@contextlib.contextmanager
+def one_build(folder):
+    """One for all workers."""
     with open(folder / "cuda_kernels.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return shim.Kernels(folder / "cuda_kernels")
+        yield
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_shim import shim
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 if not BENCH.is_dir():
@@ -21,10 +20,9 @@ import gpu_cublaslt  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def library(cuda_kernels):
+def library(kernels_with_cublaslt):
     """The stand-in of the kernels' tests."""
-    kernels = shim.with_cublaslt(cuda_kernels)
-    return gpu_cublaslt.CublasLt(kernels.library._name)
+    return gpu_cublaslt.CublasLt(kernels_with_cublaslt.library._name)
 
 
 def aligned(x):

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.ci
 LONG = 131 * 128
 
 
-@pytest.fixture(scope="module")
-def kernels(cuda_kernels):
-    return shim.with_cublaslt(cuda_kernels)
+@pytest.fixture
+def kernels(kernels_with_cublaslt):
+    return kernels_with_cublaslt
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 // A stand-in for cuBLASLt: what csrc/cuda/product_library.cu and bench/gpu_cublaslt.py call of it, on the
-// host, with launches that a graph records. It refuses what the library would refuse, and what would go
-// unseen: a pointer that is aligned to less than was said. Its kernels write over the workspace that they ask
-// for.
+// host, with launches that a graph records. It refuses what the library would refuse, all but products while
+// a stream is captured, and what would go unseen: a pointer that is aligned to less than was said. Its
+// kernels write over the workspace that they ask for.
 #include <cuda_runtime.h>
 
 #include <cstddef>
