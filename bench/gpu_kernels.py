@@ -264,7 +264,8 @@ def measured(case: Case, copy_gb: float) -> dict[str, Any]:
 def copy_bandwidth() -> float:
     """GB/s, read and written."""
     a, b = random(1 << 28), torch.empty(1 << 28, device=DEVICE)
-    us = min(timer(lambda: b.copy_(a), [()], False)() for _ in range(5))
+    round_of = timer(lambda: b.copy_(a), [()], False)
+    us = min(round_of() for _ in range(5))
     return 2 * a.nbytes / us / 1e3
 
 

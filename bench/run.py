@@ -132,11 +132,13 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [name for name in options.vs.split(",") if name not in ("", peers.NUMPY.name)]
     if unknown := [name for name in wanted if name not in peers.OPTIONAL]:
         p.error(f"--vs: unknown peer {', '.join(unknown)}; available: {', '.join(peers.OPTIONAL)}")
-    options.cases = cases.named(options.case) if options.case else cases.chosen(options.mode)
+    options.cases = cases.chosen(options.mode) if options.case is None else cases.named(options.case)
     if not options.cases:
         p.error(f"--case: no name contains {options.case!r}; docs/targets.md and --full list them")
     if options.check and not options.readme:
         p.error("--check goes with --readme")
+    if options.compare and options.case is not None:
+        p.error("--compare goes with a whole run, not with --case")
     if options.compare and len(options.compare) > 2:
         p.error("--compare takes one file (measures) or two (does not)")
     try:
@@ -149,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         if len(held) == 2:
             return _compare(*held)
         libraries = [*peers.always(), *(peers.OPTIONAL[name] for name in wanted)]
-        if options.case:
+        if options.case is not None:
             return _only_cases(options, libraries)
         found = measure(options, libraries)
         slower = _compare(held[0], found) if held else 0

@@ -57,31 +57,28 @@ def broadcast_columns(x):
     return np.broadcast_to(np.array(x[..., :1]), x.shape) if x.shape[-1] else np.array(x)
 
 
-def misaligned(x):
-    """C order, but each address is one more than a multiple of the element's size."""
-    raw = np.zeros(x.nbytes + 64 + 1, np.uint8)
-    start = -raw.ctypes.data % 64 + 1
+def beginning(x, past, border=64):
+    """C order, so many bytes past a multiple of the border."""
+    raw = np.zeros(x.nbytes + border + past, np.uint8)
+    start = -raw.ctypes.data % border + past
     view = raw[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
     view[...] = x
     return view
+
+
+def misaligned(x):
+    """C order, but each address is one more than a multiple of the element's size."""
+    return beginning(x, 1)
 
 
 def off_by_one_element(x):
     """C order, one element after a cache line: aligned for a float, for no register."""
-    raw = np.zeros(x.nbytes + 64 + x.itemsize, np.uint8)
-    start = -raw.ctypes.data % 64 + x.itemsize
-    view = raw[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
+    return beginning(x, x.itemsize)
 
 
 def cache_aligned(x):
     """C order, starting at a cache line."""
-    raw = np.zeros(x.nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    view = raw[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
+    return beginning(x, 0)
 
 
 def padded(x):

@@ -8,6 +8,7 @@ import doctest
 import sys
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 
@@ -26,12 +27,8 @@ def library(kernels_with_cublaslt):
 
 
 def aligned(x):
-    """A copy that begins where the device's memory would: at a multiple of 256 bytes."""
-    memory = np.empty(x.nbytes + 256, np.uint8)
-    begin = -memory.ctypes.data % 256
-    copy = memory[begin : begin + x.nbytes].view(x.dtype).reshape(x.shape)
-    copy[...] = x
-    return copy
+    """A copy that begins where the device's memory would."""
+    return layouts.beginning(x, 0, 256)
 
 
 def candidates(library, kind, most=8, workspace=1 << 10):

@@ -62,7 +62,11 @@ def test_cases_by_name(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--case", "conv"], "no name contains 'conv'"), (["--case", "GEMM", "--full"], "not allowed with")],
+    [
+        (["--case", "conv"], "no name contains 'conv'"),
+        (["--case", "GEMM", "--full"], "not allowed with"),
+        (["--case", "GEMM", "--compare", "old.json"], "--compare goes with a whole run, not with --case"),
+    ],
 )
 def test_cases_that_there_are_not(arguments: list[str], words: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):

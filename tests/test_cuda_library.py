@@ -8,7 +8,6 @@ import fastnn
 import numpy as np
 import pytest
 import shimmed
-from cuda_shim import shim
 from fastnn import losses, nn, optim
 
 pytestmark = pytest.mark.ci
@@ -97,10 +96,12 @@ def test_a_product_is_looked_up_once(kernels, library):
 def tf32_product(run, gap=0, k=8):
     """The status of a product of ones whose rows lie so many numbers apart, and the product."""
     m, n, _ = shapes("tf32")[0]
-    a, b, c = (np.ones(size, np.float32) for size in (m * k, k * n, m * (n + gap)))
-    g = {"a": a, "a_row": k, "a_col": 1, "b": b, "b_row": n, "b_col": 1, "c": c, "c_row": n + gap, "m": m}
-    g |= {"n": n, "k": k, "k_end": k, "alpha": 1.0}
-    return run(shim.GEMM_TF32, g=shim.filled(shim.GEMM, g)), c
+    c = np.ones(m * (n + gap), np.float32)
+    made, fields, _kept = cuda_checks.product_of(
+        (np.ones((m, k), np.float32), np.ones((k, n), np.float32)), "tf32", c
+    )
+    fields["g"].c_row += gap
+    return run(made, **fields), c
 
 
 def test_plans_are_not_kept_without_end(kernels, library):

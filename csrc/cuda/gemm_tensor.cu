@@ -256,6 +256,7 @@ __global__ void __launch_bounds__(2 * kSide, 256 / kSide)
     if constexpr (kSide == kSmall) statistics_beside<kSide>(t.statistics, tile, shared);
 }
 
+// Without the memory for partial sums that column_sum.cu has.
 struct PartialSums {
     float of_thread[kThreads];
 };

@@ -26,8 +26,7 @@ class Capture {
             check(cudaStreamCreateWithFlags(&branch.stream, cudaStreamNonBlocking));
             check(cudaEventCreateWithFlags(&branch.event, cudaEventDisableTiming));
         }
-        // Relaxed: a kernel that is launched for the first time is loaded then, and cuBLASLt makes its
-        // handle.
+        // Relaxed: a kernel that is launched for the first time is loaded then.
         if (status_ == 0) check(cudaStreamBeginCapture(chain_, cudaStreamCaptureModeRelaxed));
         began_ = status_ == 0;
     }

@@ -116,9 +116,9 @@ class CublasLt {
         const auto bytes = static_cast<Index>(plan.workspace);
         if (bytes > 0)
             if (const int status = cuda_borrow(&workspace, bytes, stream); status != 0) return status;
-        check(call_.multiply(handles_.at(key.device), plan.product, &p.g.alpha, p.b, plan.first, p.a,
-                             plan.second, &p.g.beta, p.c, plan.result, p.c, plan.result, &plan.algorithm,
-                             workspace, plan.workspace, static_cast<cudaStream_t>(stream)));
+        ask(call_.multiply, handles_.at(key.device), plan.product, &p.g.alpha, p.b, plan.first, p.a,
+            plan.second, &p.g.beta, p.c, plan.result, p.c, plan.result, &plan.algorithm, workspace,
+            plan.workspace, static_cast<cudaStream_t>(stream));
         taken = status_ == 0;
         const int status = bytes > 0 ? cuda_give_back(workspace, stream) : 0;
         return status_ != 0 ? failed() : status;
@@ -164,28 +164,29 @@ class CublasLt {
         if (function == nullptr) why_not_ = std::string("cuBLASLt has no ") + name;
     }
 
-    void check(int status) {
-        if (status_ == 0) status_ = status;
+    // Unless something has failed.
+    template <class... Parameters, class... Given>
+    void ask(int (*function)(Parameters...), Given... given) {
+        if (status_ == 0) status_ = function(given...);
     }
     int failed() const { return status_ != 0 ? kLibraryStatus + status_ : 0; }
     template <class T>
     void set(const Plan& plan, ProductAttribute attribute, const T& value) {
-        if (status_ == 0) check(call_.set_of_product(plan.product, attribute, &value, sizeof(value)));
+        ask(call_.set_of_product, plan.product, attribute, &value, sizeof(value));
     }
     void make_layout(Object& made, bool bf16, bool turned, Index rows, Index cols, Index lead) {
-        const auto down = static_cast<std::uint64_t>(turned ? cols : rows);
-        const auto across = static_cast<std::uint64_t>(turned ? rows : cols);
-        if (status_ == 0) check(call_.make_layout(&made, bf16 ? kBf16 : kFloat32, down, across, lead));
+        ask(call_.make_layout, &made, bf16 ? kBf16 : kFloat32,
+            static_cast<std::uint64_t>(turned ? cols : rows),
+            static_cast<std::uint64_t>(turned ? rows : cols), lead);
     }
     void forget(const Plan& plan) {
         for (Object layout : {plan.first, plan.second, plan.result})
             if (layout != nullptr) call_.forget_layout(layout);
         if (plan.product != nullptr) call_.forget_product(plan.product);
     }
-    // Unless it fails.
     void make_plan(const Key& key) {
         Object& handle = handles_[key.device];
-        if (handle == nullptr) check(call_.make_handle(&handle));
+        if (handle == nullptr) ask(call_.make_handle, &handle);
         if (plans_.size() == kPlans) {
             for (auto& [_, plan] : plans_) forget(plan);
             plans_.clear();
@@ -194,25 +195,25 @@ class CublasLt {
         make_layout(plan.first, key.bf16, key.first_turned, key.n, key.k, key.first_lead);
         make_layout(plan.second, key.bf16, key.second_turned, key.k, key.m, key.second_lead);
         make_layout(plan.result, key.narrow, false, key.n, key.m, key.result_lead);
-        if (status_ == 0) check(call_.make_product(&plan.product, key.bf16 ? kInFloat32 : kInTf32, kFloat32));
+        ask(call_.make_product, &plan.product, key.bf16 ? kInFloat32 : kInTf32, kFloat32);
         set(plan, kTurnsFirst, key.first_turned ? 1 : 0);
         set(plan, kTurnsSecond, key.second_turned ? 1 : 0);
         set(plan, kEpilogue, key.bias ? kWithBias : kPlain);
         // Nobody reads there: its alignment counts.
         if (key.bias) set(plan, kBias, std::uintptr_t{key.alignment});
         Object wishes = nullptr;
-        if (status_ == 0) check(call_.make_wishes(&wishes));
+        ask(call_.make_wishes, &wishes);
         const std::size_t most = kWorkspace;
-        if (status_ == 0) check(call_.set_wish(wishes, kMostWorkspace, &most, sizeof(most)));
-        for (int i = 0; status_ == 0 && i < 4; ++i)
-            check(call_.set_wish(wishes, kAlignments + i, &key.alignment, sizeof(key.alignment)));
+        ask(call_.set_wish, wishes, int{kMostWorkspace}, &most, sizeof(most));
+        for (int i = 0; i < 4; ++i)
+            ask(call_.set_wish, wishes, kAlignments + i, &key.alignment, sizeof(key.alignment));
         Proposal first{};
         int count = 0;
         if (status_ == 0) {
             const int proposed = call_.propose(handle, plan.product, plan.first, plan.second, plan.result,
                                                plan.result, wishes, 1, &first, &count);
             plan.takes = proposed == 0 && count == 1 && first.state == 0;
-            if (proposed != kNoKernel) check(proposed);
+            if (proposed != kNoKernel) status_ = proposed;
         }
         if (wishes != nullptr) call_.forget_wishes(wishes);
         plan.algorithm = first.algorithm;

@@ -68,11 +68,9 @@ def device_info() -> dict[str, Any]:
     forms large products of bfloat16 and TF32: cuBLASLt and its version, or fastnn and why. Raises `CudaError`
     where no GPU can be used.
     """
-    native = _native()
-    reason = why_not()
-    if native is None or reason is not None:
-        raise CudaError(f"device_info(): {reason}")
-    _load_cublaslt()
+    native = usable()
+    if isinstance(native, str):
+        raise CudaError(f"device_info(): {native}")
     info: dict[str, Any] = native.device()
     return info
 

@@ -9,6 +9,7 @@
 
 #include "cuda/bf16.h"
 #include "cuda/launch.h"
+#include "cuda/tensor_core.h"
 
 using fastnn::BFloat16;
 
@@ -45,10 +46,9 @@ float read(const void* data, const Layout& x, std::uint64_t row, std::uint64_t c
     return x.number == kFloat32 ? static_cast<const float*>(data)[i]
                                 : fastnn::widened(static_cast<const BFloat16*>(data)[i]);
 }
-float rounded(float x, int compute) {  // to TF32
-    if (compute != 77) return x;
-    const auto bits = __builtin_bit_cast(std::uint32_t, x);
-    return __builtin_bit_cast(float, (bits + 0x1000u) & 0xffffe000u);
+float rounded(float x, int compute) {
+    return compute == 77 ? __builtin_bit_cast(float, fastnn::rounded_to_tf32(__builtin_bit_cast(unsigned, x)))
+                         : x;
 }
 
 struct Call {
