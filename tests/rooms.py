@@ -101,14 +101,15 @@ PYTHON_ROOMS = {
     },
     "_explain": {"_arrays", "_core", "_device", "_program", "_steps", "nn"},
     "_epoch": {"_arrays", "_scores"},
-    "_fitting": {"_arrays", "_core", "_device", "callbacks"},
+    "_fitting": {"_arrays", "_device", "callbacks"},
+    "_interrupts": {"_core"},
     "_trainer_state": {
         *("_arrays", "_epoch", "_file", "_optimizer_state", "_plain", "_runtime"),
         *("checkpoint", "history", "losses", "schedulers"),
     },
     "trainer": {
         *("_arrays", "_device", "_explain", "_precision", "_scores", "_steps", "_epoch", "_fitting"),
-        *("_trainer_state",),
+        *("_interrupts", "_trainer_state"),
         *("nn", "optim", "losses", "schedulers", "data", "callbacks", "history"),
     },
     "diagnostics": {
@@ -116,7 +117,7 @@ PYTHON_ROOMS = {
         *("_explain", "callbacks", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
-    "_many": {"_arrays", "_core", "_fitting", "_runtime", "history", "schedulers", "trainer"},
+    "_many": {"_arrays", "_core", "_fitting", "_interrupts", "_runtime", "history", "schedulers", "trainer"},
     "experiments": {
         *("_runtime", "callbacks", "data", "init", "losses", "nn", "ops", "optim", "preprocessing"),
         *("schedulers", "trainer"),

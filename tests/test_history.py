@@ -2,17 +2,19 @@
 
 import copy
 import io
+import itertools
 import json
 import math
 import pickle
 import signal
 import sys
 import threading
+import tracemalloc
 
 import fastnn
 import numpy as np
 import pytest
-from fastnn import data, losses, ops, optim
+from fastnn import callbacks, data, losses, ops, optim
 from fastnn.history import History
 from small import CLASSES, N, assert_same_model, labelled_rows, layers, trainer
 
@@ -41,6 +43,25 @@ def test_history(rows, tmp_path):
     history.save(tmp_path / "h.json")
     assert json.loads((tmp_path / "h.json").read_text()) == dict(history)
     assert pickle.loads(pickle.dumps(history))["loss"] == history["loss"]
+
+
+def test_an_epoch_more_costs_as_much_after_a_thousand():
+    """Columns are not built anew for each, which took 30 us an epoch after 50,000."""
+    history = History()
+    for _ in range(1000):
+        history.append({"epoch": 1, "loss": 0.5})
+    peaks = []
+    tracemalloc.start()
+    try:
+        for _ in range(3):  # a list that grows takes new memory now and then
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            history.append({"epoch": 2, "loss": 0.25})
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    assert min(peaks) < 1000
+    assert history["loss"][-1] == 0.25
 
 
 def test_a_saved_history_is_json_whatever_it_holds(tmp_path):
@@ -192,6 +213,70 @@ def test_an_own_handler_of_ctrl_c_is_left_alone(rows):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert pressed == [1]
     assert run.optimizer.step_count == 4
+
+
+class AtEpochEnd(callbacks.Callback):
+    def __init__(self, what):
+        self.what = what
+
+    def on_epoch_end(self, trainer, logs):
+        self.what()
+        return False
+
+
+def test_ctrl_c_in_a_callback_raises_there(rows):
+    seen = []
+
+    def pressed():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        seen.append(1)
+
+    run = trainer()
+    run.fit(*rows, batch_size=16, epochs=3, callbacks=[AtEpochEnd(pressed)])
+    assert len(seen) == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Trains(callbacks.Callback):
+    """A fit of another trainer within a step's callback; Ctrl-C is pressed in its second step."""
+
+    def __init__(self, inner, rows):
+        self.inner, self.rows = inner, rows
+
+    def on_step_end(self, trainer, step, loss):
+        self.inner.fit(*self.rows, batch_size=16, epochs=3)
+        return False
+
+
+def test_ctrl_c_in_a_fit_within_a_fit_leaves_whole_steps_of_both(rows):
+    run, inner, twin = trainer(), trainer(), trainer()
+    inner.loss = Interrupting(2)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(*rows, batch_size=16, epochs=2, callbacks=[Trains(inner, rows)])
+    assert (run.optimizer.step_count, inner.optimizer.step_count) == (1, 2)
+    for x, y in itertools.islice(data.batches(*rows, 16), 2):
+        twin.step(x, y)
+    assert_same_model(inner, twin)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    run.fit(*rows, batch_size=16, epochs=1)  # and no later one thinks that it is pressed
+    assert run.optimizer.step_count == 4
+
+
+def test_a_handler_that_a_callback_sets_is_left_alone(rows):
+    def own(*_):
+        pass
+
+    try:
+        trainer().fit(
+            *rows,
+            batch_size=16,
+            epochs=1,
+            callbacks=[AtEpochEnd(lambda: signal.signal(signal.SIGINT, own))],
+        )
+        assert signal.getsignal(signal.SIGINT) is own
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_fit_in_another_thread(rows):

@@ -1,17 +1,13 @@
-"""What a fit needs beside its loop: checked rows, metrics and callbacks, Ctrl-C between steps."""
+"""What a fit needs beside its loop: checked rows, metrics and callbacks."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastnn import _core
 from fastnn._arrays import Array, FloatArray, as_array
 from fastnn._device import as_floats, on_host
 from fastnn.callbacks import Callback, Checkpoint, Watcher
@@ -154,42 +150,3 @@ def as_rows(where: str, name: str, array: Array) -> Array:
     if rows.ndim == 0:
         raise ValueError(f"{where}: {name} must have rows, got a single value")
     return rows
-
-
-class _OnThread(threading.local):
-    """What a thread of `fit_many` is asked between steps."""
-
-    stop: Callable[[], bool] = staticmethod(lambda: False)
-
-
-on_thread = _OnThread()
-
-
-@contextmanager
-def whole_steps() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only makes the yielded function true and ends native runs of steps, the running step
-    before it has changed anything; it is raised where the block ends.
-
-    Only in the main thread and over Python's own handler: elsewhere it would not raise inside a step anyway.
-    """
-    pressed = False
-
-    def note(_signal: int, _frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-        _core.stop_steps(True)
-
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield on_thread.stop
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        finally:  # from here on Ctrl-C raises
-            _core.stop_steps(False)
-        if pressed:
-            raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from fastnn import _core
 from fastnn._arrays import Array, as_rows
-from fastnn._fitting import on_thread, whole_steps
+from fastnn._interrupts import on_thread, taking_ctrl_c, whole_steps
 from fastnn._runtime import get_num_threads
 from fastnn.history import History
 from fastnn.schedulers import plateaus
@@ -87,7 +87,8 @@ def fit_many(
             return History()
         return trainer.fit(X, Y, batch_size=batch_size, epochs=epochs, validation=validation, progress=False)
 
-    with whole_steps() as interrupted:  # a Ctrl-C that raised while a thread starts would leave it behind
+    # A Ctrl-C that raised while a thread starts would leave it behind.
+    with taking_ctrl_c(), whole_steps() as interrupted:
 
         def begin() -> None:
             _core.stay_on_this_thread()

@@ -57,7 +57,8 @@ class History(Mapping[str, list[float]]):
         """Add an epoch; what it or the epochs before it lack is NaN."""
         before = self.epochs
         for key in logs:
-            self._columns.setdefault(key, [math.nan] * before)
+            if key not in self._columns:
+                self._columns[key] = [math.nan] * before
         for key, column in self._columns.items():
             column.append(logs.get(key, math.nan))
 
@@ -143,10 +144,12 @@ class Progress:
             self._bar.update(count)
 
     def epoch(self, logs: Mapping[str, float]) -> None:
+        if self._bar is None and not self._lines:
+            return
         shown = {key: f"{value:.4g}" for key, value in logs.items() if key not in ("step", "seconds")}
         if self._bar is not None:
             self._bar.set_postfix(shown)
-        elif self._lines:
+        else:
             print(", ".join(f"{key} {value}" for key, value in shown.items()), file=sys.stderr)
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from fastnn import _device, _fitting, _trainer_state, data
 from fastnn._arrays import Array, FloatArray, check_int
 from fastnn._epoch import Epoch
-from fastnn._fitting import Metric, Rows, checked_metrics, checked_rows, whole_steps
+from fastnn._fitting import Metric, Rows, checked_metrics, checked_rows
+from fastnn._interrupts import taking_ctrl_c, whole_steps
 from fastnn._precision import checked_precision
 from fastnn._scores import Scores
 from fastnn._steps import Loss, Steps
@@ -207,32 +208,33 @@ class Trainer:
             for callback in self._callbacks:
                 begun.append(callback)
                 callback.on_fit_begin(self)
-            for last in range(self.epoch + 1, self.epoch + epochs + 1):
-                if self._epoch_begun is None:
-                    done = self.optimizer.step_count
-                    self._epoch_begun = Epoch(plan, self.metrics, self._scores(), done)
-                    if not told.begins(self.epoch, done):  # after skipped steps, or a callback
-                        told = self._epochs(steps)
-                        self.optimizer.set_steps_per_epoch(told)
-                stop = self._train(self._epoch_begun, X, Y, weight, order, bounds, shown)
-                if self._epoch_begun.steps < steps:
-                    break
-                logs = {"epoch": last, "step": self.optimizer.step_count, **self._epoch_begun.logs()}
-                if self.optimizer.regularises:
-                    logs["penalty"] = self.optimizer.penalty()
-                if validation is not None:
-                    scores = self.evaluate(*validation)
-                    logs.update({f"val_{name}": score for name, score in scores.items()})
-                for plateau, name in watching:
-                    plateau.update(logs[name])
-                self._epoch_begun = None
-                self._history.append(logs)
-                history.append(logs)
-                shown.epoch(logs)
-                stops = [callback.on_epoch_end(self, logs) for callback in self._callbacks]
-                if stop or any(stops):
-                    break
-                order, bounds = batches_of(last)
+            with taking_ctrl_c():
+                for last in range(self.epoch + 1, self.epoch + epochs + 1):
+                    if self._epoch_begun is None:
+                        done = self.optimizer.step_count
+                        self._epoch_begun = Epoch(plan, self.metrics, self._scores(), done)
+                        if not told.begins(self.epoch, done):  # after skipped steps, or a callback
+                            told = self._epochs(steps)
+                            self.optimizer.set_steps_per_epoch(told)
+                    stop = self._train(self._epoch_begun, X, Y, weight, order, bounds, shown)
+                    if self._epoch_begun.steps < steps:
+                        break
+                    logs = {"epoch": last, "step": self.optimizer.step_count, **self._epoch_begun.logs()}
+                    if self.optimizer.regularises:
+                        logs["penalty"] = self.optimizer.penalty()
+                    if validation is not None:
+                        scores = self.evaluate(*validation)
+                        logs.update({f"val_{name}": score for name, score in scores.items()})
+                    for plateau, name in watching:
+                        plateau.update(logs[name])
+                    self._epoch_begun = None
+                    self._history.append(logs)
+                    history.append(logs)
+                    shown.epoch(logs)
+                    stops = [callback.on_epoch_end(self, logs) for callback in self._callbacks]
+                    if stop or any(stops):
+                        break
+                    order, bounds = batches_of(last)
         finally:
             shown.close()
             self._kept_steps.release()
