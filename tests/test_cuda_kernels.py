@@ -77,9 +77,9 @@ def drawn(shapes, *highest):
     return [*shapes, *more]
 
 
-@pytest.fixture(params=["forward", "backward", "concurrent"])
+@pytest.fixture(params=["forward", "backward", "mixed"])
 def schedule(request):
-    return ["forward", "backward", "concurrent"].index(request.param)
+    return ["forward", "backward", "mixed"].index(request.param)
 
 
 def each(schedule, shapes):

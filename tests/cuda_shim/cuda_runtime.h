@@ -24,9 +24,9 @@
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
 };
-inline thread_local dim3 threadIdx{0, 0, 0};
-inline thread_local dim3 blockIdx{0, 0, 0};
-inline thread_local dim3 blockDim;
+inline dim3 threadIdx{0, 0, 0};
+inline dim3 blockIdx{0, 0, 0};
+inline dim3 blockDim;
 
 namespace shim {
 using Launches = std::vector<std::function<void()>>;
@@ -282,15 +282,12 @@ namespace shim {
 
 using Where = std::source_location;
 
-inline constexpr unsigned kAtOnce = 4;  // blocks, where their threads run all at once
+inline constexpr unsigned kAtOnce = 4;  // blocks, where the threads of several take turns
 
-// Of the thread that runs: which of those its block is, whether it has been at a fence, and its last atomic.
-inline thread_local unsigned slot = 0;
-inline thread_local bool fenced = false;
-inline thread_local unsigned* counter = nullptr;
+inline unsigned slot = 0;  // of the thread that runs: which of those its block is
 
 // Runs the kernel for every thread of every block: one block after another, from the first to the last or
-// from the last to the first, or (all threads at once) a few at once, the odd ones before the even ones.
+// from the last to the first, or a few at once.
 void launch(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
 inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
     last_stream = stream;
@@ -305,15 +302,32 @@ inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std
 // The block's shared memory, of exactly this size and full of NaN at first.
 void* shared(std::size_t bytes);
 void sync_block(const Where& where);
+void sync_lanes(unsigned mask, const Where& where);
+// What a lane shows the others: at most four registers. They see it, but nothing else is ordered by that, so
+// ThreadSanitizer does not look at it.
+struct Slot {
+    unsigned char bytes[16];
+    template <class T>
+    [[gnu::noinline, gnu::no_sanitize("thread")]] T as() const {
+        T value;
+        __builtin_memcpy(&value, bytes, sizeof(T));
+        return value;
+    }
+};
 // Puts `bytes` of each thread of the mask where the others see them; `collect` runs before they may go on.
 void exchange(unsigned mask, const void* own, std::size_t bytes, const Where& where,
-              const std::function<void(const unsigned char* (*of_lane)(unsigned))>& collect);
+              const std::function<void(const Slot* (*of_lane)(unsigned))>& collect);
+
+// What ThreadSanitizer, which knows no fences, must see: an atomic behind a fence hands over itself and what
+// its thread wrote before, and a fence behind an atomic takes what was handed over. Alone it orders nothing.
+void fence();
+void counted(unsigned* counter);
 
 template <class T>
 T from_lane(unsigned mask, T own, unsigned lane, const Where& where) {
     T result = own;
     exchange(mask, &own, sizeof(T), where, [&](auto of_lane) {
-        if ((mask >> lane & 1) != 0) std::memcpy(&result, of_lane(lane), sizeof(T));
+        if ((mask >> lane & 1) != 0) result = of_lane(lane)->template as<T>();
     });
     return result;
 }
@@ -337,29 +351,23 @@ T __shfl_sync(unsigned mask, T value, int lane, const shim::Where& where = shim:
     return shim::from_lane(mask, value, static_cast<unsigned>(lane), where);
 }
 inline void __syncwarp(const shim::Where& where = shim::Where::current()) {
-    const char nothing = 0;
-    shim::exchange(0xffffffffu, &nothing, 1, where, [](auto) {});
+    shim::sync_lanes(0xffffffffu, where);
 }
 inline unsigned __ballot_sync(unsigned mask, bool vote, const shim::Where& where = shim::Where::current()) {
     unsigned result = 0;
     shim::exchange(mask, &vote, 1, where, [&](auto of_lane) {
         for (unsigned lane = 0; lane < 32; ++lane)
-            if ((mask >> lane & 1) != 0 && *of_lane(lane) != 0) result |= 1u << lane;
+            if ((mask >> lane & 1) != 0 && of_lane(lane)->template as<bool>()) result |= 1u << lane;
     });
     return result;
 }
-// What ThreadSanitizer, which knows no fences, must see: an atomic behind a fence hands over what its thread
-// wrote before, and a fence behind an atomic takes what was handed over. Alone it orders nothing.
-inline void __threadfence() {
-    shim::fenced = true;
-    if (shim::counter != nullptr) static_cast<void>(__atomic_load_n(shim::counter, __ATOMIC_ACQUIRE));
-}
+inline void __threadfence() { shim::fence(); }
 template <class T>
 T __ldcg(const T* p) {
     return *p;
 }
 inline unsigned atomicAdd(unsigned* p, unsigned x) {
-    shim::counter = p;
-    return shim::fenced ? __atomic_fetch_add(p, x, __ATOMIC_RELEASE)
-                        : __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+    const unsigned before = __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+    shim::counted(p);
+    return before;
 }

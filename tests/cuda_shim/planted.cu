@@ -50,6 +50,17 @@ __global__ void lanes(unsigned* out) {
     out[threadIdx.x] = neighbour;
 }
 
+// out[t] = what the neighbour wrote. All meet at a shuffle too, but it orders no memory.
+__global__ void neighbours(unsigned* out, bool orders) {
+    FASTNN_SHARED(Values, values);
+    values.of[threadIdx.x] = threadIdx.x + 1;
+    if (orders)
+        __syncwarp();
+    else
+        __shfl_xor_sync(0xffffffffu, threadIdx.x, 1);
+    out[threadIdx.x] = values.of[threadIdx.x ^ 1];
+}
+
 __global__ void beyond(unsigned* out) {
     FASTNN_SHARED(Values, values);
     values.of[threadIdx.x] = 0;
@@ -139,6 +150,12 @@ extern "C" void planted_run(int kernel, unsigned* out, int schedule, char* failu
             break;
         case 9:
             FASTNN_LAUNCH(last_adds, 4, kN, nullptr, out, false);
+            break;
+        case 10:
+            FASTNN_LAUNCH(neighbours, 1, kN, nullptr, out, true);
+            break;
+        case 11:
+            FASTNN_LAUNCH(neighbours, 1, kN, nullptr, out, false);
             break;
         default:
             FASTNN_LAUNCH(beyond, 1, kN, nullptr, out);

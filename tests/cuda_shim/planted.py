@@ -1,21 +1,23 @@
-"""python tests/cuda_shim/planted.py NAME: runs a kernel that a sanitizer must report, or not."""
+"""python tests/cuda_shim/planted.py NAME FOLDER: runs a kernel that a sanitizer must report, or not.
+
+The library is built in that folder, if it is not there.
+"""
 
 import ctypes
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import shim
 
-KERNELS = {"clean": 0, "counted": 8, "race": 1, "unfenced": 9, "beyond": 6}  # their numbers in planted.cu
+# Their numbers in planted.cu.
+KERNELS = {"clean": 0, "counted": 8, "warp": 10, "race": 1, "unfenced": 9, "shuffled": 11, "beyond": 6}
 
-name = sys.argv[1]
-with tempfile.TemporaryDirectory() as folder:
-    library = shim.build(Path(folder), [shim.HERE / "planted.cu", shim.HERE / "shim.cpp"], name="planted")
+name, folder = sys.argv[1:]
+library = shim.build(Path(folder), [shim.HERE / "planted.cu", shim.HERE / "shim.cpp"], name="planted")
 out = np.zeros(65, np.uint32)
 failure = ctypes.create_string_buffer(400)
 library.planted_run(
-    KERNELS[name], ctypes.c_void_p(out.ctypes.data), shim.CONCURRENT, failure, ctypes.c_size_t(len(failure))
+    KERNELS[name], ctypes.c_void_p(out.ctypes.data), shim.MIXED, failure, ctypes.c_size_t(len(failure))
 )
 print(f"{name} ran {failure.value.decode()}")

@@ -1,10 +1,8 @@
-// The threads of a block, one at a time or all at once.
-//
-// One thread at a time (forward, backward) finds a missing barrier every time: whoever runs first reads what
-// the others have not written, and shared memory begins as NaN. Each is a context with a stack of its own on
-// the thread that launches; to wait at a barrier is to switch to the next. All at once, each is a thread of a
-// pool, and so are those of the next blocks, which have nothing in common but what the kernel shares: then
-// ThreadSanitizer sees the race; it knows no contexts, so with it everything runs all at once.
+// The threads of a block, one at a time, each a context with a stack of its own on the thread that launches:
+// to wait at a barrier is to switch to another. Whoever runs first reads what the others have not written,
+// and shared memory begins as NaN, so a missing barrier shows every time. ThreadSanitizer is told of each
+// context (a fiber) and of what a launch, a barrier and a fence order, and of nothing else: it reports a race
+// in whatever order they run. This file is not instrumented: what it does between two contexts would be one.
 // A block whose threads all wait or have ended, and cannot go on, is a divergent barrier; a thread that never
 // waits and never ends is given up after kPatience.
 #include "shim.h"
@@ -16,18 +14,18 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
-#include <memory>
-#include <mutex>
+#include <random>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "core/fp_env.h"
 #include "cuda_runtime.h"
+#if defined(FASTNN_FIBERS)
+#include <sanitizer/tsan_interface.h>
+#endif
 
 namespace shim {
 namespace {
@@ -35,156 +33,152 @@ namespace {
 constexpr std::chrono::seconds kPatience{100};
 constexpr unsigned kMost = 1024;
 constexpr std::size_t kStack = 256 * 1024, kPage = 64 * 1024;  // the largest page of any CPU
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true;
+
+// ---- ThreadSanitizer
+
+#if defined(FASTNN_FIBERS)
+using Fiber = void*;
+Fiber own_fiber() { return __tsan_get_current_fiber(); }
+Fiber new_fiber() { return __tsan_create_fiber(0); }
+void stand_on(Fiber fiber) { __tsan_switch_to_fiber(fiber, __tsan_switch_to_fiber_no_sync); }
+void hand_over(void* at) { __tsan_release(at); }
+void take_over(void* at) { __tsan_acquire(at); }
+constexpr bool kFibers = true;
 #else
-constexpr bool kThreadSanitizer = false;
+struct Fiber {};
+Fiber own_fiber() { return {}; }
+Fiber new_fiber() { return {}; }
+void stand_on(Fiber) {}
+void hand_over(void*) {}
+void take_over(void*) {}
+constexpr bool kFibers = false;
 #endif
+
+// ---- blocks and their threads
 
 enum class State { fresh, ready, waiting, done };
 
-struct Stop {};  // unwinds the threads of a block that failed
+struct Stop {};  // unwinds the threads of a launch that failed
 
-struct Worker {
+struct Thread {
     State state = State::done;
-    std::array<unsigned char, 16> slot;  // the largest: four registers
-    ucontext_t context;                  // one at a time: where it waits
-    bool in_pool = false;
-    std::condition_variable go;  // of its thread in the pool
+    Slot slot;
+    bool fenced;         // it has been at a fence
+    unsigned* counter;   // its last atomic
+    ucontext_t context;  // where it waits
+    void* stack = nullptr;
+    Fiber fiber;
 };
 
 struct Barrier {
-    std::vector<unsigned> waiting;
+    unsigned waiting = 0;
+    std::array<unsigned, kMost> who;
     unsigned line = 0;
-    unsigned released = 0;  // threads so far
-    std::atomic<unsigned> passed{0};
 };
 
-// What the threads of a block share. Of several at once each has a lock of its own, so that none is ordered
-// behind another; one at a time there is one, and nobody holds its lock.
 struct Block {
-    std::mutex lock;
-    std::condition_variable finished;
-    std::vector<std::unique_ptr<Worker>> workers;
-    unsigned number, done, turn;
-    Barrier whole;                       // __syncthreads
-    std::map<unsigned, Barrier> groups;  // by the first thread of the lanes that meet
-    std::mutex allocation;
-    std::atomic<unsigned char*> memory;  // shared
-    std::string failure;
-    std::atomic<bool> failed{false};  // the same, for those who do not hold the lock
+    std::array<Thread, kMost> threads;
+    unsigned number, done;
+    Barrier whole;                      // __syncthreads
+    std::array<Barrier, kMost> groups;  // by the first thread of the lanes that meet
+    std::vector<unsigned char> memory;  // shared
 };
 
-// Never destroyed: the pool waits on them until the process ends.
-auto& slots = *new std::array<Block, kAtOnce>;
+// One after another they take these places, so that no thread of a block is that of the block before it. Two
+// where ThreadSanitizer keeps a megabyte for each context.
+constexpr unsigned kPlaces = kFibers ? 2 : kAtOnce;
+auto& blocks = *new std::array<Block, kPlaces>;
 Schedule schedule = Schedule::forward;
 std::string failure;  // of the last launches
+std::minstd_rand draws;
 
 // ---- of the blocks that run
 const std::function<void()>* kernel;
 unsigned threads;  // of each
-bool together;     // all at once
-std::atomic<unsigned> started;
-unsigned expected_to_start;
-thread_local Block* mine = &slots.front();
-thread_local unsigned me;
+std::vector<Block*> live;
+Block* mine;
+unsigned me;
 
-using Held = std::unique_lock<std::mutex>;
-
-Held hold() { return together ? Held(mine->lock) : Held(); }
-
-bool may_run(unsigned t) {
-    return mine->workers[t]->state == State::fresh || mine->workers[t]->state == State::ready;
+bool may_run(const Block& block, unsigned t) {
+    const State state = block.threads[t].state;
+    return state == State::fresh || state == State::ready;
 }
 
-void become(unsigned t) {
+void become(Block& block, unsigned t) {
+    mine = &block;
     me = t;
-    slot = static_cast<unsigned>(mine - slots.data());
-    fenced = false;
-    counter = nullptr;
+    stand_on(block.threads[t].fiber);
+    slot = static_cast<unsigned>(&block - blocks.data());
     threadIdx = {t, 0, 0};
-    blockIdx = {mine->number, 0, 0};
+    blockIdx = {block.number, 0, 0};
     blockDim = {threads, 1, 1};
 }
 
 // All may run again, in order to end.
 void fail(const std::string& what) {
-    if (mine->failure.empty()) mine->failure = what;
-    mine->failed = true;
-    for (unsigned t = 0; t < threads; ++t) {
-        if (mine->workers[t]->state == State::waiting) mine->workers[t]->state = State::ready;
-        if (together) mine->workers[t]->go.notify_one();
-    }
+    if (failure.empty()) failure = what;
+    for (Block* block : live)
+        for (unsigned t = 0; t < threads; ++t)
+            if (block->threads[t].state == State::waiting) block->threads[t].state = State::ready;
 }
 
-// The turn goes to the next of these threads that may run, counted from the caller; false where none may.
-bool pass_among(unsigned first, unsigned count) {
+struct Turn {
+    Block* block;
+    unsigned thread;
+};
+
+// The next of these threads of the caller's block that may run, counted from the caller.
+bool next_among(unsigned first, unsigned count, Turn& turn) {
     for (unsigned i = 1; i <= count; ++i) {
         const unsigned step = schedule == Schedule::backward ? count - i : i;
-        const unsigned t = first + (me - first + step) % count;
-        if (!may_run(t)) continue;
-        mine->turn = t;
-        return true;
+        turn = {mine, first + (me - first + step) % count};
+        if (may_run(*turn.block, turn.thread)) return true;
     }
     return false;
 }
 
-// The caller stops: somebody else must be able to go on. Its warp goes first: one that meets at shuffles
-// would else keep the others' pace, and a barrier between warps would never be missed.
-void pass_turn() {
-    for (int round = 0; round < 2; ++round) {
-        const unsigned warp = me / 32 * 32;
-        if (pass_among(warp, std::min(32u, threads - warp)) || pass_among(0, threads)) return;
-        fail("divergent barrier: the threads of a block wait for each other at different places");
+// Any that may run, of all blocks.
+bool next_mixed(Turn& turn) {
+    const auto count = static_cast<unsigned>(live.size()) * threads;
+    const auto first = static_cast<unsigned>(draws() % count);
+    for (unsigned i = 0; i < count; ++i) {
+        const unsigned at = (first + i) % count;
+        turn = {live[at / threads], at % threads};
+        if (may_run(*turn.block, turn.thread)) return true;
     }
+    return false;
 }
 
-std::atomic<unsigned long> progress;  // barriers passed, blocks ended; relaxed, so that it orders nobody
+// Who goes on when the caller stops. Its warp goes first: one that meets at shuffles would else keep the
+// others' pace, and a barrier between warps would never be missed.
+bool find_next(Turn& turn) {
+    if (schedule == Schedule::mixed) return next_mixed(turn);
+    const unsigned warp = me / 32 * 32;
+    return next_among(warp, std::min(32u, threads - warp), turn) || next_among(0, threads, turn);
+}
 
-void release(Barrier& b) {
+std::atomic<unsigned long> progress;  // barriers passed, blocks ended
+
+// Where a barrier orders memory, each who meets there takes over what all have handed over.
+void release(Barrier& b, bool orders) {
     progress.fetch_add(1, std::memory_order_relaxed);
-    b.released += static_cast<unsigned>(b.waiting.size());
-    for (const unsigned t : b.waiting) {
-        mine->workers[t]->state = State::ready;
-        if (together) mine->workers[t]->go.notify_one();
+    for (unsigned i = 0; i < b.waiting; ++i) {
+        Thread& t = mine->threads[b.who[i]];
+        t.state = State::ready;
+        if (!orders) continue;
+        stand_on(t.fiber);
+        take_over(&b);
     }
-    b.waiting.clear();
+    stand_on(mine->threads[me].fiber);
+    b.waiting = 0;
 }
 
-// Of `me`, up to its end.
-void run_thread() {
-    if (!mine->failed.load(std::memory_order_relaxed)) try {
-            (*kernel)();
-        } catch (const Stop&) {
-        }
-}
-
-void end_thread() {
-    mine->workers[me]->state = State::done;
-    ++mine->done;
-    if (mine->failure.empty() && !mine->whole.waiting.empty() &&
-        mine->whole.waiting.size() == threads - mine->done)
-        release(mine->whole);
-    if (mine->done < threads) pass_turn();
-}
-
-// ---- one at a time
+// ---- contexts
 
 ucontext_t caller;
+Fiber callers;
+char launched, ended;                    // by these launches are ordered
 auto& stacks = *new std::vector<void*>;  // that nobody stands on
-
-// A context's life: threads from start to end, until one has to go on that waits in a context of its own.
-void context_main(unsigned low, unsigned high) {
-    void* const stack = reinterpret_cast<void*>(std::uintptr_t{high} << 32 | low);
-    do {
-        become(mine->turn);
-        mine->workers[me]->state = State::ready;
-        run_thread();
-        end_thread();
-    } while (mine->done < threads && mine->workers[mine->turn]->state == State::fresh);
-    stacks.push_back(stack);
-    setcontext(mine->done < threads ? &mine->workers[mine->turn]->context : &caller);
-}
 
 void* new_stack() {
     void* const p = mmap(nullptr, kPage + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -195,85 +189,101 @@ void* new_stack() {
     return static_cast<char*>(p) + kPage;
 }
 
-// Lets the thread whose turn it is run; the caller goes on when somebody switches to `from`.
-void switch_from(ucontext_t& from) {
-    if (mine->workers[mine->turn]->state != State::fresh) {
-        swapcontext(&from, &mine->workers[mine->turn]->context);
-        return;
-    }
-    if (stacks.empty()) stacks.push_back(new_stack());
-    void* const stack = stacks.back();
-    stacks.pop_back();
-    ucontext_t fresh;
-    getcontext(&fresh);
-    fresh.uc_stack.ss_sp = stack;
-    fresh.uc_stack.ss_size = kStack;
-    const auto bits = reinterpret_cast<std::uintptr_t>(stack);  // makecontext passes ints
-    makecontext(&fresh, reinterpret_cast<void (*)()>(context_main), 2, static_cast<unsigned>(bits),
-                static_cast<unsigned>(bits >> 32));
-    swapcontext(&from, &fresh);
-}
-
-// ---- all at once
-
-// Nobody passes before all have come: a thread that took the lock later than another gave it back would
-// count as ordered behind it, and ThreadSanitizer would be blind. Without it the gate would only cost time.
-void pass_gate(std::atomic<unsigned>& passed, unsigned all) {
-    if (!kThreadSanitizer) return;
-    passed.fetch_add(1, std::memory_order_relaxed);
-    while (passed.load(std::memory_order_relaxed) < all) {
-        if (mine->failed.load(std::memory_order_relaxed)) throw Stop{};  // some of them have been stopped
-        std::this_thread::yield();
-    }
-}
-
-void work(Block& block, unsigned number) {
-    mine = &block;
-    fastnn::FlushDenormals flush;  // as the GPU's code does
-    Held held(mine->lock);
-    while (true) {
-        mine->workers[number]->go.wait(held, [number] { return may_run(number); });
-        mine->workers[number]->state = State::ready;
-        become(number);
-        held.unlock();
-        try {
-            pass_gate(started, expected_to_start);
-            run_thread();
+// Of `me`, from its start to its end.
+void run_thread() {
+    Thread& thread = mine->threads[me];
+    thread.state = State::ready;
+    thread.fenced = false;
+    thread.counter = nullptr;
+    take_over(&launched);
+    if (failure.empty()) try {
+            (*kernel)();
         } catch (const Stop&) {
         }
-        held.lock();
-        end_thread();
-        if (mine->done == threads) mine->finished.notify_one();
-    }
+    hand_over(&ended);
+    thread.state = State::done;
+    ++mine->done;
+    if (failure.empty() && mine->whole.waiting > 0 && mine->whole.waiting == threads - mine->done)
+        release(mine->whole, true);
 }
 
-// ---- both
+// Who goes on when the caller stops; null where all have ended.
+Turn next_turn() {
+    Turn turn;
+    if (find_next(turn)) return turn;
+    if (std::all_of(live.begin(), live.end(), [](const Block* b) { return b->done == threads; })) return {};
+    fail("divergent barrier: the threads of a block wait for each other at different places");
+    for (Block* block : live)  // which need not be the caller's
+        for (unsigned t = 0; t < threads; ++t)
+            if (may_run(*block, t)) return {block, t};
+    return {};
+}
+
+void switch_from(ucontext_t& from, const Turn& turn);
+
+// A context's life: threads from start to end, until one has to go on that waits in a context of its own. To
+// ThreadSanitizer memory that two threads stand on, one after the other, would be a race.
+void context_main() {
+    Turn turn{mine, me};
+    void* const stack = mine->threads[me].stack;
+    do {
+        become(*turn.block, turn.thread);
+        run_thread();
+        turn = next_turn();
+    } while (!kFibers && turn.block != nullptr && turn.block->threads[turn.thread].state == State::fresh);
+    if (!kFibers) stacks.push_back(stack);
+    ucontext_t never;
+    switch_from(never, turn);
+}
+
+// Lets this thread run, or, if it is null, who launched; the caller goes on when somebody switches to `from`.
+void switch_from(ucontext_t& from, const Turn& turn) {
+    if (turn.block == nullptr) {
+        swapcontext(&from, &caller);
+        return;
+    }
+    Thread& thread = turn.block->threads[turn.thread];
+    if (thread.state != State::fresh) {
+        swapcontext(&from, &thread.context);
+        return;
+    }
+    if (!kFibers) {
+        if (stacks.empty()) stacks.push_back(new_stack());
+        thread.stack = stacks.back();
+        stacks.pop_back();
+    }
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack;
+    thread.context.uc_stack.ss_size = kStack;
+    makecontext(&thread.context, context_main, 0);
+    mine = turn.block;
+    me = turn.thread;
+    swapcontext(&from, &thread.context);
+}
 
 // A thread that has ended is not waited for. Of so many threads, or (0) of all that have not ended.
-void wait_at(Barrier& b, unsigned expected, const Where& where) {
-    Held held = hold();
-    if (!b.waiting.empty() && b.line != where.line())
+void wait_at(Barrier& b, unsigned expected, const Where& where, bool orders) {
+    if (b.waiting > 0 && b.line != where.line())
         fail("divergent barrier: threads meet at lines " + std::to_string(b.line) + " and " +
              std::to_string(where.line()) + " of " + where.file_name());
-    if (!mine->failure.empty()) throw Stop{};  // who has been stopped must not be released
+    if (!failure.empty()) throw Stop{};  // who has been stopped must not be released
     b.line = where.line();
-    b.waiting.push_back(me);
-    mine->workers[me]->state = State::waiting;
-    if (b.waiting.size() == (expected > 0 ? expected : threads - mine->done))
-        release(b);
-    else
-        pass_turn();
-    if (together) {
-        mine->workers[me]->go.wait(held, [] { return may_run(me); });
-    } else if (const unsigned self = me; mine->turn != self) {
-        switch_from(mine->workers[self]->context);
-        become(self);
+    b.who[b.waiting++] = me;
+    Block& block = *mine;
+    const unsigned self = me;
+    block.threads[self].state = State::waiting;
+    if (orders) hand_over(&b);
+    const bool last = b.waiting == (expected > 0 ? expected : threads - block.done);
+    if (last) release(b, orders);
+    const Turn turn = last && schedule != Schedule::mixed ? Turn{&block, self} : next_turn();
+    if (turn.block != &block || turn.thread != self) {
+        switch_from(block.threads[self].context, turn);
+        become(block, self);
     }
-    if (!mine->failure.empty()) throw Stop{};
-    const unsigned all = b.released;
-    if (together) held.unlock();
-    pass_gate(b.passed, all);
+    if (!failure.empty()) throw Stop{};
 }
+
+// ---- launches
 
 std::atomic<bool> running{false};
 
@@ -291,35 +301,28 @@ void watch() {
     std::abort();
 }
 
-// The block that runs as number i.
-unsigned block_of(unsigned i, unsigned blocks) {
-    if (schedule == Schedule::forward) return i;
-    if (schedule == Schedule::backward) return blocks - 1 - i;
-    return i < blocks / 2 ? 2 * i + 1 : 2 * (i - blocks / 2);
+void begin_block(Block& block, unsigned number) {
+    for (unsigned t = 0; t < threads; ++t) {
+        Thread& thread = block.threads[t];
+        thread.state = State::fresh;
+        if (!kFibers || thread.stack != nullptr) continue;
+        thread.stack = new_stack();
+        thread.fiber = new_fiber();  // here: who is made by a thread of a kernel is ordered behind it
+    }
+    block.number = number;
+    block.done = 0;
+    block.whole.waiting = 0;
+    for (unsigned t = 0; t < threads; ++t) block.groups[t].waiting = 0;
+    std::vector<unsigned char>().swap(block.memory);
 }
 
-void begin_block(unsigned number) {
-    Block& b = *mine;
-    const Held held = hold();
-    while (b.workers.size() < threads) b.workers.push_back(std::make_unique<Worker>());
-    for (unsigned t = 0; together && t < threads; ++t)
-        if (!std::exchange(b.workers[t]->in_pool, true)) std::thread(work, std::ref(b), t).detach();
-    b.number = number;
-    b.done = 0;
-    b.whole.waiting.clear();
-    b.whole.released = 0;
-    b.whole.passed = 0;
-    b.groups.clear();
-    delete[] b.memory.exchange(nullptr);
-    for (unsigned t = 0; t < threads; ++t) b.workers[t]->state = State::fresh;
-    b.turn = schedule == Schedule::backward ? threads - 1 : 0;
-    for (unsigned t = 0; together && t < threads; ++t) b.workers[t]->go.notify_one();
-}
-
-void end_block() {
-    if (!together) return switch_from(caller);
-    Held held = hold();
-    mine->finished.wait(held, [] { return mine->done == threads; });
+// The numbers of the blocks, in the order in which they begin.
+std::vector<unsigned> order_of(unsigned count) {
+    std::vector<unsigned> numbers(count);
+    for (unsigned i = 0; i < count; ++i) numbers[i] = i;
+    if (schedule == Schedule::backward) std::reverse(numbers.begin(), numbers.end());
+    if (schedule == Schedule::mixed) std::shuffle(numbers.begin(), numbers.end(), draws);
+    return numbers;
 }
 
 }  // namespace
@@ -328,70 +331,77 @@ void set_schedule(Schedule s) { schedule = s; }
 
 std::string take_failure() { return std::exchange(failure, ""); }
 
-void launch(unsigned blocks, unsigned count, const std::function<void()>& f) {
-    if (count > kMost) {
+void launch(unsigned count, unsigned each, const std::function<void()>& f) {
+    if (each > kMost) {
         failure = "a block of more than 1024 threads";
         return;
     }
     static const bool watched = (std::thread(watch).detach(), true);
     static_cast<void>(watched);
     const fastnn::FlushDenormals flush;  // as the GPU's code does
-    together = schedule == Schedule::concurrent || kThreadSanitizer;
     kernel = &f;
-    threads = count;
+    threads = each;
     running = true;
-    const unsigned at_once = together ? std::min(kAtOnce, kMost / count) : 1;
-    for (unsigned i = 0; i < blocks && failure.empty(); i += at_once) {
-        const unsigned number = std::min(at_once, blocks - i);
-        started = 0;
-        expected_to_start = number * threads;
-        for (unsigned at = 0; at < number; ++at) {
-            mine = &slots[at];
-            begin_block(block_of(i + at, blocks));
+    callers = own_fiber();
+    hand_over(&launched);
+    const unsigned at_once = schedule == Schedule::mixed ? kPlaces : 1;
+    const std::vector<unsigned> numbers = order_of(count);
+    for (unsigned i = 0; i < count && failure.empty(); i += at_once) {
+        live.clear();
+        for (unsigned at = i; at < std::min(i + at_once, count); ++at) {
+            live.push_back(&blocks[at % kPlaces]);
+            begin_block(*live.back(), numbers[at]);
         }
-        for (unsigned at = 0; at < number; ++at) {
-            mine = &slots[at];
-            end_block();
-            progress.fetch_add(1, std::memory_order_relaxed);
-            if (failure.empty()) failure = mine->failure;
-            mine->failure.clear();
-            mine->failed = false;
-        }
+        mine = live.front();
+        me = schedule == Schedule::backward ? threads - 1 : 0;
+        switch_from(caller, {mine, me});
+        stand_on(callers);
+        take_over(&ended);
+        progress.fetch_add(1, std::memory_order_relaxed);
     }
-    mine = &slots.front();
     running = false;
 }
 
-// Not under the lock of the threads, which would order them (pass_gate).
 void* shared(std::size_t bytes) {
-    unsigned char* p = mine->memory.load(std::memory_order_acquire);
-    if (p == nullptr) {
-        const std::lock_guard own(mine->allocation);
-        p = mine->memory.load(std::memory_order_relaxed);
-        if (p == nullptr) {
-            p = new unsigned char[bytes];
-            std::memset(p, 0xff, bytes);
-            mine->memory.store(p, std::memory_order_release);
-        }
+    if (mine->memory.empty()) {
+        mine->memory.assign(bytes, 0xff);
+        hand_over(&mine->memory);
     }
-    return p;
+    take_over(&mine->memory);
+    return mine->memory.data();
 }
 
-void sync_block(const Where& where) { wait_at(mine->whole, 0, where); }
+void sync_block(const Where& where) { wait_at(mine->whole, 0, where, true); }
+
+namespace {
+void meet(unsigned mask, const Where& where, bool orders) {
+    if ((mask >> (me % 32) & 1) == 0) fail("a thread is not in the mask it names");
+    Barrier& group = mine->groups[me / 32 * 32 + static_cast<unsigned>(__builtin_ctz(mask))];
+    wait_at(group, static_cast<unsigned>(__builtin_popcount(mask)), where, orders);
+}
+}  // namespace
+
+void sync_lanes(unsigned mask, const Where& where) { meet(mask, where, true); }
 
 void exchange(unsigned mask, const void* own, std::size_t bytes, const Where& where,
-              const std::function<void(const unsigned char* (*of_lane)(unsigned))>& collect) {
-    Held held = hold();
-    if ((mask >> (me % 32) & 1) == 0) fail("a thread is not in the mask it names");
-    std::memcpy(mine->workers[me]->slot.data(), own, bytes);
-    Barrier& group = mine->groups[me / 32 * 32 + static_cast<unsigned>(__builtin_ctz(mask))];
-    if (together) held.unlock();
-    const auto expected = static_cast<unsigned>(__builtin_popcount(mask));
-    wait_at(group, expected, where);
-    collect([](unsigned lane) -> const unsigned char* {
-        return mine->workers[me / 32 * 32 + lane]->slot.data();
-    });
-    wait_at(group, expected, where);  // before anybody's slot is written again
+              const std::function<void(const Slot* (*of_lane)(unsigned))>& collect) {
+    const auto* const from = static_cast<const unsigned char*>(own);
+    for (std::size_t i = 0; i < bytes; ++i) mine->threads[me].slot.bytes[i] = from[i];
+    meet(mask, where, false);
+    collect([](unsigned lane) -> const Slot* { return &mine->threads[me / 32 * 32 + lane].slot; });
+    meet(mask, where, false);  // before anybody's slot is written again
+}
+
+void fence() {
+    Thread& thread = mine->threads[me];
+    thread.fenced = true;
+    if (thread.counter != nullptr) take_over(thread.counter);
+}
+
+void counted(unsigned* counter) {
+    Thread& thread = mine->threads[me];
+    thread.counter = counter;
+    if (thread.fenced) hand_over(counter);
 }
 
 }  // namespace shim

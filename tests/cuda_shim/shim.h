@@ -6,9 +6,9 @@
 namespace shim {
 
 enum class Schedule : int {
-    forward,    // one at a time, in order: each runs until it waits for others
-    backward,   // the same from the last thread to the first
-    concurrent  // all at once, for ThreadSanitizer
+    forward,   // one at a time, in order: each runs until it waits for others
+    backward,  // the same from the last thread to the first
+    mixed      // those of a few blocks in turn, whoever is drawn
 };
 
 void set_schedule(Schedule schedule);

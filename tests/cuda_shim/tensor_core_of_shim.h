@@ -60,11 +60,7 @@ namespace shim_lanes {
 template <class T, class F>
 void each(const T& own, const shim::Where& where, F f) {
     shim::exchange(0xffffffffu, &own, sizeof(T), where, [&](auto of_lane) {
-        for (unsigned lane = 0; lane < 32; ++lane) {
-            T value;
-            std::memcpy(&value, of_lane(lane), sizeof(T));
-            f(lane, value);
-        }
+        for (unsigned lane = 0; lane < 32; ++lane) f(lane, of_lane(lane)->template as<T>());
     });
 }
 inline void load(const void* row, unsigned (&r)[4], bool transposed, const shim::Where& where) {

@@ -3,14 +3,17 @@
 # same set-up must report. Needs fastnn installed for $PYTHON, with pytest and hypothesis.
 #   tests/tiers/cuda_shim.sh address    AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/tiers/cuda_shim.sh thread     ThreadSanitizer
-# SHAPES=20 makes it short. docs/cuda.md says what ran so far. Exit 77: a tool is missing.
+# SHAPES=20 makes it short, as does what follows the name and goes to pytest. docs/cuda.md says what ran so far.
+# Exit 77: a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tier=${1:?address or thread}
 shift
 python=${PYTHON:-python3}
-reports=$(mktemp -d)
-trap 'rm -rf "$reports"' EXIT
+work=$(mktemp -d)
+reports=$work/reports
+mkdir "$reports"
+trap 'rm -rf "$work"' EXIT
 
 library() { # the file that the compiler would link, or exit 77
     local file
@@ -20,14 +23,14 @@ library() { # the file that the compiler would link, or exit 77
 }
 case $tier in
     address)
-        flags="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined"
+        flags="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined"
         preload="$(library libubsan.so) $(library libasan.so) $(library libstdc++.so.6)"
         bugs=beyond
         ;;
     thread)
-        flags="-O1 -g -fsanitize=thread"
+        flags="-O1 -g1 -fsanitize=thread"
         preload="$(library libtsan.so) $(library libstdc++.so.6)"
-        bugs="race unfenced"
+        bugs="race unfenced shuffled"
         ;;
     *) echo "address or thread, not '$tier'"; exit 2 ;;
 esac
@@ -43,14 +46,14 @@ instrumented() {
 count() { find "$reports" -type f | wc -l; }
 
 echo "=== planted bugs"
-for name in clean counted $bugs; do
+for name in clean counted warp $bugs; do
     rm -f "$reports"/*
-    instrumented "$python" tests/cuda_shim/planted.py $name > "$reports.log" 2>&1 || true
+    instrumented "$python" tests/cuda_shim/planted.py $name "$work/planted" > "$work/log" 2>&1 || true
     echo "$name: $(count) reports"
     case $name in
-        clean | counted) test "$(count)" -eq 0 && grep -q "$name ran" "$reports.log" ;;
+        clean | counted | warp) test "$(count)" -eq 0 && grep -q "$name ran" "$work/log" ;;
         *) grep -q "SUMMARY\|runtime error" "$reports"/* ;;
-    esac || { echo "FAILED: '$name' must be $([[ " $bugs " = *" $name "* ]] && echo reported || echo silent)"; cat "$reports.log" "$reports"/*; exit 1; }
+    esac || { echo "FAILED: '$name' must be $([[ " $bugs " = *" $name "* ]] && echo reported || echo silent)"; cat "$work/log" "$reports"/*; exit 1; }
 done
 
 echo "=== the kernels"
@@ -60,5 +63,4 @@ instrumented "$python" -m pytest -q -p no:cacheprovider -m "not slow and not hea
     tests/test_cuda_tensor.py "$@" || status=$?
 echo "=== $tier: pytest exit $status, $(count) reports"
 for file in "$reports"/*; do [ -e "$file" ] && sed -n 1,40p "$file"; done
-rm -f "$reports.log"
 [ "$status" -eq 0 ] && [ "$(count)" -eq 0 ]
