@@ -118,7 +118,7 @@ def test_there_are_barriers():
 @pytest.mark.heavy  # a build for each
 @pytest.mark.parametrize(("name", "number"), BARRIERS)
 def test_each_removed_barrier_of_a_kernel_changes_a_result(tmp_path, cuda_kernels, name, number):
-    """A copy of the kernel without its n-th barrier or wait, in the two orders: one of them shows it."""
+    """A copy of the kernel without its n-th barrier or wait, in the three orders: one of them shows it."""
     text = shim.text_of(name)
     wait = list(shim.WAIT.finditer(text))[number]
     broken = tmp_path / name
@@ -126,7 +126,7 @@ def test_each_removed_barrier_of_a_kernel_changes_a_result(tmp_path, cuda_kernel
     ready = [f for f in cuda_kernels.folder.glob("*.o") if f.stem != broken.stem]
     library = shim.Kernels(tmp_path / "build", [broken], ready)
     caught = []
-    for schedule in (shim.FORWARD, shim.BACKWARD):
+    for schedule in SCHEDULES:
         try:
             USERS[name](library, schedule)
         except AssertionError as error:

@@ -23,9 +23,7 @@
 
 #include "core/fp_env.h"
 #include "cuda_runtime.h"
-#if defined(FASTNN_FIBERS)
-#include <sanitizer/tsan_interface.h>
-#endif
+#include "fibers.h"
 
 namespace shim {
 namespace {
@@ -33,26 +31,6 @@ namespace {
 constexpr std::chrono::seconds kPatience{100};
 constexpr unsigned kMost = 1024;
 constexpr std::size_t kStack = 256 * 1024, kPage = 64 * 1024;  // the largest page of any CPU
-
-// ---- ThreadSanitizer
-
-#if defined(FASTNN_FIBERS)
-using Fiber = void*;
-Fiber own_fiber() { return __tsan_get_current_fiber(); }
-Fiber new_fiber() { return __tsan_create_fiber(0); }
-void stand_on(Fiber fiber) { __tsan_switch_to_fiber(fiber, __tsan_switch_to_fiber_no_sync); }
-void hand_over(void* at) { __tsan_release(at); }
-void take_over(void* at) { __tsan_acquire(at); }
-constexpr bool kFibers = true;
-#else
-struct Fiber {};
-Fiber own_fiber() { return {}; }
-Fiber new_fiber() { return {}; }
-void stand_on(Fiber) {}
-void hand_over(void*) {}
-void take_over(void*) {}
-constexpr bool kFibers = false;
-#endif
 
 // ---- blocks and their threads
 
@@ -169,7 +147,7 @@ void release(Barrier& b, bool orders) {
         stand_on(t.fiber);
         take_over(&b);
     }
-    stand_on(mine->threads[me].fiber);
+    if (orders) stand_on(mine->threads[me].fiber);
     b.waiting = 0;
 }
 
