@@ -23,10 +23,19 @@ class ReadmeError(RuntimeError):
     """The README or the committed results are not as they must be; the text is the cure."""
 
 
-def newest(folder: Path, mode: str) -> tuple[Path, dict[str, Any]] | None:
-    """The committed results of this mode with the latest date inside, and what they hold."""
+Results = tuple[Path, dict[str, Any]]
+
+
+def newest(folder: Path, mode: str, isa: str | None = None) -> Results | None:
+    """The committed results of this mode with the latest date inside, and what they hold: those of this ISA,
+    or of what each machine runs by itself."""
     held = [(path, json.loads(path.read_text())) for path in sorted(folder.glob("cpu-*.json"))]
-    held = [(path, found) for path, found in held if found["options"]["mode"] == mode]
+    held = [
+        (path, found)
+        for path, found in held
+        if found["options"]["mode"] == mode
+        and found["options"]["isa"] == (isa or next(iter(found["limits"]["fma"])))
+    ]
     if not held:
         return None
     path, found = max(held, key=lambda pair: str(pair[1]["date"]))
@@ -40,12 +49,13 @@ def newest(folder: Path, mode: str) -> tuple[Path, dict[str, Any]] | None:
 
 @dataclass(frozen=True)
 class Committed:
-    """What is committed in bench/results: the newest quick results, which the block is made of, and the
-    newest full ones, which it points to, if there are any."""
+    """What is committed in bench/results: the newest quick results, which the block is made of, and, if there
+    are any, the newest full ones, which it points to, and those of AVX2."""
 
     root: Path
-    quick: tuple[Path, dict[str, Any]]
-    full: tuple[Path, dict[str, Any]] | None
+    quick: Results
+    full: Results | None
+    avx2: Results | None
 
     def pictures(self) -> dict[Path, dict[str, Any]]:
         """Picture -> the results it must show; the quick one first."""
@@ -64,8 +74,9 @@ class Committed:
         """The page of targets as it must be, if there are full results."""
         if not self.full:
             return {}
-        path, found = self.full
-        return {self.root / "docs" / "targets.md": targets.page(found, path.name)}
+        (path, found), avx2 = self.full, self.avx2
+        page = targets.page(found, path.name, None if avx2 is None else (avx2[1], avx2[0].name))
+        return {self.root / "docs" / "targets.md": page}
 
 
 def committed(root: Path) -> Committed:
@@ -77,7 +88,7 @@ def committed(root: Path) -> Committed:
             f"no cpu-*.json of --quick in {folder}: run "
             f"`python bench/run.py --quick --vs torch --json {folder}/cpu-NAME.json`"
         )
-    return Committed(root, quick, newest(folder, "full"))
+    return Committed(root, quick, newest(folder, "full"), newest(folder, "full", "avx2"))
 
 
 def block(found: dict[str, Any], picture: str, full_pictures: Sequence[str] = ()) -> str:

@@ -42,6 +42,8 @@ limit, nothing can be twice as fast. What was tried against a miss, and what it 
 [performance.md](performance.md).
 """
 
+COLUMNS = ["| What | Reached (asked) | |", "| --- | --- | --- |"]
+
 
 @dataclass(frozen=True)
 class Target:
@@ -198,15 +200,38 @@ def whole_jobs(found: dict[str, Any], cases: dict[str, Any]) -> list[tuple[str, 
     ]
 
 
-def page(found: dict[str, Any], source: str) -> str:
-    """docs/targets.md for these results."""
-    cases = {case["name"]: case for case in found["cases"]}
+def on_avx2(found: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """The products of a run on AVX2: what, reached and asked, whether that is enough."""
+    share = next(case["share"] for case in found["cases"] if case["name"] == "GEMM 1024x1024x1024")
+    times = {}
+    for case in found["cases"]:
+        if case["group"] == "gemm" and "bf16" not in case["name"]:
+            medians = {name: ratio["median"] for name, ratio in case["ratios"].items()}
+            times[case["name"]] = medians[numpy_by_kernels(medians)[0]]
+    slower = sorted((name for name in times if times[name] < 1), key=times.__getitem__)
+    lowest = min(times, key=times.__getitem__)
+    below = f"; below 1: {', '.join(f'{name} {times[name]:.3g}' for name in slower)}" if slower else ""
+    return [
+        ("GEMM 1024x1024x1024", f"{share:.2f} of the limit (0.92)", share >= 0.92),
+        (
+            f"lowest of {len(times)}: {lowest}",
+            f"{times[lowest]:.3g} times NumPy on AVX2 kernels (1){below}",
+            not slower,
+        ),
+    ]
+
+
+def measured(found: dict[str, Any], source: str) -> str:
+    """Where and when."""
     machine, options = found["machine"], found["options"]
     where = f"{machine['cpu']}, {machine['cores']} cores, {options['isa']}, {options['threads']} threads"
-    lines = [
-        HEAD,
-        f"Measured on {where}, {found['date'][:10]} ([{source}](../bench/results/{source})).",
-    ]
+    return f"Measured on {where}, {found['date'][:10]} ([{source}](../bench/results/{source}))."
+
+
+def page(found: dict[str, Any], source: str, avx2: tuple[dict[str, Any], str] | None = None) -> str:
+    """docs/targets.md for these results, and those of a run on AVX2."""
+    cases = {case["name"]: case for case in found["cases"]}
+    lines = [HEAD, measured(found, source)]
     total = reached = 0
     for title, targets in SECTIONS.items():
         rows = []
@@ -214,12 +239,17 @@ def page(found: dict[str, Any], source: str) -> str:
             parts, words = verdict(target, cases[target.case])
             total, reached = total + 1, reached + (words == "met")
             rows.append(f"| {target.case} | {'; '.join(parts)} | {words} |")
-        lines += ["", f"## {title}", "", "| What | Reached (asked) | |", "| --- | --- | --- |", *rows]
+        lines += ["", f"## {title}", "", *COLUMNS, *rows]
+    if avx2 is not None:
+        lines += ["", "## Products on AVX2", "", measured(*avx2), "", *COLUMNS]
+        for what, words, fine in on_avx2(avx2[0]):
+            total, reached = total + 1, reached + fine
+            lines.append(f"| {what} | {words} | {'met' if fine else 'missed'} |")
     bounds = []
     for name, value, asked in whole_jobs(found, cases):
         total, reached = total + 1, reached + (value >= asked)
         bounds.append(f"| {name} | {value:.3g} times ({asked:g}) | {'met' if value >= asked else 'missed'} |")
-    lines += ["", "## Whole jobs", "", "| What | Reached (asked) | |", "| --- | --- | --- |", *bounds]
+    lines += ["", "## Whole jobs", "", *COLUMNS, *bounds]
     bounds = []
     for condition in found["conditions"]:
         bound = condition["most"] if condition["most"] is not None else condition.get("least")
@@ -232,6 +262,6 @@ def page(found: dict[str, Any], source: str) -> str:
         value = f"{condition['value']:.3g} {condition['unit']}"
         value += "" if below is None else f", {condition['low']:.2f} to {condition['high']:.2f}"
         bounds.append(f"| {condition['name']} | {value} ({asked}) | {'met' if fine else 'missed'} |")
-    lines += ["", "## Conditions", "", "| What | Reached (asked) | |", "| --- | --- | --- |", *bounds]
+    lines += ["", "## Conditions", "", *COLUMNS, *bounds]
     lines += ["", f"{reached} of {total} are met."]
     return "\n".join(lines) + "\n"

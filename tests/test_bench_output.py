@@ -1,4 +1,4 @@
-"""The benchmark's command line and what it leaves: tables, comparison, pictures, the README's block."""
+"""The benchmark's command line and what it leaves: tables, comparison, pictures."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ import cases  # noqa: E402
 import compare  # noqa: E402
 import plot  # noqa: E402
 import plot_full  # noqa: E402
-import readme_block  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
-import targets  # noqa: E402
-from peers import OPTIONAL, TITLES  # noqa: E402
+from bench_documents import FOUND, RATIO, full  # noqa: E402
+from peers import TITLES  # noqa: E402
 
 # ---- the command line
 
@@ -81,63 +80,6 @@ def test_missing_matplotlib_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == f"bench/run.py: {plot.MISSING}\n"
 
 
-# ---- README
-
-RATIO = {"median": 3.14159, "low": 2.5, "high": 4.0, "pairs": 30}
-EPOCHS = [{"seconds": 0.1, "loss": 0.6, "accuracy": 0.9}, {"seconds": 0.1, "loss": 0.2, "accuracy": 0.952}]
-REACHED = {"accuracy": 0.945, "seconds": [0.2], "missed": 0, "median": 0.2, "low": 0.2, "high": 0.2}
-LIBRARY = {
-    "seconds": 1.25,
-    "samples_per_second": 64000.0,
-    "accuracy": [0.952],
-    "accuracy_mean": 0.952,
-    "time_to_accuracy": REACHED,
-}
-FOUND: dict[str, Any] = {
-    "commit": "0123456789abcdef",
-    "date": "2026-01-02T03:04:05+00:00",
-    "options": {"mode": "quick", "isa": "avx2", "threads": 2},
-    "machine": {"cpu": "A CPU", "cores": 2, "system": "Linux", "python": "3.12"},
-    "other_work": 0.02,
-    "peers": {
-        "fastnn": {"title": "fastnn", "version": "1.0", "detail": "avx2, 2 threads", "missing": None},
-        "numpy": {"title": "NumPy", "version": "2.0", "detail": "OpenBLAS Haswell", "missing": None},
-        "numpy-skylakex": {"title": "NumPy (SkylakeX)", "missing": "not applicable: this CPU has no avx512f"},
-    },
-    "cases": [
-        {
-            "name": "GEMM 8x8x8",
-            "group": "gemm",
-            "sizes": {},
-            "limit": "fma",
-            "flops": 1024.0,
-            "bytes": 768.0,
-            "seconds": {"fastnn": 2.5e-7, "numpy": 1e-6},
-            "spreads": {"fastnn": [2.4e-7, 2.6e-7], "numpy": [0.9e-6, 1.1e-6]},
-            "ratios": {"numpy": RATIO},
-            "share": 0.5,
-        }
-    ],
-    "main_job": {
-        "network": "784-256-128-10",
-        "batch": 128,
-        "epochs": 10,
-        "share": 0.25,
-        "libraries": {"fastnn": LIBRARY, "numpy": {**LIBRARY, "ratio": RATIO}},
-        "runs": [{"seed": 0, "epochs": {"fastnn": EPOCHS, "numpy": EPOCHS}}],
-    },
-}
-
-
-def test_readme_table() -> None:
-    text = readme_block.block(FOUND, "bench/results/cpu-a.png")
-    assert "Measured on A CPU, avx2, 2 threads, 2026-01-02." in text
-    assert "| GEMM 8x8x8 | 250 ns, 4.1 GFLOP/s | 0.50 | 3.14 (2.50-4.00) | not applicable |" in text
-    assert "|  | fastnn | share of limit | times NumPy | times NumPy (SkylakeX) |" in text
-    assert "NumPy (SkylakeX): not applicable: this CPU has no avx512f" in text
-    assert "(bench/results/cpu-a.png)" in text
-
-
 # ---- tables
 
 
@@ -169,51 +111,6 @@ def test_text_of_times() -> None:
         "12.5 ms",
         "3 s",
     ]
-
-
-BELOW = {"value": 0.9, "low": 0.8, "high": 1.1, "unit": "x", "most": None, "least": 0.98}
-
-
-def full() -> dict[str, Any]:
-    """Made-up results of every case and every peer."""
-    rows = []
-    for case in cases.ALL:
-        names = ["numpy", *OPTIONAL]
-        seconds = max(case.flops / 1e11, case.traffic / 1e11) + 1e-6
-        rows.append(
-            {
-                "name": case.name,
-                "group": case.group,
-                "sizes": json.loads(json.dumps(dict(case.sizes))),
-                "limit": case.stream.kind if case.stream else "fma",
-                "flops": case.flops,
-                "bytes": case.traffic,
-                "seconds": {"fastnn": seconds, **dict.fromkeys(names, 2 * seconds)},
-                "spreads": {"fastnn": [0.9 * seconds, 1.1 * seconds]},
-                "ratios": dict.fromkeys(names, RATIO),
-                "floor_seconds": seconds / 2,
-                "share": 0.5,
-            }
-        )
-    peers = {
-        name: {"title": title, "version": "1", "detail": "", "missing": None}
-        for name, title in TITLES.items()
-    }
-    streams = {level: {"2": {"read": rate}} for level, rate in (("L2", 3e11), ("L3", 2e11), ("DRAM", 4e10))}
-    return {
-        **FOUND,
-        "options": {**FOUND["options"], "mode": "full"},
-        "small_digits": {"ratio": RATIO},
-        "conditions": [
-            {"name": "a call", "value": 2.0, "low": 1.0, "high": 3.0, "unit": "us", "most": 1.0},
-            {**BELOW, "name": "threads", "below": []},
-            {**BELOW, "name": "more threads", "below": ["GEMM"]},
-            {"name": "a start", "value": 9.0, "low": 9.0, "high": 9.0, "unit": "ms", "most": None},
-        ],
-        "cases": rows,
-        "peers": peers,
-        "limits": {"fma": {"avx2": {"2": 2e11}}, "streams": streams},
-    }
 
 
 # ---- comparison
@@ -284,7 +181,7 @@ def test_compare_refuses_what_it_cannot_read(tmp_path: Path, capsys: Any) -> Non
     assert "none.json" in capsys.readouterr().err
 
 
-# ---- README and pictures
+# ---- pictures
 
 
 def test_full_pictures_show_every_case_and_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,102 +196,3 @@ def test_full_pictures_show_every_case_and_peer(tmp_path: Path, monkeypatch: pyt
     assert sorted(label for label in labels if label) == sorted(kernels)
     dots = sum(len(dots.get_offsets()) for dots in plot_full.roofline(found).axes[0].collections)
     assert dots == len(kernels) - sum(case.group == "call" for case in cases.ALL)
-
-
-def tree(root: Path, found: dict[str, Any]) -> Path:
-    (root / "bench" / "results").mkdir(parents=True)
-    (root / "docs").mkdir()
-    (root / "README.md").write_text(f"# x\n{readme_block.BEGIN}\nold\n{readme_block.END}\nafter\n")
-    report.save(found, root / "bench" / "results" / "cpu-a.json")
-    return root
-
-
-def test_readme_is_written_from_the_newest_results_and_checked(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    root = tree(tmp_path, FOUND)
-    older = copy.deepcopy(FOUND)
-    older["date"] = "2025-01-01T00:00:00+00:00"
-    report.save(older, root / "bench" / "results" / "cpu-b.json")
-    with pytest.raises(
-        readme_block.ReadmeError, match=r"cpu-a\.png was not drawn from the committed results"
-    ):
-        readme_block.check(root)
-    readme_block.write(root)
-    readme_block.check(root)
-    text = (root / "README.md").read_text()
-    assert text.startswith(f"# x\n{readme_block.BEGIN}\nMeasured on A CPU")
-    assert text.endswith(f"{readme_block.END}\nafter\n")
-    picture = root / "bench" / "results" / "cpu-a.png"
-    assert plot.source_of(picture) == plot.digest(FOUND)
-    assert "--full" not in text
-    (root / "README.md").write_text(text.replace("250 ns", "100 ns"))
-    with pytest.raises(readme_block.ReadmeError, match=r"README\.md differs from cpu-a\.json: run"):
-        readme_block.check(root)
-
-
-def test_targets_are_judged_by_the_medians() -> None:
-    found = full()
-    given = {
-        "GEMM 512x512x512": (0.93, {"numpy-haswell": 2.2, "numpy": 1.06, "torch": 2.2, "jax": 2.2}),
-        "GEMM 1024x784x256": (0.5, {"numpy": 1.6, "torch": 3.0}),  # one of the two is enough
-        "GEMM 64x784x128": (0.95, {"numpy": 1.5, "numpy-skylakex": 0.9}),  # but not with a faster NumPy
-        "GEMM 256x256x256": (0.9, {"numpy": 1.79, "torch": 3.0}),
-        "Adam 10 thousand": (0.2, {"torch": 6.0, "deepspeed": 4.0}),
-    }
-    for case in found["cases"]:
-        if case["name"] in given:
-            case["share"], medians = given[case["name"]]
-            case["ratios"] = {name: {"median": median} for name, median in medians.items()}
-    page = targets.page(found, "cpu-a-full.json")
-    for line in (
-        "| GEMM 512x512x512 | 2.2 times NumPy on AVX2 kernels (2); 2.2 times PyTorch (2.2); "
-        "2.2 times JAX (1.02); 0.93 of the limit (0.93); 1.06 times NumPy on AVX-512 kernels (1.05) | met |",
-        "| GEMM 64x784x128 | 1.5 times NumPy on AVX2 kernels (1.6); 0.95 of the limit (0.9); "
-        "0.9 times NumPy on AVX-512 kernels (1) | in part |",
-        "| GEMM 1024x784x256 | 1.6 times NumPy (1.6); 0.50 of the limit (0.9) | met |",
-        "| GEMM 256x256x256 | 1.79 times NumPy (1.8); 0.90 of the limit (0.9) | in part |",
-        "| Adam 10 thousand | 6 times PyTorch (5); 4 times DeepSpeed (5) | in part |",
-        "| a call | 2 us (at most 1 us) | missed |",
-        "| threads | 0.9 x, 0.80 to 1.10 (at least 0.98 x) | met |",
-        "| more threads | 0.9 x, 0.80 to 1.10 (at least 0.98 x) | missed |",
-    ):
-        assert line in page.splitlines()
-    assert "a start" not in page  # no bound
-    rows = [line for line in page.splitlines() if line.endswith(("| met |", "| in part |", "| missed |"))]
-    met = sum(line.endswith("| met |") for line in rows)
-    assert page.endswith(f"\n{met} of {len(rows)} are met.\n")
-    assert "(../bench/results/cpu-a-full.json)" in page
-
-
-def test_readme_points_to_the_full_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr(plot, "DPI", 30)  # quick to draw
-    root = tree(tmp_path, FOUND)
-    later = {**full(), "date": "2027-01-01T00:00:00+00:00"}
-    report.save(later, root / "bench" / "results" / "cpu-a-full.json")
-    wrote = readme_block.write(root)
-    assert [path.name for path in wrote[1:]] == [
-        "targets.md",
-        "cpu-a.png",
-        "cpu-a-full-roofline.png",
-        "cpu-a-full-ratios.png",
-        "cpu-a-full-steps.png",
-        "cpu-a-full-accuracy.png",
-    ]
-    text = (root / "README.md").read_text()
-    assert "Measured on A CPU, avx2, 2 threads, 2026-01-02." in text  # the table stays that of the quick run
-    assert "[training steps](bench/results/cpu-a-full-steps.png)" in text
-    readme_block.check(root)
-    wrote[-1].unlink()
-    with pytest.raises(readme_block.ReadmeError, match=r"cpu-a-full-accuracy\.png was not drawn"):
-        readme_block.check(root)
-
-
-def test_readme_without_markers_or_results_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(readme_block.ReadmeError, match="has no <!-- bench:begin -->"):
-        readme_block.replaced("# nothing here\n", "table")
-    with pytest.raises(readme_block.ReadmeError, match=r"no cpu-\*\.json of --quick"):
-        readme_block.committed(tmp_path)
-    report.save({**FOUND, "other_work": 0.3}, tmp_path / "cpu-a.json")
-    with pytest.raises(readme_block.ReadmeError, match="other work took 30% of the machine"):
-        readme_block.newest(tmp_path, "quick")
