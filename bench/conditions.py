@@ -24,6 +24,7 @@ ROUNDS, FIRST_CALLS = 30, 3
 GAIN, BUSY_TURNS = Budget(least=3, most=15, seconds=6), Budget(least=16, most=160, seconds=20)
 LEAST_GAIN = 0.98
 FIRST = "GEMM 128x784x256 (first layer)"
+CALL = "GEMM 8x8x8 (the call)"
 FIRST_STEP = cases.networks.FIRST_STEP.name
 MEMORY_STEPS = 100_000
 SMALL_STEP = 1e-3  # seconds: in longer steps a microsecond cannot be told
@@ -53,7 +54,7 @@ def gain(fastnn: Worker, threads: int, rounds: int | None) -> dict[str, Any]:
 def measure(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row]:
     """All of them but the first calls; `rows` are those of the cases."""
     n = rounds or ROUNDS
-    found = of_training(fastnn, rows, rounds)
+    found = of_training(fastnn, rows, rounds) + call(rows)
     if fastnn.about["info"]["threads"] > 1:
         found += busy_cores(fastnn, Budget(rounds, rounds) if rounds else BUSY_TURNS)
         seconds = fastnn.ask("fork_join", rounds=10 * n)
@@ -70,7 +71,24 @@ def measure(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row
         found.append(
             row(f"{name}: denormal moments over normal ones", np.divide(denormal, normal), "x", most=1.2)
         )
-    return found
+    return [*found, *passes(fastnn, n)]
+
+
+def passes(fastnn: Worker, rounds: int) -> list[Row]:
+    """What rides on a product, and activations beside a copy stream and in cache."""
+    found = []
+    for name, (fused, plain) in fastnn.ask("epilogues", rounds=rounds).items():
+        most = 1.05 if "x128x" in name else 1.03  # of a sum of 128 terms, of more
+        found.append(row(f"{name}: with bias and ReLU over without", np.divide(fused, plain), "x", most=most))
+    for name, (own, copy) in fastnn.ask("copies", rounds=rounds).items():
+        if name.endswith("L2"):
+            found.append(row(f"{name}, beyond a copy", 1e6 * np.subtract(own, copy), "us", most=1.5))
+        else:
+            found.append(row(f"{name}, over a copy", np.divide(own, copy), "x", most=1.18))
+    times = fastnn.ask("exponentials", rounds=rounds)
+    slowest = max(times, key=lambda kind: float(np.median(times[kind])))
+    name = f"16 numbers in cache on one thread, slowest of {len(times)} activations: {slowest}"
+    return [*found, row(name, 1e9 * np.array(times[slowest]), "ns", most=2.2)]
 
 
 def fusions(fastnn: Worker, rounds: int) -> list[Row]:
@@ -86,6 +104,20 @@ def fusions(fastnn: Worker, rounds: int) -> list[Row]:
 def of_training(fastnn: Worker, rows: Sequence[Row], rounds: int | None) -> list[Row]:
     """Those that a run of the training alone has as well."""
     return one_thread(rows) + training(fastnn, rows, MEMORY_STEPS) + fusions(fastnn, rounds or ROUNDS)
+
+
+def call(rows: Sequence[Row]) -> list[Row]:
+    """A product that is too small to matter."""
+    return [
+        row(
+            case["name"],
+            [1e9 * s for s in (*case["spreads"]["fastnn"], case["seconds"]["fastnn"])],
+            "ns",
+            most=250,
+        )
+        for case in rows
+        if case["name"] == CALL
+    ]
 
 
 def one_thread(rows: Sequence[Row]) -> list[Row]:

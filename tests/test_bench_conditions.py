@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fastnn
 import numpy as np
 import pytest
 
@@ -33,6 +34,9 @@ REPLIES: dict[str, Any] = {
     "fusions": {"product": [[1.0, 1.0], [1.5, 1.7]]},
     "lowering": {"seconds": [5e-4, 1.3e-3]},
     "denormals": {"Adam": [[1.1, 1.1], [1.0, 1.0]]},
+    "epilogues": {"GEMM 2x128x2": [[1.04, 1.04], [1.0, 1.0]], "GEMM 2x256x2": [[1.04, 1.04], [1.0, 1.0]]},
+    "exponentials": {"tanh": [2e-9, 2e-9], "gelu": [3e-9, 3e-9]},
+    "copies": {"relu in L2": [[5e-6, 5e-6], [4e-6, 4e-6]], "tanh in DRAM": [[1.2, 1.2], [1.0, 1.0]]},
 }
 
 
@@ -65,6 +69,11 @@ def measured(monkeypatch: pytest.MonkeyPatch, own: float, one: float) -> list[di
             "loop_seconds": [-1e-3, 2e-3, 5e-3],
         },
         {"name": "c", "one_thread": {"median": 0.95, "low": 0.9, "high": 1.0}},
+        {
+            "name": conditions.CALL,
+            "seconds": {"fastnn": 2.6e-7},
+            "spreads": {"fastnn": [2.4e-7, 2.8e-7]},
+        },
     ]
     return conditions.measure(Answers(FASTNN), rows, rounds=8)  # type: ignore[arg-type]
 
@@ -75,13 +84,19 @@ def test_figures_beyond_their_bounds_are_named(monkeypatch: pytest.MonkeyPatch) 
     busy = [name for name in missed if name.endswith("every core busy")]
     assert len(busy) == len(conditions.BUSY)
     assert [name for name in missed if name not in busy] == [
+        "16 numbers in cache on one thread, slowest of 2 activations: gelu",
+        "GEMM 2x256x2: with bias and ReLU over without",
+        "GEMM 8x8x8 (the call)",
         "GEMM: row stride 1024 over 1040",
         "a: Trainer.step beyond a step of fit",
         "all threads over 1, lowest of 3: c",
         "an empty region, workers asleep",
         "resident memory after 100,000 more steps of fit",
         "resident memory after 100,000 more steps of step",
+        "tanh in DRAM, over a copy",
     ]
+    assert found["relu in L2, beyond a copy"]["value"] == pytest.approx(1.0)
+    assert found[conditions.CALL]["value"] == pytest.approx(260)
     assert found["all threads over 1, lowest of 3: c"]["below"] == ["step a"]
     (turns,) = (item for name, item in found.items() if name.startswith("np.matmul"))
     assert turns["value"] == pytest.approx(1.1)
@@ -110,12 +125,20 @@ def test_busy_cores_are_busy_and_then_not() -> None:
 def test_what_the_worker_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastnn_conditions, "PARAMETERS", 1000)
     monkeypatch.setattr(fastnn_conditions, "TURN", 1e-5)
+    monkeypatch.setattr(fastnn_conditions, "EPILOGUES", [(3, 4, 5)])
+    monkeypatch.setattr(fastnn_conditions, "CACHED", 1024)
+    monkeypatch.setattr(fastnn_conditions, "COPIES", [("relu", "L2", 1024)])
+    threads = fastnn.get_num_threads()
     for reply in (
         fastnn_conditions.denormals(2),
+        fastnn_conditions.epilogues(2),
+        fastnn_conditions.copies(2),
+        {"exponentials": list(fastnn_conditions.exponentials(2).values())},
         {name: fastnn_conditions.in_turns([call], 2, 1e-5) for name, call in small_strides().items()},
     ):
         for seconds in reply.values():
             assert all(len(part) == 2 and min(part) > 0 for part in seconds)
+    assert fastnn.get_num_threads() == threads
     assert {len(part) for part in fastnn_conditions.fork_join(2, repeats=3).values()} == {2}
     found = fastnn_conditions.alternating(1, size=8, turn=1e-5)
     assert found.keys() == {"matmul", "step", "both"}

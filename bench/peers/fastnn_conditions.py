@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ TURN = 0.004  # seconds of calls a turn
 POWER, MORE = 1024, 16  # row strides in floats: POWER, and POWER + MORE
 PARAMETERS = 235_146  # those of the main job's network
 DENORMAL = 1e-40
+EPILOGUES = (128, 128, 512), (128, 256, 512), (128, 784, 512)  # m, k, n
+EXPONENTIALS = ("sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "elu", "selu", "softplus")
+CACHED = 1 << 15  # numbers, twice as many of which a second-level cache holds
+COPIES = ("relu", "L2", 2 * CACHED), ("relu", "DRAM", 1 << 24), ("tanh", "DRAM", 1 << 24)
 
 
 def in_turns(calls: Sequence[Call], rounds: int, turn: float = TURN, pause: float = 0.0) -> list[list[float]]:
@@ -105,6 +110,59 @@ def denormals(rounds: int) -> dict[str, Any]:
     return found
 
 
+# ---- what rides on a product, and passes over memory
+
+
+def epilogues(rounds: int) -> dict[str, Any]:
+    """Seconds of a product with bias and ReLU, and of the same without, by name."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for m, k, n in EPILOGUES:
+        a, b, bias = random_array(rng, m, k), random_array(rng, k, n), random_array(rng, n)
+        c = np.empty((m, n), np.float32)
+        found[f"GEMM {m}x{k}x{n}"] = in_turns(
+            [
+                functools.partial(ops.gemm, a, b, out=c, bias=bias, activation="relu"),
+                functools.partial(ops.gemm, a, b, out=c),
+            ],
+            rounds,
+        )
+    return found
+
+
+def exponentials(rounds: int) -> dict[str, Any]:
+    """Seconds of 16 numbers of each activation, on one thread and in cache."""
+    x = random_array(np.random.default_rng(0), CACHED)
+    y = np.empty_like(x)
+    calls = [functools.partial(ops.activation, x, kind, out=y) for kind in EXPONENTIALS]
+    threads = fastnn.get_num_threads()
+    fastnn.set_num_threads(1)
+    try:
+        found = in_turns(calls, rounds)
+    finally:
+        fastnn.set_num_threads(threads)
+    return {
+        kind: [16 * one / CACHED for one in seconds]
+        for kind, seconds in zip(EXPONENTIALS, found, strict=True)
+    }
+
+
+def copies(rounds: int) -> dict[str, Any]:
+    """Seconds of an activation, and of a copy stream over as much memory, by its name and where it lies."""
+    found = {}
+    for kind, place, numbers in COPIES:
+        x = random_array(np.random.default_rng(0), numbers)
+        y = np.empty_like(x)
+        call = functools.partial(ops.activation, x, kind, out=y)
+        seconds: list[list[float]] = [[], []]
+        for _ in range(rounds):
+            seconds[0] += in_turns([call], 1)[0]
+            rate = _core.limit_stream("copy", 2 * numbers // fastnn.get_num_threads())
+            seconds[1].append(2 * x.nbytes / rate)
+        found[f"{kind} in {place}"] = seconds
+    return found
+
+
 # ---- the team
 
 
@@ -181,6 +239,9 @@ COMMANDS = {
     "memory_growth": memory_growth,
     "strides": strides,
     "denormals": denormals,
+    "epilogues": epilogues,
+    "exponentials": exponentials,
+    "copies": copies,
     "fork_join": fork_join,
     "set_threads": set_threads,
     "alternating": alternating,
