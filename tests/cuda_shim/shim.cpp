@@ -191,10 +191,8 @@ Turn next_turn() {
     if (find_next(turn)) return turn;
     if (std::all_of(live.begin(), live.end(), [](const Block* b) { return b->done == threads; })) return {};
     fail("divergent barrier: the threads of a block wait for each other at different places");
-    for (Block* block : live)  // which need not be the caller's
-        for (unsigned t = 0; t < threads; ++t)
-            if (may_run(*block, t)) return {block, t};
-    return {};
+    find_next(turn);  // since now all that waited may run
+    return turn;
 }
 
 void switch_from(ucontext_t& from, const Turn& turn);
@@ -330,9 +328,7 @@ void launch(unsigned count, unsigned each, const std::function<void()>& f) {
             live.push_back(&blocks[at % kPlaces]);
             begin_block(*live.back(), numbers[at]);
         }
-        mine = live.front();
-        me = schedule == Schedule::backward ? threads - 1 : 0;
-        switch_from(caller, {mine, me});
+        switch_from(caller, {live.front(), schedule == Schedule::backward ? threads - 1 : 0});
         stand_on(callers);
         take_over(&ended);
         progress.fetch_add(1, std::memory_order_relaxed);
