@@ -14,6 +14,7 @@ from worker import Worker
 HIGHEST_SHARE = 1.02
 SURVEYS, REMEASURE = 2, 8
 STREAMS = ("read", "copy", "update")
+IN_DRAM = 4  # times the size of L3: arrays of which next to nothing stays there
 
 
 class LimitError(RuntimeError):
@@ -104,13 +105,30 @@ class Limits:
         a reading stream, and W reads with W writes, which a copying (or updating) stream does and nothing
         else.
         """
+        arithmetic = self.arithmetic_floor(case.flops, case.bfloat16)
         if case.stream is None:
-            return self.arithmetic_floor(case.flops, case.bfloat16)
+            return arithmetic
         traffic = case.stream
-        read = traffic.read / self._footprints["read", traffic.footprint]
-        return max(
-            read, 2 * min(traffic.read, traffic.written) / self._footprints[traffic.kind, traffic.footprint]
-        )
+        read = traffic.read / self._rate("read", traffic.footprint)
+        both = 2 * min(traffic.read, traffic.written) / self._rate(traffic.kind, traffic.footprint)
+        return max(arithmetic, read, both)
+
+    def stream_share(self, case: Case, seconds: float) -> float | None:
+        """The bytes that the targets count (`Stream.yardstick`) at the speed of the stream, as a share of the
+        time taken; not a limit: who keeps more in cache is above 1."""
+        if case.stream is None or case.stream.yardstick is None:
+            return None
+        traffic = case.stream
+        return traffic.yardstick / self._rate(traffic.kind, traffic.footprint) / seconds
+
+    def _rate(self, kind: str, footprint: float) -> float:
+        """The best that was seen at this footprint; all that lie in DRAM are alike."""
+        seen = self._footprints[kind, footprint]
+        least = IN_DRAM * cache_bytes(3)
+        if not 0 < least <= footprint:
+            return seen
+        alike = [rate for (what, size), rate in self._footprints.items() if what == kind and size >= least]
+        return max(*alike, self.streams.get("DRAM", {}).get(self.threads, {}).get(kind, 0.0), seen)
 
     def share(self, case: Case, seconds: float) -> float:
         """The floor as a share of the time taken: 1 is perfect, more is an error (`LimitError`)."""

@@ -51,7 +51,9 @@ def limit_figures(case: Case, seconds: float, limits: Limits) -> dict[str, Any]:
     """The part of a row that speaks of the machine's limit, as it is known by now."""
     share = limits.share(case, seconds)
     limit = case.stream.kind if case.stream else "fma"
-    return {"limit": limit, "floor_seconds": share * seconds, "share": share}
+    figures = {"limit": limit, "floor_seconds": share * seconds, "share": share}
+    of_stream = limits.stream_share(case, seconds)
+    return figures if of_stream is None else {**figures, "stream_share": of_stream}
 
 
 def time_text(seconds: float) -> str:

@@ -350,6 +350,48 @@ def test_floor_of_arithmetic_and_of_memory() -> None:
     assert "100, 2 threads 100" in "\n".join(limits.lines(json.loads(json.dumps(machine.as_json()))))
 
 
+class SlowSpells(SteadyWorker):
+    """Streams are at half their speed over 300 MB."""
+
+    def ask(self, do: str, kind: str = "", **arguments: Any) -> dict[str, float]:
+        found = super().ask(do, kind, **arguments)
+        slow = kind != "fma" and arguments.get("footprint") == 3e8
+        return {**found, "rate": found["rate"] / 2} if slow else found
+
+
+def test_arrays_in_memory_have_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "cache_bytes", lambda level: 32 << 20)
+    worker: Any = SlowSpells()
+    machine = limits.Limits(worker, "avx2", 2)
+    machine.survey(["avx2"])
+    momentum, sgd = cases.BY_NAME["momentum 25 million"], cases.BY_NAME["SGD 25 million"]
+    machine.measure_for(momentum)
+    assert machine.floor(momentum) == pytest.approx(4e8 / 8e9)  # by the survey
+    machine.streams.clear()
+    assert machine.floor(momentum) == pytest.approx(4e8 / 4e9)
+    machine.measure_for(sgd)
+    assert machine.floor(momentum) == pytest.approx(4e8 / 8e9)
+    in_cache = cases.BY_NAME["momentum 1 million"]
+    machine.measure_for(in_cache)
+    machine._footprints["update", in_cache.stream.footprint] = 1e9
+    assert machine.floor(in_cache) == pytest.approx(16e6 / 1e9)
+
+
+def test_batch_norm_is_told_in_passes() -> None:
+    worker: Any = SteadyWorker()
+    machine = limits.Limits(worker, "avx2", 2)
+    machine.survey(["avx2"])
+    for way, shape, passes in (
+        ("forward", (6272, 256), 2),
+        ("forward", (50176, 64), 3),
+        ("backward", (50176, 64), 5),
+    ):
+        case = cases.BY_NAME[f"batch-norm {way} {shape}"]
+        machine.measure_for(case)
+        assert machine.stream_share(case, 1.0) == pytest.approx(passes * 4 * shape[0] * shape[1] / 8e9)
+    assert machine.stream_share(cases.BY_NAME["GEMM 512x512x512"], 1.0) is None
+
+
 # ---- worker processes
 
 

@@ -36,7 +36,12 @@ REPLIES: dict[str, Any] = {
     "denormals": {"Adam": [[1.1, 1.1], [1.0, 1.0]]},
     "epilogues": {"GEMM 2x128x2": [[1.04, 1.04], [1.0, 1.0]], "GEMM 2x256x2": [[1.04, 1.04], [1.0, 1.0]]},
     "exponentials": {"tanh": [2e-9, 2e-9], "gelu": [3e-9, 3e-9]},
-    "copies": {"relu in L2": [[5e-6, 5e-6], [4e-6, 4e-6]], "tanh in DRAM": [[1.2, 1.2], [1.0, 1.0]]},
+    "copies": {
+        "relu forward in L2": [[5e-6, 5e-6], [4e-6, 4e-6]],
+        "relu forward in DRAM": [[1.1, 1.1], [1.0, 1.0]],
+        "tanh forward in DRAM": [[1.2, 1.2], [1.0, 1.0]],
+        "gelu backward in DRAM": [[1.1, 1.1], [1.0, 1.0]],
+    },
 }
 
 
@@ -89,13 +94,13 @@ def test_figures_beyond_their_bounds_are_named(monkeypatch: pytest.MonkeyPatch) 
         "GEMM 8x8x8 (the call)",
         "GEMM: row stride 1024 over 1040",
         "a: Trainer.step beyond a step of fit",
+        "activations that take exponentials, over a copy, slowest of 2: tanh forward in DRAM",
         "all threads over 1, lowest of 3: c",
         "an empty region, workers asleep",
         "resident memory after 100,000 more steps of fit",
         "resident memory after 100,000 more steps of step",
-        "tanh in DRAM, over a copy",
     ]
-    assert found["relu in L2, beyond a copy"]["value"] == pytest.approx(1.0)
+    assert found["relu forward in L2, beyond a copy"]["value"] == pytest.approx(1.0)
     assert found[conditions.CALL]["value"] == pytest.approx(260)
     assert found["all threads over 1, lowest of 3: c"]["below"] == ["step a"]
     (turns,) = (item for name, item in found.items() if name.startswith("np.matmul"))
@@ -127,7 +132,8 @@ def test_what_the_worker_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastnn_conditions, "TURN", 1e-5)
     monkeypatch.setattr(fastnn_conditions, "EPILOGUES", [(3, 4, 5)])
     monkeypatch.setattr(fastnn_conditions, "CACHED", 1024)
-    monkeypatch.setattr(fastnn_conditions, "COPIES", [("relu", "L2", 1024)])
+    monkeypatch.setattr(fastnn_conditions, "COPIES", [("relu", "L2"), ("gelu", "DRAM")])
+    monkeypatch.setattr(fastnn_conditions, "PLACES", {"L2": 1024, "DRAM": 2048})
     threads = fastnn.get_num_threads()
     for reply in (
         fastnn_conditions.denormals(2),

@@ -11,12 +11,19 @@ import numpy as np
 from cases.case import Array, Arrays, Case, Stream, random_array
 
 EPS = 1e-5
+L2 = 1 << 20  # bytes
 MOMENTUM = 0.1
 
 
 def _tolerance(rows: int) -> float:
     """Float32 sums over many rows lose more in most libraries (PyTorch, 50,176 rows: 5e-6)."""
     return max(1e-6, 4e-10 * rows)
+
+
+def _passes_forward(rows: int) -> float:
+    """Bytes an element that the targets count: x read and y written; x twice where not even the rows of one
+    line of columns stay in L2."""
+    return 8.0 if 64 * rows <= L2 else 12.0
 
 
 def _inputs(rng: np.random.Generator, rows: int, c: int) -> Arrays:
@@ -72,13 +79,14 @@ def forward_case(rows: int, c: int, *, relu: bool = False, full_only: bool = Fal
         # The mean: 1 an element; the variance: 3; scale and shift: 2.
         flops=(6.0 + relu) * rows * c,
         sizes={"relu": relu},
-        stream=Stream("copy", read=size, written=size, footprint=2 * size),
+        stream=Stream("copy", size, size, footprint=2 * size, yardstick=_passes_forward(rows) * rows * c),
         full_only=full_only,
     )
 
 
 def backward_case(rows: int, c: int, *, relu: bool = False, full_only: bool = False) -> Case:
-    """dy and x (and y, with ReLU) are read at least once and dx written once."""
+    """dy and x (and y, with ReLU) are read at least once and dx written once; the targets count dy and x
+    twice."""
     size = 4.0 * rows * c
     inputs = _inputs_after_relu if relu else _inputs
     return Case(
@@ -91,7 +99,9 @@ def backward_case(rows: int, c: int, *, relu: bool = False, full_only: bool = Fa
         # x to xhat: 2 an element; the two sums: 3; dx: 5.
         flops=(10.0 + relu) * rows * c,
         sizes={"relu": relu},
-        stream=Stream("copy", read=(2 + relu) * size, written=size, footprint=(3 + relu) * size),
+        stream=Stream(
+            "copy", (2 + relu) * size, size, footprint=(3 + relu) * size, yardstick=20.0 * rows * c
+        ),
         full_only=full_only,
     )
 

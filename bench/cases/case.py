@@ -24,13 +24,15 @@ class Stream:
     """Memory traffic that no implementation can avoid, in bytes a call.
 
     `kind`: the stream that writes as this case does: "update" in place, "copy" to other memory. `footprint`:
-    bytes of all arrays, which decides the cache level; the limit is measured at just this size.
+    bytes of all arrays, which decides the cache level; the limit is measured at just this size. `yardstick`:
+    bytes that the targets count where they are told in passes over the arrays; these may be more than needed.
     """
 
     kind: str
     read: float
     written: float
     footprint: float
+    yardstick: float | None = None
 
 
 @dataclass(frozen=True)

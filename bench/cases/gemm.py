@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cases.case import Arrays, Case, random_array
+from cases.case import Arrays, Case, Stream, random_array
+
+FEW = 8
+LARGE = 1 << 18  # bytes: more than a core keeps next to it
 
 
 def gemm_case(
@@ -19,7 +22,15 @@ def gemm_case(
     trans_a: bool = False,
     trans_b: bool = False,
 ) -> Case:
-    """`op(a) @ op(b)`, m x k by k x n; with `epilogue` also bias and ReLU."""
+    """`op(a) @ op(b)`, m x k by k x n; with `epilogue` also bias and ReLU.
+
+    With few rows, or sums of few terms, the bytes dominate: of b, or of c.
+    """
+    size = 4.0 * (m * k + k * n + m * n)
+    stream = None
+    if min(m, k) <= FEW and size > LARGE:
+        yardstick = size if k <= FEW else None
+        stream = Stream("copy", size - 4.0 * m * n, 4.0 * m * n, footprint=size, yardstick=yardstick)
 
     def arrays(rng: np.random.Generator) -> Arrays:
         inputs = {
@@ -42,7 +53,8 @@ def gemm_case(
         tolerance=max(k, 16) * 2.0**-23,
         sizes={"trans_a": trans_a, "trans_b": trans_b, "m": m, "n": n},
         flops=2.0 * m * k * n,
-        bytes=4.0 * (m * k + k * n + m * n),
+        stream=stream,
+        bytes=size,
         full_only=full_only,
     )
 
@@ -101,6 +113,11 @@ CASES = [
     gemm_case(1024, 1024, 1024, full_only=False),
     gemm_case(2048, 2048, 2048),
     gemm_case(1024, 784, 256),
+    gemm_case(784, 1024, 256, " (dW)", trans_a=True),
+    gemm_case(1024, 256, 784, " (dX)", trans_b=True),
+    gemm_case(32, 64, 32),
+    gemm_case(64, 32, 32, " (dW)", trans_a=True),
+    gemm_case(32, 32, 64, " (dX)", trans_b=True),
     gemm_case(32, 64, 64, " + bias + ReLU", epilogue=True),
     gemm_case(128, 784, 512, " + bias + ReLU", epilogue=True, full_only=False),
     gemm_case(512, 2048, 2048, " + bias + ReLU", epilogue=True),
@@ -114,7 +131,9 @@ CASES = [
     gemm_case(64, 784, 128),
     gemm_case(784, 64, 128, " (dW)", trans_a=True),
     gemm_case(64, 128, 784, " (dX)", trans_b=True),
+    gemm_case(128, 784, 512),
     gemm_case(784, 128, 512, " (dW)", trans_a=True),
+    gemm_case(128, 512, 784, " (dX)", trans_b=True),
     gemm_case(128, 512, 512, " (dX)", trans_b=True),
     gemm_case(2048, 512, 2048, " (dW)", trans_a=True),
     gemm_case(512, 2048, 2048, " (dX)", trans_b=True),
@@ -124,7 +143,11 @@ CASES = [
     gemm_case(4096, 256, 15),
     gemm_case(1, 784, 128),
     gemm_case(1, 784, 512),
+    gemm_case(784, 1, 512, " (dW)", trans_a=True),
+    gemm_case(1, 512, 784, " (dX)", trans_b=True),
     gemm_case(8, 1024, 1024),
+    gemm_case(1024, 8, 1024, " (dW)", trans_a=True),
+    gemm_case(8, 1024, 1024, " (dX)", trans_b=True),
     linear_backward_case(32, 64, 64),
     linear_backward_case(128, 784, 256),
     bfloat16_case(64, 64, 64),

@@ -25,7 +25,12 @@ DENORMAL = 1e-40
 EPILOGUES = (128, 128, 512), (128, 256, 512), (128, 784, 512)  # m, k, n
 EXPONENTIALS = ("sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "elu", "selu", "softplus")
 CACHED = 1 << 15  # numbers, twice as many of which a second-level cache holds
-COPIES = ("relu", "L2", 2 * CACHED), ("relu", "DRAM", 1 << 24), ("tanh", "DRAM", 1 << 24)
+RELUS = ("relu", "leaky_relu")
+OF_X = ("gelu", "gelu_tanh", "silu")  # whose gradients read x, and not the result
+PLACES = {"L2": 2 * CACHED, "DRAM": 1 << 24}  # numbers of an array
+COPIES = [
+    (kind, place) for place in PLACES for kind in (*RELUS, *EXPONENTIALS) if place == "DRAM" or kind in RELUS
+]
 
 
 def in_turns(calls: Sequence[Call], rounds: int, turn: float = TURN, pause: float = 0.0) -> list[list[float]]:
@@ -148,18 +153,23 @@ def exponentials(rounds: int) -> dict[str, Any]:
 
 
 def copies(rounds: int) -> dict[str, Any]:
-    """Seconds of an activation, and of a copy stream over as much memory, by its name and where it lies."""
+    """Seconds of activations and gradients, and of a copy stream over as many bytes, by name and place."""
     found = {}
-    for kind, place, numbers in COPIES:
-        x = random_array(np.random.default_rng(0), numbers)
-        y = np.empty_like(x)
-        call = functools.partial(ops.activation, x, kind, out=y)
-        seconds: list[list[float]] = [[], []]
-        for _ in range(rounds):
-            seconds[0] += in_turns([call], 1)[0]
-            rate = _core.limit_stream("copy", 2 * numbers // fastnn.get_num_threads())
-            seconds[1].append(2 * x.nbytes / rate)
-        found[f"{kind} in {place}"] = seconds
+    for kind, place in COPIES:
+        numbers = PLACES[place]
+        x, dy = random_array(np.random.default_rng(0), 2, numbers)
+        y, dx = np.empty_like(x), np.empty_like(x)
+        forward = functools.partial(ops.activation, x, kind, out=y)
+        forward()
+        result = None if kind in OF_X else y
+        backward = functools.partial(ops.activation_backward, dy, x, kind, y=result, out=dx)
+        for way, call, arrays in (("forward", forward, 2), ("backward", backward, 3)):
+            seconds: list[list[float]] = [[], []]
+            for _ in range(rounds):
+                seconds[0] += in_turns([call], 1)[0]
+                rate = _core.limit_stream("copy", arrays * numbers // fastnn.get_num_threads())
+                seconds[1].append(arrays * x.nbytes / rate)
+            found[f"{kind} {way} in {place}"] = seconds
     return found
 
 
