@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from report import time_text
+
 TITLES = {
     "numpy": "NumPy",
     "torch": "PyTorch",
@@ -42,6 +44,15 @@ limit, nothing can be twice as fast. What was tried against a miss, and what it 
 [performance.md](performance.md).
 """
 
+IN_TIME = [
+    "",
+    "## The misses in time",
+    "",
+    "What a call takes, what would meet all numbers of its target at the speeds of peers and streams in this",
+    "run, and the least that this machine needs: the arithmetic at the FMA peak, or each array read or written",
+    "once as fast as a stream over as many bytes.",
+    "",
+]
 COLUMNS = ["| What | Reached (asked) | |", "| --- | --- | --- |"]
 
 
@@ -167,13 +178,24 @@ def numpy_by_kernels(ratios: dict[str, Any]) -> tuple[str, str | None]:
     return "numpy", "numpy-skylakex" if "numpy-skylakex" in ratios else None
 
 
-def verdict(target: Target, case: dict[str, Any], shipped: bool = False) -> tuple[list[str], str]:
-    """What was reached beside what is asked, a part for each number, and whether that is enough; `shipped`:
-    by NumPy on the kernels that it picks by itself."""
+@dataclass(frozen=True)
+class Verdict:
+    """What was reached beside what is asked, a part for each number; whether that is enough; and the seconds
+    that would be."""
+
+    parts: list[str]
+    word: str
+    seconds: float
+
+
+def verdict(target: Target, case: dict[str, Any], shipped: bool = False) -> Verdict:
+    """Judges a case; `shipped`: by NumPy on the kernels that it picks by itself."""
     ratios = {name: found["median"] for name, found in case["ratios"].items()}
     avx2, avx512 = numpy_by_kernels(ratios)
     judged = {**ratios, "numpy": ratios.get("numpy" if shipped else avx2)}
-    parts, met = [], []
+    own = case["seconds"]["fastnn"]
+    parts: list[str] = []
+    shares: list[float] = []  # of each number asked: from 1 on it is met
     for peer, asked in target.times.items():
         if peer == "best":
             peer = min((p for p in BEST if judged.get(p) is not None), key=judged.__getitem__)
@@ -183,7 +205,7 @@ def verdict(target: Target, case: dict[str, Any], shipped: bool = False) -> tupl
         if peer == "numpy" and avx512 is not None:
             title = "NumPy on AVX2 kernels"
         parts.append(f"{judged[peer]:.3g} times {title} ({asked:g})")
-        met.append(judged[peer] >= asked)
+        shares.append(judged[peer] / asked)
         if peer == "numpy" and avx512 is not None and target.avx512 is None:
             parts[-1] += f", {ratios[avx512]:.3g} times on AVX-512 ones"
     if target.share is not None:
@@ -191,13 +213,14 @@ def verdict(target: Target, case: dict[str, Any], shipped: bool = False) -> tupl
         if "stream_share" in case:
             share, of = case["stream_share"], "a copy stream"
         parts.append(f"{share:.2f} of {of} ({target.share:g})")
-        met.append(share >= target.share)
+        shares.append(share / target.share)
     if target.either:
-        met = [any(met)]
+        shares = [max(shares)]
     if target.avx512 is not None and avx512 is not None:
         parts.append(f"{ratios[avx512]:.3g} times NumPy on AVX-512 kernels ({target.avx512:g})")
-        met.append(ratios[avx512] >= target.avx512)
-    return parts, "met" if all(met) else "in part" if any(met) else "missed"
+        shares.append(ratios[avx512] / target.avx512)
+    word = "met" if min(shares) >= 1 else "in part" if max(shares) >= 1 else "missed"
+    return Verdict(parts, word, own * min(shares))
 
 
 def whole_jobs(found: dict[str, Any], cases: dict[str, Any]) -> list[tuple[str, float, float]]:
@@ -247,7 +270,7 @@ def measured(found: dict[str, Any], source: str) -> str:
 def _by_shipped(cases: dict[str, Any], reached: int) -> list[str]:
     """How many kernels and steps meet theirs where NumPy counts as it was found."""
     both = [target for targets in SECTIONS.values() for target in targets]
-    met = sum(verdict(target, cases[target.case])[1] == "met" for target in both)
+    met = sum(verdict(target, cases[target.case]).word == "met" for target in both)
     if met == reached:
         return []
     return [
@@ -255,6 +278,20 @@ def _by_shipped(cases: dict[str, Any], reached: int) -> list[str]:
         f"Of the {len(both)} kernels and steps {met} are met, and {reached} where NumPy is judged by the "
         "kernels that it picks by itself.",
     ]
+
+
+def _in_time(cases: dict[str, Any]) -> list[str]:
+    """What the kernels and steps that are not met take, what would be enough, and the machine's limit."""
+    lines = []
+    for target in (target for targets in SECTIONS.values() for target in targets):
+        case = cases[target.case]
+        judged, own, limit = verdict(target, case), case["seconds"]["fastnn"], case["floor_seconds"]
+        if judged.word != "met":
+            beyond = ", which no code can" if judged.seconds < limit else ""
+            enough = time_text(judged.seconds) + beyond
+            lines.append(f"| {target.case} | {time_text(own)} | {enough} | {time_text(limit)} |")
+    head = ["| What | Takes | Would be enough | Limit |", "| --- | --- | --- | --- |"]
+    return [*IN_TIME, *head, *lines]
 
 
 def page(found: dict[str, Any], source: str, avx2: tuple[dict[str, Any], str] | None = None) -> str:
@@ -265,10 +302,10 @@ def page(found: dict[str, Any], source: str, avx2: tuple[dict[str, Any], str] | 
     for title, targets in SECTIONS.items():
         rows = []
         for target in targets:
-            parts, words = verdict(target, cases[target.case])
-            total, reached = total + 1, reached + (words == "met")
-            by_shipped += verdict(target, cases[target.case], shipped=True)[1] == "met"
-            rows.append(f"| {target.case} | {'; '.join(parts)} | {words} |")
+            judged = verdict(target, cases[target.case])
+            total, reached = total + 1, reached + (judged.word == "met")
+            by_shipped += verdict(target, cases[target.case], shipped=True).word == "met"
+            rows.append(f"| {target.case} | {'; '.join(judged.parts)} | {judged.word} |")
         lines += ["", f"## {title}", "", *COLUMNS, *rows]
     if avx2 is not None:
         lines += ["", "## Products on AVX2", "", measured(*avx2), "", *COLUMNS]
@@ -293,5 +330,5 @@ def page(found: dict[str, Any], source: str, avx2: tuple[dict[str, Any], str] | 
         value += "" if below is None else f", {condition['low']:.2f} to {condition['high']:.2f}"
         bounds.append(f"| {condition['name']} | {value} ({asked}) | {'met' if fine else 'missed'} |")
     lines += ["", "## Conditions", "", *COLUMNS, *bounds]
-    lines += ["", f"{reached} of {total} are met.", *_by_shipped(cases, by_shipped)]
+    lines += ["", f"{reached} of {total} are met.", *_by_shipped(cases, by_shipped), *_in_time(cases)]
     return "\n".join(lines) + "\n"

@@ -99,6 +99,17 @@ def test_targets_are_judged_by_the_medians() -> None:
         f"Of the {kernels} kernels and steps {of_kernels} are met, and {of_kernels - 1} where NumPy" in page
     )
     assert "(../bench/results/cpu-a-full.json)" in page
+    in_time = page[page.index("## The misses in time") :].splitlines()
+    assert sum(line.startswith("| ") for line in in_time) == 2 + kernels - of_kernels
+    seconds = {case["name"]: case["seconds"]["fastnn"] for case in found["cases"]}
+    for name, asked in (
+        ("GEMM 64x784x128", 0.9),  # a NumPy that is faster decides
+        ("GEMM 256x256x256", 1.79 / 1.8),
+        ("GEMM bf16 64x64x64", 3.14159 / 40),
+    ):
+        enough = report.time_text(asked * seconds[name]) + ", which no code can" * (asked < 0.5)
+        limit = report.time_text(seconds[name] / 2)
+        assert f"| {name} | {report.time_text(seconds[name])} | {enough} | {limit} |" in in_time
 
 
 def test_products_on_avx2_are_judged_by_a_run_of_their_own(tmp_path: Path) -> None:
