@@ -49,8 +49,8 @@ IN_TIME = [
     "## The misses in time",
     "",
     "What a call takes, what would meet all numbers of its target at the speeds of peers and streams in this",
-    "run, and the least that this machine needs: the arithmetic at the FMA peak, or each array read or written",
-    "once as fast as a stream over as many bytes.",
+    "run, and the least that this machine needs: the arithmetic at the FMA peak, or each array read or",
+    "written once as fast as a stream over as many bytes.",
     "",
 ]
 COLUMNS = ["| What | Reached (asked) | |", "| --- | --- | --- |"]
