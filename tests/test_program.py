@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 import threading
 
 import fastnn
@@ -21,8 +22,9 @@ def rows():
 
 def table(run, batch_size, capsys):
     run.explain(batch_size)
-    head, columns, *lines = capsys.readouterr().out.splitlines()
+    head, columns, *lines, step = capsys.readouterr().out.splitlines()
     assert columns.split("  ")[0] == "region"
+    assert float(re.fullmatch(r"a step: (\d+\.\d) us, of 10 in one call", step)[1]) > 0
     return head, lines
 
 
@@ -44,6 +46,13 @@ def test_every_operation_has_a_line(capsys):
     numbers = [line for line in lines if line[0] != " "]
     assert [int(line.split(",")[0].split()[0]) for line in numbers] == list(range(1, len(numbers) + 1))
     assert all(float(line.split()[-2]) > 0 for line in numbers)
+    # The last line has their sums; each number is rounded.
+    figures = np.array([[float(cell) for cell in line.split()[-5:-1]] for line in numbers])
+    *shown, share = (float(cell) for cell in lines[-1].split()[-5:])
+    assert lines[-1].split()[:3] == ["all", "of", "them"]
+    np.testing.assert_allclose(shown, figures.sum(0), atol=0.5 * (len(numbers) + 1))
+    shares = [float(line.split()[-1]) for line in numbers]
+    assert min(shares) - 0.01 <= share <= max(shares) + 0.01
 
 
 def test_products_are_counted(capsys):

@@ -50,12 +50,18 @@ def explain(steps: Steps, batch_size: int) -> str:
     lines = native.lines()
     starts = sorted({region for _, region, *_ in lines})
     table: list[tuple[str, ...]] = [_HEAD]
+    total = np.zeros(5)
 
-    def add(name: str, what: str, flops: float, floats: float, ns: float, took: float) -> None:
-        limit = 1e6 * max(flops / peak, 4 * floats / stream)
+    def show(name: str, what: str, flops: float, floats: float, ns: float, took: float, limit: float) -> None:
         numbers = flops / 1e3, floats * 4 / 1024, ns / 1e3, took
         shown = (f"{number:.{digits}f}" for number, digits in zip(numbers, (0, 0, 1, 1), strict=True))
         table.append((name, what, *shown, f"{limit / took:.2f}"))
+
+    def add(name: str, what: str, *figures: float) -> None:
+        flops, floats, _, _ = figures
+        limit = 1e6 * max(flops / peak, 4 * floats / stream)
+        total[:] += *figures, limit
+        show(name, what, *figures, limit)
 
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(times) - 1], strict=True), 1):
         inside = [line for line in lines if line[1] == start]
@@ -67,12 +73,15 @@ def explain(steps: Steps, batch_size: int) -> str:
         table.extend(("", _described(program.ops[line[0]]), "", "", "", "", "") for line in inside[1:])
     floats, ns = native.update_work()
     add(f"{len(starts) + 1}", "update", 0.0, floats, ns, float(times[-1]))
+    show("", "all of them", *total)
+    step = 1e6 * np.median([_step_seconds(program, *batch, _REPEATS) for _ in range(_TIMINGS)])
+    last = f"a step: {step:.1f} us, of {_REPEATS} in one call"
     head = (
         f"{batch_size} rows: {len(lines)} operations and the update, {len(times)} parallel regions, "
         f"{native.arena_bytes(batch_size) / 1024:.0f} KB, {_core.get_num_threads()} threads, "
         f"{_core.get_isa()}" + (", bfloat16" if steps.precision == "bfloat16" else "")
     )
-    return "\n".join([head, *_laid_out(table, 2)])
+    return "\n".join([head, *_laid_out(table, 2), last])
 
 
 def _laid_out(table: list[tuple[str, ...]], words: int) -> list[str]:
@@ -89,7 +98,7 @@ def _laid_out(table: list[tuple[str, ...]], words: int) -> list[str]:
 def _explain_on_device(steps: Steps, program: Program, x: FloatArray, target: Array) -> str:
     """The operations of a step's graph with their work and times, and the time of a step behind others."""
     native = program.native
-    step = 1e6 * np.median([_step_seconds(program, x, target) for _ in range(_TIMINGS)])
+    step = 1e6 * np.median([_step_seconds(program, x, target, _STEPS) for _ in range(_TIMINGS)])
     parts = [native.time_parts(_device.stream()) for _ in range(_TIMINGS)]
     begin, *times, norms, end, update = 1e6 * np.median(parts, axis=0)
     table: list[tuple[str, ...]] = [_ON_DEVICE, ("begin", "", "", f"{begin:.1f}")]
@@ -111,13 +120,13 @@ def _explain_on_device(steps: Steps, program: Program, x: FloatArray, target: Ar
     return "\n".join([head, *_laid_out(table, 1), last])
 
 
-def _step_seconds(program: Program, x: FloatArray, target: Array) -> float:
-    """Of a step behind others, on the same rows; the host waits for the last."""
+def _step_seconds(program: Program, x: FloatArray, target: Array, steps: int) -> float:
+    """Of a step behind others, on the same rows; a device is waited for after the last."""
     rows = len(x)
-    order, bounds = np.tile(np.arange(rows), _STEPS), np.arange(_STEPS + 1) * rows
+    order, bounds = np.tile(np.arange(rows), steps), np.arange(steps + 1) * rows
     start = time.perf_counter()
-    program.run(Batches(x, target, None, order, bounds), 0, _STEPS, np.zeros(2))
-    return (time.perf_counter() - start) / _STEPS
+    program.run(Batches(x, target, None, order, bounds), 0, steps, np.zeros(2))
+    return (time.perf_counter() - start) / steps
 
 
 def arena_bytes(steps: Steps, batch_size: int) -> int | None:
