@@ -57,11 +57,10 @@ def explain(steps: Steps, batch_size: int) -> str:
         shown = (f"{number:.{digits}f}" for number, digits in zip(numbers, (0, 0, 1, 1), strict=True))
         table.append((name, what, *shown, f"{limit / took:.2f}"))
 
-    def add(name: str, what: str, *figures: float) -> None:
-        flops, floats, _, _ = figures
-        limit = 1e6 * max(flops / peak, 4 * floats / stream)
-        total[:] += *figures, limit
-        show(name, what, *figures, limit)
+    def add(name: str, what: str, flops: float, floats: float, ns: float, took: float) -> None:
+        figures = flops, floats, ns, took, 1e6 * max(flops / peak, 4 * floats / stream)
+        total[:] += figures
+        show(name, what, *figures)
 
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(times) - 1], strict=True), 1):
         inside = [line for line in lines if line[1] == start]
