@@ -117,7 +117,10 @@ PYTHON_ROOMS = {
         *("_explain", "callbacks", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
-    "_many": {"_arrays", "_core", "_fitting", "_interrupts", "_runtime", "history", "schedulers", "trainer"},
+    "_many": {
+        *("_arrays", "_core", "_fitting", "_interrupts", "_runtime"),
+        *("callbacks", "history", "schedulers", "trainer"),
+    },
     "experiments": {
         *("_runtime", "callbacks", "data", "init", "losses", "nn", "ops", "optim", "preprocessing"),
         *("schedulers", "trainer"),
