@@ -117,7 +117,10 @@ PYTHON_ROOMS = {
         *("_explain", "callbacks", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
     },
     "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
-    "_many": {"_arrays", "_core", "_fitting", "_interrupts", "_runtime", "history", "schedulers", "trainer"},
+    "_many": {
+        *("_arrays", "_core", "_fitting", "_interrupts", "_runtime"),
+        *("callbacks", "history", "schedulers", "trainer"),
+    },
     "experiments": {
         *("_runtime", "callbacks", "data", "init", "losses", "nn", "ops", "optim", "preprocessing"),
         *("schedulers", "trainer"),
@@ -204,6 +207,18 @@ def check_words(root):
             yield from (
                 f"{where}: intrinsic {word} outside simd_*.h" for word in re.findall(INTRINSICS, code)
             )
+
+
+def check_indices(root):
+    """Sizes, strides and offsets in structs of csrc/core are held to 64 bits by a static_assert."""
+    for file in sorted((root / "csrc" / "core").glob("*.h")):
+        code = code_of(file.read_text())
+        held = {name for group in re.findall(r"are_indices\(([^)]*)\)", code) for name in group.split()}
+        for struct, body in re.findall(r"^struct (\w+)[^;{]*\{(.*?)^\};", code, re.S | re.M):
+            members = ", ".join(re.findall(r"^    Index ([^;()]*);", body, re.M))
+            for member in re.findall(r"(\w+)(?: = \w+)?(?:,|$)", members):
+                if not {f"&{struct}::{member}", f"&{struct}::{member},"} & held:
+                    yield f"{file.relative_to(root)}: are_indices lacks {struct}::{member}"
 
 
 def imports(file, package):
@@ -311,6 +326,7 @@ CHECKS = [
     check_includes,
     check_what_kernels_reach,
     check_words,
+    check_indices,
     check_imports,
     check_reference,
     check_lengths,

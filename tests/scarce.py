@@ -31,6 +31,6 @@ def scarce():
     found = ctypes.CDLL(os.environ[LIBRARY])
     found.scarce_arm.argtypes = (ctypes.c_long,)
     found.scarce_arm_anywhere.argtypes = (ctypes.c_long, ctypes.c_size_t)
-    found.scarce_left_anywhere.restype = ctypes.c_long
+    found.scarce_left_anywhere.restype = found.scarce_own.restype = ctypes.c_long
     found.scarce_disarm.restype = ctypes.c_long
     return found

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import platform
+import signal
 import struct
 
 import fastnn
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import reference as ref
 from bounds import assert_bits
-from fastnn import _core, nn, ops, optim
+from fastnn import _core, callbacks, data, losses, nn, ops, optim, preprocessing
 from native import NATIVE
 
 try:
@@ -107,6 +108,97 @@ def optimizer_steps():
         optim.Adam([p], clip=clip, grad_noise=(1e-3, 1), l1=0.1, decay_to="init").step()
 
 
+class Seen(callbacks.Callback):
+    """Where a fit calls back MXCSR is always the same on that thread; ends the fit if told so."""
+
+    def __init__(self, end=None):
+        self.end, self.first = end, None
+
+    def see(self):
+        setting = mxcsr() & CONTROL
+        self.first = setting if self.first is None else self.first
+        assert setting == self.first
+
+    def on_fit_begin(self, trainer):
+        self.see()
+
+    def on_step_end(self, trainer, step, loss):
+        self.see()
+        if self.end is not None:
+            self.end()
+
+    def on_epoch_end(self, trainer, logs):
+        self.see()
+
+
+def fails():
+    raise OSError
+
+
+def ends(error, call, *arguments, **options):
+    with pytest.raises(error):
+        call(*arguments, **options)
+
+
+def own_loss(pred, target):
+    return losses.CrossEntropyLoss()(pred, target)
+
+
+@functools.cache
+def larger_calls():
+    """name -> a call of what is made of those functions: trainers, scalers, batches. Errors among them."""
+    rng = np.random.default_rng(3)
+    X, Y = rng.standard_normal((512, 100), np.float32), rng.integers(0, 10, 512)
+    wrong, unknown = np.full(512, 10), np.where(np.arange(512) < 500, X.T, np.nan).T
+
+    def made(loss=None, **options):
+        hidden = nn.Linear(100, 200), nn.BatchNorm1d(200), nn.GELU(), nn.Dropout(0.2)
+        model = nn.Sequential(*hidden, nn.Linear(200, 10), seed=0)
+        optimizer = optim.Adam(model.parameters(), 1e-5, clip=1.0)
+        return fastnn.Trainer(model, loss or losses.CrossEntropyLoss(), optimizer, **options)
+
+    run, rounded, own = made(), made(precision="bfloat16"), made(own_loss)
+    fit = {"batch_size": 256, "epochs": 2, "progress": False}
+    many = {"batch_size": 256, "epochs": 1}
+
+    def fit_with(end, **options):
+        return run.fit(X, Y, callbacks=[Seen(end)], **fit, **options)
+
+    def fit_many(*ends):
+        fastnn.fit_many([made() for _ in ends], X, Y, callbacks=[[Seen(end)] for end in ends], **many)
+
+    def scaled():
+        for scaler in (
+            preprocessing.StandardScaler(),
+            preprocessing.MinMaxScaler(),
+            preprocessing.Whitening(eps=0.1),
+        ):
+            scaler.inverse_transform(scaler.fit(X).transform(X))
+
+    return {
+        "step": lambda: run.step(X, Y),
+        "step bfloat16": lambda: rounded.step(X, Y),
+        "step of layers": lambda: own.step(X, Y),
+        "step, bad ids": lambda: ends(ValueError, run.step, X, wrong),
+        "step, not finite": lambda: ends(optim.NonFiniteGradientError, run.step, unknown, Y),
+        "fit": lambda: run.fit(X, Y, validation=(X, Y), **fit),
+        "fit with callbacks": lambda: fit_with(None, validation=(X, Y)),
+        "fit of layers": lambda: own.fit(X, Y, **fit),
+        "fit, bad ids": lambda: ends(ValueError, run.fit, X, wrong, **fit),
+        "fit, not finite": lambda: ends(optim.NonFiniteGradientError, run.fit, unknown, Y, **fit),
+        "fit, a callback's error": lambda: ends(OSError, fit_with, fails),
+        "fit, Ctrl-C": lambda: ends(KeyboardInterrupt, fit_with, lambda: signal.raise_signal(signal.SIGINT)),
+        "predict": lambda: (run.predict(X), run.predict_proba(X), run.predict_class(X)),
+        "evaluate": lambda: (run.evaluate(X, Y), rounded.evaluate(X, Y)),
+        "evaluate, bad ids": lambda: ends(ValueError, run.evaluate, X, wrong),
+        "fit_many": lambda: fit_many(None, None, None),
+        "fit_many, a callback's error": lambda: ends(OSError, fit_many, None, fails),
+        "preprocessing": scaled,
+        "batches": lambda: list(data.batches(X, Y, 200, seed=1)),
+        "batches, bad rows": lambda: ends(ValueError, lambda: list(data.batches(X, Y[:3], 200))),
+    }
+
+
 def test_every_function_is_called():
     assert {name.split()[0] for name in calls()} == {*NATIVE, "optimizer", "refused"}
 
@@ -138,6 +230,23 @@ def test_the_callers_setting_is_restored(isa, threads, name, bits):
     assert after & CONTROL == wanted & CONTROL, (
         f"{struct.pack('>I', after).hex()} {struct.pack('>I', wanted).hex()}"
     )
+
+
+@x86
+@pytest.mark.parametrize("name", larger_calls())
+def test_a_larger_call_restores_the_callers_setting(restore_runtime, name):
+    """However it ends, and for what is called inside it."""
+    call, before = larger_calls()[name], mxcsr()
+    for threads in (1, 3):
+        fastnn.set_num_threads(threads)
+        for bits in (0, FLUSH_TO_ZERO | DENORMALS_ARE_ZERO, FLUSH_TO_ZERO, ROUND_UP):
+            try:
+                wanted = mxcsr((before & ~(FLUSH_TO_ZERO | DENORMALS_ARE_ZERO)) | bits)
+                call()
+                after = mxcsr()
+            finally:
+                mxcsr(before)
+            assert after & CONTROL == wanted & CONTROL, (threads, hex(bits), hex(after), hex(wanted))
 
 
 def test_denormal_inputs_count_as_zero(isa):

@@ -14,8 +14,8 @@ import tracemalloc
 import fastnn
 import numpy as np
 import pytest
-from fastnn import callbacks, data, losses, ops, optim
-from fastnn.history import History
+from fastnn import _core, _steps, callbacks, data, losses, ops, optim
+from fastnn.history import History, Progress
 from small import CLASSES, N, assert_same_model, labelled_rows, layers, trainer
 
 
@@ -138,6 +138,32 @@ def test_progress_on_a_terminal(rows, monkeypatch, with_tqdm):
     shown.truncate()
     other.fit(*rows, batch_size=16, epochs=3, progress=False)
     assert shown.getvalue() == ""
+    assert_same_model(one, other)
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(None, None), (0.0, [1] * 12), (1e9, [4] * 3)])
+def test_a_fit_comes_back_for_progress(rows, monkeypatch, seconds, steps):
+    """From native code after its seconds, and these are 0.1 at most; no step depends on them."""
+    run_steps, given, shown = _core.run_steps, [], []
+
+    def recorded(*arguments, **options):
+        given.append(options["seconds"])
+        return run_steps(*arguments, **options)
+
+    monkeypatch.setattr(_core, "run_steps", recorded)
+    monkeypatch.setattr(Progress, "steps", lambda self, count: shown.append(count))
+    if seconds is not None:
+        monkeypatch.setattr(_steps, "_SECONDS", seconds)
+    one, other = trainer(), trainer()
+    one.fit(*rows, batch_size=16, epochs=3, progress=False)
+    assert len(given) == len(shown) > 0
+    if seconds is None:
+        assert all(0 < value <= 0.1 for value in given)
+    else:
+        assert shown == steps
+    for epoch in range(3):
+        for x, y in data.batches(*rows, 16, epoch=epoch):
+            other.step(x, y)
     assert_same_model(one, other)
 
 

@@ -1,16 +1,19 @@
 """Arrays whose offsets need more than 32 bits: `pytest -m slow tests/test_large.py`.
 
-More than 2^31 elements for gemm, batch_norm and sgd_, more than 2^31 bytes for every other function. What is
-only read is zero but for a few rows, and costs no memory: the system maps one page of zeros for all others.
+More than 2^31 elements for gemm, also of bfloat16, batch_norm and sgd_, more than 2^31 bytes for every other
+function. What is only read is zero but for a few rows, and costs no memory: the system maps one page of zeros
+for all others.
 """
 
 import mmap
 from pathlib import Path
 
+import fastnn
 import numpy as np
 import pytest
 import reference as ref
 from bounds import EPS, assert_bits, assert_within, batch_norm_bound, mean_bound, softmax_bounds
+from conftest import ISAS
 from fastnn import ops
 from native import NATIVE
 from reference_dropout import dropout_mask
@@ -29,11 +32,11 @@ def needs(gigabytes):
         pytest.skip(f"needs {gigabytes} GB of memory, {available / GIGABYTE:.1f} are available")
 
 
-def zeros(*shape):
+def zeros(*shape, dtype=np.float32):
     """Zeros in small pages (np.zeros may ask for huge ones, and a single row makes such a page real)."""
-    size = 4 * int(np.prod(shape))
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(memory, np.float32).reshape(shape)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def integers(rng, *shape):
@@ -47,11 +50,15 @@ ROWS, COLUMNS = 2**21 + 3, 1024
 PIECE = 1 << 12  # rows that are compared at a time
 
 
+def some_rows(rng):
+    """Numbers of rows on both sides of every border."""
+    return np.unique([0, 1, 2**20, 2**21 - 1, 2**21, 2**21 + 1, 2**21 + 2, *rng.integers(0, ROWS, 100)])
+
+
 @pytest.mark.slow
 def test_gemm_reads_more_than_two_to_the_31_elements(rng):
     needs(2)
-    a, b = zeros(ROWS, COLUMNS), integers(rng, COLUMNS, 5)
-    filled = np.unique([0, 1, 2**20, 2**21 - 1, 2**21, 2**21 + 1, 2**21 + 2, *rng.integers(0, ROWS, 100)])
+    a, b, filled = zeros(ROWS, COLUMNS), integers(rng, COLUMNS, 5), some_rows(rng)
     a[filled] = integers(rng, len(filled), COLUMNS)
     c = ops.gemm(a, b)
     assert_bits(c[filled], a[filled] @ b)
@@ -68,6 +75,38 @@ def test_gemm_writes_more_than_two_to_the_31_elements_over_nan(rng):
     assert ops.gemm(a, b, out=c, beta=0.0) is c
     for at in range(0, ROWS, PIECE):
         assert np.array_equal(c[at : at + PIECE], a[at : at + PIECE] * b), at
+
+
+# Of bfloat16 each instruction set has a way of its own; the scalar one would take minutes.
+FAST = pytest.mark.parametrize("name", [isa for isa in ISAS if isa != "scalar"])
+
+
+@pytest.mark.slow
+@FAST
+def test_gemm_reads_more_than_two_to_the_31_bfloat16_numbers(restore_runtime, rng, name):
+    needs(2)
+    dtype = pytest.importorskip("ml_dtypes").bfloat16
+    fastnn.set_isa(name)
+    a, b, filled = zeros(ROWS, COLUMNS, dtype=dtype), integers(rng, COLUMNS, 5), some_rows(rng)
+    values = integers(rng, len(filled), COLUMNS)
+    a[filled] = values.astype(dtype)
+    c = ops.gemm(a, b.astype(dtype), out_dtype=np.float32)
+    assert_bits(c[filled], values @ b)
+    c[filled] = 0
+    assert not c.any()
+
+
+@pytest.mark.slow
+@FAST
+def test_gemm_writes_more_than_two_to_the_31_bfloat16_numbers_over_nan(restore_runtime, rng, name):
+    needs(6)
+    dtype = pytest.importorskip("ml_dtypes").bfloat16
+    fastnn.set_isa(name)
+    a, b = integers(rng, ROWS, 1), integers(rng, 1, COLUMNS)  # whose products are bfloat16 numbers too
+    c = np.full((ROWS, COLUMNS), np.nan, dtype)
+    assert ops.gemm(a.astype(dtype), b.astype(dtype), out=c, beta=0.0) is c
+    for at in range(0, ROWS, PIECE):
+        assert np.array_equal(c[at : at + PIECE], (a[at : at + PIECE] * b).astype(dtype)), at
 
 
 @pytest.mark.slow

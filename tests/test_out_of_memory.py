@@ -7,13 +7,14 @@ call makes fewer. Objects of Python count too (PYTHONMALLOC=malloc).
 import functools
 import os
 import sys
+import time
 import traceback
 
 import fastnn
 import numpy as np
 import pytest
 from bad_input import good
-from fastnn import ops
+from fastnn import nn, ops, optim
 from native import NATIVE
 from producers import Wrapper
 from scarce import isolated, scarce
@@ -182,27 +183,69 @@ def first_call_case(function):
     assert errors > 0, "no allocation of a first call could fail: the test looks at the wrong ones"
 
 
-def later_calls_case(function):
+def of_a_long_sum(function):
+    """Arguments with so many terms of each sum that it is cut into pieces (csrc/bind/run.cpp)."""
+    x = np.ones((400_000, 16), np.float32)
+    if function == "gemm":
+        return {"a": x.T, "b": x, "out": np.empty((16, 16), np.float32)}
+    return {"dy": x, "x": x, "w": x[:16].copy()}
+
+
+def taken(function, arguments):
+    """What all threads take in a call: blocks of at least 1024 bytes that are no new results; blocks of any
+    size by the compiled module.
+    """
+    given = arguments.get("out", ())
+    given = given if isinstance(given, tuple) else (given,)
+    most = 10**9
+    scarce().scarce_arm_anywhere(most, 1024)
+    result = getattr(ops, function)(**arguments)
+    blocks, own = most - scarce().scarce_left_anywhere(), scarce().scarce_own()
+    scarce().scarce_disarm()
+    results = result if isinstance(result, tuple) else (result,)
+    new = [
+        r
+        for r in results
+        if isinstance(r, np.ndarray) and r.nbytes >= 1024 and not any(r is g for g in given)
+    ]
+    return blocks - len(new), own
+
+
+def all_have_their_scratch(threads):
+    """A worker takes its scratch memory when the system starts it."""
+    fastnn.set_num_threads(threads)
+    x, deadline = np.ones((300, 300), np.float32), time.monotonic() + 60
+    while fastnn.info()["workspace_bytes"] < threads * (2 << 20):
+        ops.gemm(x, x)
+        assert time.monotonic() < deadline
+
+
+def later_calls_case(function, threads, sizes):
     """A call after the first takes no memory but that of new results, and the workspace stays as it is."""
-    fastnn.set_num_threads(1)  # workers take their scratch memory when the system starts them
-    workspace, most = [], 10**9
+    all_have_their_scratch(threads)
+    lists = 0  # that an argument is: of arrays, copied, and as long as they are many
+    if function.endswith("_") or (sizes == "large" and isinstance(good(function).get("out"), tuple)):
+        _, lists = [taken(function, good(function)) for _ in range(2)][1]
+        assert 0 < lists < 10
+    workspace = []
     for call in range(3):
-        arguments = large(function)
-        given = arguments.get("out", ())
-        given = given if isinstance(given, tuple) else (given,)
-        scarce().scarce_arm_anywhere(most, 1024)
-        result = getattr(ops, function)(**arguments)
-        blocks = most - scarce().scarce_left_anywhere()
-        scarce().scarce_disarm()
-        results = result if isinstance(result, tuple) else (result,)
-        new = [
-            r
-            for r in results
-            if isinstance(r, np.ndarray) and r.nbytes >= 1024 and not any(r is g for g in given)
-        ]
-        assert call == 0 or blocks == len(new), f"{blocks} blocks for {len(new)} new results"
+        found = taken(function, globals()[sizes](function))
+        assert call == 0 or found == (0, lists), found
         workspace.append(fastnn.info()["workspace_bytes"])
     assert 0 < workspace[0] == workspace[1] == workspace[2]
+
+
+def optimizer_case(threads):
+    """A step after the first takes no memory."""
+    all_have_their_scratch(threads)
+    parameters = [nn.Parameter(np.ones(shape)) for shape in ((300, 400), (400,), (400, 10))]
+    optimizer = optim.Adam(parameters, clip=1.0, weight_decay=0.1)
+    for step in range(3):
+        scarce().scarce_arm_anywhere(10**9, 1)
+        optimizer.step()
+        own = scarce().scarce_own()
+        scarce().scarce_disarm()
+        assert step == 0 or own == 0, own
 
 
 def team_case():
@@ -274,10 +317,17 @@ def test_every_allocation(scarce_library):
         assert int(errors) > 0 or form not in ("new_results", "DLPack"), line
 
 
-@pytest.mark.parametrize("case", ["first_call_case", "later_calls_case"])
-def test_first_and_later_calls(scarce_library, case):
+def test_first_calls(scarce_library):
+    isolated(scarce_library, MODULE, "in_forks", "first_call_case", [(function,) for function in NATIVE])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_later_calls(scarce_library, threads):
     """What the first call of a process may take, the later ones may not."""
-    isolated(scarce_library, MODULE, "in_forks", case, [(function,) for function in NATIVE])
+    calls = [(function, threads, "large") for function in NATIVE]
+    calls += [(function, threads, "of_a_long_sum") for function in ("gemm", "linear_backward")]
+    isolated(scarce_library, MODULE, "in_forks", "later_calls_case", calls)
+    isolated(scarce_library, MODULE, "optimizer_case", threads)
 
 
 def test_a_team_that_starts(scarce_library):

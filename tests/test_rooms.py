@@ -14,6 +14,7 @@ from rooms import (
     check_build_flags,
     check_imports,
     check_includes,
+    check_indices,
     check_lengths,
     check_reference,
     check_what_kernels_reach,
@@ -34,6 +35,7 @@ def test_rooms(check):
 # A small tree that keeps every rule; each planted breach changes one file of it.
 CLEAN = {
     "csrc/core/kernels.h": "#include <cstdint>\n// throw _mm256_add_ps std::vector\n",
+    "csrc/core/types.h": "struct A {\n    Index m, n = 0;\n};\nstatic_assert(are_indices(&A::m, &A::n));\n",
     "csrc/core/team.cpp": '#include <thread>\n#include "core/kernels.h"\n',
     "csrc/cpu/gemm.cpp": '#include <cmath>\n#include "core/kernels.h"\n#include "cpu/simd_avx2.h"\n/*throw*/',
     "csrc/cpu/simd_avx2.h": "#include <immintrin.h>\n__m256 f() { return _mm256_setzero_ps(); }\n",
@@ -117,6 +119,7 @@ BREACHES = [
     (check_words, "csrc/cpu/a.cpp", "x = _mm512_add_ps(x, x);\n", "intrinsic _mm512_add_ps outside"),
     (check_words, "csrc/bind/a.cpp", "__m256 x;\n", "intrinsic __m256 outside"),
     (check_words, "csrc/core/simd_a.h", "_mm_pause();\n", "intrinsic _mm_pause outside"),
+    (check_indices, "csrc/core/a.h", "struct B {\n    Index n;\n};\n", "are_indices lacks B::n"),
     (
         check_imports,
         "python/fastnn/nn/a.py",

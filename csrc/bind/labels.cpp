@@ -45,20 +45,20 @@ Index copy_ids(const Call& call, const Value& value, const Ids& ids) {
     return ignored;
 }
 
+std::string cure_of(const Value& value) { return "; pass " + value.label() + ".astype(np.int64)"; }
+
 void check_ids(const Call& call, const Value& value, const ArrayStruct* a, Index n) {
     const auto* descr = descr_of(a);
-    const std::string name = value.label();
-    const std::string cure = "; pass " + name + ".astype(np.int64)";
     if (descr->type_num < Npy::NPY_BYTE_ || descr->type_num > Npy::NPY_ULONGLONG_) {
-        call.type_error(
-            value, "must be integer class ids or float32 probabilities, got dtype " + dtype_text(a) + cure);
+        call.type_error(value, "must be integer class ids or float32 probabilities, got dtype " +
+                                   dtype_text(a) + cure_of(value));
     }
     if (descr->byteorder != '=' && descr->byteorder != '|') {
-        call.type_error(value, "must have native byte order, got dtype " + dtype_text(a) + cure);
+        call.type_error(value, "must have native byte order, got dtype " + dtype_text(a) + cure_of(value));
     }
     if (a->nd != 1) {
-        call.value_error(value, "must be 1-D class ids, got shape " + text_of(Shape(a)) + "; pass " + name +
-                                    ".ravel(), or probabilities as float32");
+        call.value_error(value, "must be 1-D class ids, got shape " + text_of(Shape(a)) + "; pass " +
+                                    value.label() + ".ravel(), or probabilities as float32");
     }
     require_shape(call, value, Shape(a), Shape{n});
 }
@@ -78,11 +78,12 @@ const ArrayStruct* label_array(Call& call, const Value& value) {
 bool are_class_ids(Call& call, const Value& value, Index n) {
     const ArrayStruct* a = label_array(call, value);
     const auto* descr = descr_of(a);
-    const std::string cure = "; pass " + value.label() + ".astype(np.int64)";
-    if (descr->kind == 'b') call.type_error(value, "must be integer class ids, got dtype bool" + cure);
+    if (descr->kind == 'b') {
+        call.type_error(value, "must be integer class ids, got dtype bool" + cure_of(value));
+    }
     if (descr->kind == 'f' && a->nd < 2) {
-        call.type_error(
-            value, "of shape (n,) are class ids and must be integers, got dtype " + dtype_text(a) + cure);
+        call.type_error(value, "of shape (n,) are class ids and must be integers, got dtype " +
+                                   dtype_text(a) + cure_of(value));
     }
     if (descr->kind == 'f') return false;
     check_ids(call, value, a, n);

@@ -40,13 +40,12 @@ void Tasks::add_pieces(const Kernel<GemmArgs>& kernel, const GemmArgs& args) {
         tasks_[count_++] = whole;
         return;
     }
-    GemmArgs* list =
-        pieces_.emplace_back(std::make_unique<GemmArgs[]>(static_cast<std::size_t>(pieces))).get();
     for (Index i = 0; i < pieces; ++i) {
-        list[i] = args;
-        list[i].k_begin = blocks * i / pieces * kBlockK;
-        list[i].k_end = std::min(blocks * (i + 1) / pieces * kBlockK, args.k);
-        tasks_[count_++] = task(kernel, list[i]);
+        GemmArgs& piece = pieces_[count_];
+        piece = args;
+        piece.k_begin = blocks * i / pieces * kBlockK;
+        piece.k_end = std::min(blocks * (i + 1) / pieces * kBlockK, args.k);
+        tasks_[count_++] = task(kernel, piece);
     }
 }
 

@@ -1,9 +1,6 @@
 // Runs kernels for one call: releases the GIL when that pays, and turns a signal's exception into the call's.
 #pragma once
 
-#include <memory>
-#include <vector>
-
 #include "bind/on_device.h"
 #include "core/cost.h"
 #include "core/team.h"
@@ -72,9 +69,9 @@ class Tasks {
     bool execute(double cost_ns, Poll poll) const;
 
     OnDevice* device_ = nullptr;
-    Task tasks_[kMaxTasks];
     int count_ = 0;
-    std::vector<std::unique_ptr<GemmArgs[]>> pieces_;
+    Task tasks_[kMaxTasks];
+    GemmArgs pieces_[kMaxTasks];  // [i]: of tasks_[i], where that is one; no call takes memory for them
 };
 
 // Calls `work`, without the GIL if that is worth it for so much of it, and gives back what it returns.

@@ -9,13 +9,15 @@ PyObject* fixed_items(Call& call, const Value& value) {
 
 OutItems::OutItems(Call& call, const Value& value, int count) {
     if (!value.given()) return;
-    const std::string wanted = "must be a tuple of " + std::to_string(count) + " arrays or Nones, got ";
+    const auto wanted = [&] {
+        return "must be a tuple of " + std::to_string(count) + " arrays or Nones, got ";
+    };
     if (!PyTuple_Check(value.object) && !PyList_Check(value.object)) {
-        call.type_error(value, wanted + type_name(value.object));
+        call.type_error(value, wanted() + type_name(value.object));
     }
     items_ = fixed_items(call, value);
     const Py_ssize_t given = PyTuple_GET_SIZE(items_);
-    if (given != count) call.value_error(value, wanted + std::to_string(given) + " items");
+    if (given != count) call.value_error(value, wanted() + std::to_string(given) + " items");
 }
 
 py::object results(std::initializer_list<const Output*> outputs) {

@@ -21,6 +21,7 @@ struct WidenArgs {
     double* y;
     Index n;
 };
+static_assert(are_indices(&WidenArgs::n));
 
 // Where a run of steps stands. The host writes it before a run and reads it afterwards; in between only the
 // kernels do, so that no step waits for the host.
@@ -37,6 +38,7 @@ struct CudaRun {
     double sums[2];                // of weight and weight * loss, over all steps
     double* values;                // null, or where the loss of each step is kept
 };
+static_assert(are_indices(&CudaRun::next, &CudaRun::done, &CudaRun::refused));
 
 // Begins a step: its record becomes the current one, class ids and weights are checked and taken.
 struct StepBeginArgs {
@@ -57,6 +59,8 @@ struct StepBeginArgs {
     unsigned* counts;   // of the step's products (Statistics), which become 0
     Index count_total;
 };
+static_assert(are_indices(&StepBeginArgs::record_bytes, &StepBeginArgs::rows, &StepBeginArgs::classes,
+                          &StepBeginArgs::count_total));
 
 // What the metrics of a loss are made of (core/scores.h).
 enum class Score : int { none, hits, sides, squares };
@@ -77,6 +81,7 @@ struct StepEndArgs {
     const float* weight;  // by row, null: 1
     Index rows, cols;
 };
+static_assert(are_indices(&StepEndArgs::term_count, &StepEndArgs::rows, &StepEndArgs::cols));
 
 // What an update must know of all gradients first: the sums, scales and verdict that its arguments name.
 struct UpdateNormArgs {

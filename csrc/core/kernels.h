@@ -23,6 +23,7 @@ struct LimitArgs {
     int kind;        // 0 fma, 1 read, 2 copy, 3 update, 4 products of bfloat16
     double* result;  // one value a chunk: flops or bytes done
 };
+static_assert(are_indices(&LimitArgs::floats, &LimitArgs::repeats));
 
 struct Kernels {
     const char* isa;

@@ -17,6 +17,8 @@ struct TakeRowsArgs {
     Index count, ahead;
     char* to;
 };
+static_assert(are_indices(&TakeRowsArgs::stride, &TakeRowsArgs::bytes, &TakeRowsArgs::count,
+                          &TakeRowsArgs::ahead));
 
 // 128 KB a chunk: less is copied faster than handed over.
 inline Index rows_of_chunk(const TakeRowsArgs& a) {

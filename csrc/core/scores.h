@@ -87,6 +87,7 @@ struct Hits {
     const float* weight = nullptr;
     Index rows = 0, cols = 0;
 };
+static_assert(are_indices(&Hits::pred_row, &Hits::target_row, &Hits::rows, &Hits::cols));
 
 // Whether first_largest is `at`, four numbers at a time: 1.5 us for 200 rows of 10, where one by one they
 // took 3.7.

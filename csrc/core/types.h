@@ -374,23 +374,25 @@ static_assert(are_indices(&GemmArgs::a_row, &GemmArgs::a_col, &GemmArgs::b_row, 
                           &GemmArgs::c_row, &GemmArgs::m, &GemmArgs::n, &GemmArgs::k, &GemmArgs::k_begin,
                           &GemmArgs::k_end));
 static_assert(are_indices(&PackArgs::b_row, &PackArgs::b_col, &PackArgs::k, &PackArgs::n));
+static_assert(are_indices(&RoundArgs::x_row, &RoundArgs::rows, &RoundArgs::cols));
 static_assert(are_indices(&ColumnSumArgs::x_row, &ColumnSumArgs::rows, &ColumnSumArgs::cols));
-static_assert(are_indices(&ActivationArgs::n) && are_indices(&ActivationBackwardArgs::n));
+static_assert(are_indices(&ActivationArgs::n, &ActivationBackwardArgs::n, &AddArgs::n));
 static_assert(are_indices(&DropoutArgs::n, &DropoutArgs::first));
-static_assert(are_indices(&GatherArgs::first, &GatherArgs::rows, &GatherArgs::cols) &&
-              are_indices(&RowSource::row));
+static_assert(are_indices(&GatherArgs::first, &GatherArgs::rows, &GatherArgs::cols, &RowSource::row,
+                          &RowOrder::next_rows, &Targets::label_stride));
 static_assert(are_indices(&BatchNormArgs::x_row, &BatchNormArgs::y_row, &BatchNormArgs::rows,
                           &BatchNormArgs::cols));
 static_assert(are_indices(&BatchNormBackwardArgs::dy_row, &BatchNormBackwardArgs::x_row,
                           &BatchNormBackwardArgs::y_row, &BatchNormBackwardArgs::dx_row,
                           &BatchNormBackwardArgs::rows, &BatchNormBackwardArgs::cols));
 static_assert(are_indices(&SoftmaxArgs::logits_row, &SoftmaxArgs::probabilities_row, &SoftmaxArgs::rows,
-                          &SoftmaxArgs::cols));
-static_assert(are_indices(&PointLossArgs::rows, &PointLossArgs::cols));
+                          &SoftmaxArgs::cols, &PointLossArgs::rows, &PointLossArgs::cols));
 static_assert(are_indices(&ColumnMomentsArgs::x_row, &ColumnMomentsArgs::rows, &ColumnMomentsArgs::cols));
 static_assert(are_indices(&ScaleColumnsArgs::x_row, &ScaleColumnsArgs::y_row, &ScaleColumnsArgs::rows,
                           &ScaleColumnsArgs::cols));
-static_assert(are_indices(&UpdateTensor::n, &UpdateTensor::first_chunk));
-static_assert(are_indices(&UpdateArgs::count, &UpdateArgs::chunks));
+static_assert(are_indices(&UpdateTensor::n, &UpdateTensor::cols, &UpdateTensor::first_chunk,
+                          &UpdateTensor::first_unit, &UpdateTensor::units, &UpdateTensor::first_unit_chunk));
+static_assert(are_indices(&UpdateVerdict::non_finite, &UpdateArgs::count, &UpdateArgs::chunks,
+                          &UpdateArgs::unit_chunks));
 
 }  // namespace fastnn

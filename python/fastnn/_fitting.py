@@ -90,29 +90,33 @@ def monitored(plateau: Any, names: Sequence[str], validated: bool) -> str:
     return name
 
 
-def taken_on(
-    trainer: Trainer, callbacks: Sequence[Callback], names: Sequence[str], validated: bool
-) -> list[Callback]:
-    """The callbacks of a fit in their order, with the state that a file or a copied trainer has of them.
-
-    Raises for what is no callback, and for one that monitors what the history will not have.
-    """
+def check_callbacks(where: str, callbacks: Sequence[Callback], names: Sequence[str], validated: bool) -> None:
+    """Raise for what is no callback, one that monitors what the history will not have, and two watchers."""
     if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"Trainer.fit: callbacks must be a list of callbacks, got {callbacks!r}")
+        raise TypeError(f"{where}: callbacks must be a list of callbacks, got {callbacks!r}")
     columns = {"epoch", "step", "lr", "seconds", "samples_per_second", *names}
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise TypeError(f"Trainer.fit: callbacks must be objects of fastnn.callbacks, got {callback!r}")
+            raise TypeError(f"{where}: callbacks must be objects of fastnn.callbacks, got {callback!r}")
         if callback.monitor is not None and callback.monitor not in columns:
             cure = "" if validated else "; pass validation= for those that begin with val_"
             raise ValueError(
-                f"Trainer.fit: {type(callback).__name__} monitors {callback.monitor!r}, which the "
+                f"{where}: {type(callback).__name__} monitors {callback.monitor!r}, which the "
                 f"history will not have; it will have {', '.join(sorted(columns))}{cure}"
             )
     if len(watchers := [type(c).__name__ for c in callbacks if isinstance(c, Watcher)]) > 1:
         raise ValueError(
-            f"Trainer.fit: callbacks: {' and '.join(watchers)} would watch the same steps; pass one of them"
+            f"{where}: callbacks: {' and '.join(watchers)} would watch the same steps; pass one of them"
         )
+
+
+def taken_on(
+    trainer: Trainer, callbacks: Sequence[Callback], names: Sequence[str], validated: bool
+) -> list[Callback]:
+    """The callbacks of a fit, checked, in their order, with the state that a file or a copied trainer has of
+    them.
+    """
+    check_callbacks("Trainer.fit", callbacks, names, validated)
     taken = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
     own = [callback for callback in trainer._callbacks if callback._model is trainer.model]
     for callback in taken:
