@@ -9,6 +9,7 @@ import bounds
 import numpy as np
 import reference as ref
 from bounds import assert_bits, assert_within
+from cuda_places import assert_alone, laid, stride
 from cuda_shim import shim
 from fastnn import ops
 from guard import guarded
@@ -143,34 +144,37 @@ def batch_norm(
         assert_bits(got, should, f"batch-norm {kind}: {what}")
 
 
-def softmax(kernels, schedule, rows, classes, form="ids"):
-    logits, d = place(draw(rows, classes, scale=3.0)), empty(rows, classes)
+def softmax(kernels, schedule, rows, classes, form="ids", where=None):
+    logits = laid(where, "logits", draw(rows, classes, scale=3.0))
+    d = laid(where, "d", np.full((rows, classes), np.nan, np.float32))
     losses = empty(rows, dtype=np.float64)
     rng = np.random.default_rng(rows)
     labels = rng.integers(0, classes, rows)
     smoothing = 0.1 if form == "smooth" else 0.0
     chances = None
     if form == "chances":
-        chances = place(rng.dirichlet(np.ones(classes), rows).astype(np.float32))
+        chances = laid(where, "chances", rng.dirichlet(np.ones(classes), rows).astype(np.float32))
     target = labels if chances is None else chances
     kernels.run(
-        shim.SOFTMAX, schedule, logits=logits, logits_row=classes,
+        shim.SOFTMAX, schedule, logits=logits, logits_row=stride(logits),
         labels=None if chances is not None else labels, probabilities=chances,
-        probabilities_row=classes, dlogits=d, row_loss=losses, rows=rows, cols=classes,
-        scale=1.0 / rows, keep=1.0 - smoothing, share=smoothing / classes,
+        probabilities_row=0 if chances is None else stride(chances), dlogits=d, row_loss=losses, rows=rows,
+        cols=classes, scale=1.0 / rows, keep=1.0 - smoothing, share=smoothing / classes,
     )  # fmt: skip
     value, want = ops.softmax_cross_entropy(logits, target, label_smoothing=smoothing)
-    assert_bits(d, want, f"softmax {form}")
+    assert_bits(d, want, f"softmax {form} {where}")
     total = 0.0
     for loss in losses:
         total += loss
     assert total / rows == value
     bound = bounds.softmax_bounds(logits, target, label_smoothing=smoothing)[1]
     assert_within(d, ref.softmax_cross_entropy(logits, target, label_smoothing=smoothing)[1], bound, form)
+    assert_alone(where, d)
 
 
-def point_loss(kernels, schedule, rows, cols, name, weighted=False):
-    pred, target = place(draw(rows, cols)), place(np.abs(draw(rows, cols, seed=1)) % 1)
+def point_loss(kernels, schedule, rows, cols, name, weighted=False, where=None):
+    pred = laid(where, "pred", draw(rows, cols))
+    target = laid(where, "target", np.abs(draw(rows, cols, seed=1)) % 1)
     weight = np.abs(draw(rows, seed=2)) + np.float32(0.5) if weighted else None
     total = float(np.sum(weight, dtype=np.float64)) if weighted else rows
     if weighted:  # in the order of the rows, as the CPU adds them
@@ -178,15 +182,18 @@ def point_loss(kernels, schedule, rows, cols, name, weighted=False):
         for w in weight:
             total += float(w)
     factor = (2.0 if name == "mse" else 1.0) / (total * cols)
-    scaled = place((weight.astype(np.float64) * factor).astype(np.float32)) if weighted else None
-    d, sums = empty(rows, cols), empty(4096, dtype=np.float64, at_end=False)
+    scaled = None
+    if weighted:
+        scaled = laid(where, "weight", (weight.astype(np.float64) * factor).astype(np.float32))
+    d = laid(where, "d", np.full((rows, cols), np.nan, np.float32))
+    sums = empty(4096, dtype=np.float64, at_end=False)
     kind = {"mse": 0, "huber": 1, "sigmoid_cross_entropy": 2}[name]
     kernels.run(
         shim.POINT_LOSS, schedule, pred=pred, target=target, weight=scaled, dpred=d, sums=sums, rows=rows,
         cols=cols, kind=kind, scale=factor, delta=1.0,
     )  # fmt: skip
     value, want = getattr(ops, name)(pred, target, sample_weight=weight)
-    assert_bits(d, want, name)
+    assert_bits(d, want, f"{name} {where}")
     got = 0.0
     for s in sums[~np.isnan(sums)]:
         got += s
@@ -195,6 +202,7 @@ def point_loss(kernels, schedule, rows, cols, name, weighted=False):
     true_value, true = getattr(ref, name)(pred, target, weight)
     assert abs(value - true_value) <= near
     assert_within(d, true, bound, name)
+    assert_alone(where, d)
 
 
 def gemm(

@@ -6,6 +6,7 @@ import cuda_tensor_checks as tensor
 import numpy as np
 from bounds import assert_bits
 from cuda_checks import beside, draw, empty, gemm, moments, place, point_loss
+from cuda_places import assert_alone, laid, stride
 from cuda_shim import shim
 from fastnn import _core, nn, optim
 
@@ -59,7 +60,7 @@ def clipped_update(kernels, schedule, clip, shapes, noise=0.0, wrong=None, scale
         assert_bits(param, p.data, f"{clip}, noise {noise}")
 
 
-def gather(kernels, schedule, rows, cols, dtype, ordered=True):
+def gather(kernels, schedule, rows, cols, dtype, ordered=True, where=None):
     rng = np.random.default_rng(rows)
     if np.dtype(dtype).kind == "f":
         data = (1e3 * rng.standard_normal((rows + 3, cols))).astype(dtype)
@@ -67,13 +68,14 @@ def gather(kernels, schedule, rows, cols, dtype, ordered=True):
         info = np.iinfo(dtype)
         data = rng.integers(info.min, info.max, (rows + 3, cols), dtype, endpoint=True)
     order = rng.integers(0, rows + 3, rows + 2) if ordered else None
-    data, y = place(data), empty(rows, cols)
-    source = shim.SOURCE(shim.address(data), cols, NUMBERS.index(dtype), shim.address(order))
+    data, y = laid(where, "data", data), laid(where, "y", empty(rows, cols))
+    source = shim.SOURCE(shim.address(data), stride(data), NUMBERS.index(dtype), shim.address(order))
     kernels.run(
         shim.GATHER, schedule, source=ctypes.addressof(source), first=2, rows=rows, cols=cols, y=y
     )  # fmt: skip
     taken = data[2 : rows + 2] if order is None else data[order[2:]]
-    assert_bits(y, taken.astype(np.float32), f"gather {dtype}")
+    assert_bits(y, taken.astype(np.float32), f"gather {dtype} {where}")
+    assert_alone(where, y)
     for halted in (False, True):
         y = empty(rows, cols)
         kernels.run(
@@ -155,20 +157,23 @@ def add(kernels, schedule, n, at_end=True):
     assert_bits(y, a + b, "add")
 
 
-def scale_columns(kernels, schedule, rows, cols, dtype):
+def scale_columns(kernels, schedule, rows, cols, dtype, where=None):
     """Both halves of Standardize, by the layer's own call."""
-    x = place((100 * np.abs(draw(rows, cols))).astype(dtype))
-    shift, scale, offset = (place(draw(cols, seed=s)) for s in (1, 2, 3))
-    wide, y = empty(cols, dtype=np.float64), empty(rows, cols)
+    x = laid(where, "x", (100 * np.abs(draw(rows, cols))).astype(dtype))
+    shift, scale, offset = (
+        laid(where, name, draw(cols, seed=s)) for s, name in enumerate(("", "scale", "offset"), 1)
+    )
+    wide, y = laid(where, "shift", empty(cols, dtype=np.float64)), laid(where, "y", empty(rows, cols))
     kernels.run(shim.WIDEN, schedule, x=shift, y=wide, n=cols)
     assert np.array_equal(wide, shift.astype(np.float64))
     element = ["float32", "float64", "uint8"].index(dtype)
-    sizes = {"x": x, "x_row": cols, "element": element, "y_row": cols, "rows": rows, "cols": cols}
+    sizes = {"x": x, "x_row": stride(x), "element": element, "y_row": stride(y), "rows": rows, "cols": cols}
     kernels.run(shim.SCALE_COLUMNS, schedule, y=y, shift=wide, scale=scale, offset=offset, **sizes)
-    assert_bits(y, _core.scale_columns(x, wide, scale, offset), f"scale {dtype}")
+    assert_bits(y, _core.scale_columns(x, wide, scale, offset), f"scale {dtype} {where}")
     kernels.run(shim.SCALE_COLUMNS, schedule, y=y, scale=scale, **sizes)
     none = np.zeros(cols), scale, np.full(cols, -0.0, np.float32)
     assert_bits(y, _core.scale_columns(x, *none), f"scale {dtype} alone")
+    assert_alone(where, y)
 
 
 def sums_beside(kernels, schedule, precision, shape):

@@ -10,6 +10,7 @@ import cuda_checks as checks
 import cuda_step_checks as steps
 import numpy as np
 import pytest
+from cuda_places import in_packs
 from cuda_shim import shim
 
 pytestmark = pytest.mark.ci
@@ -119,22 +120,32 @@ def test_softmax_cross_entropy(cuda_kernels, schedule):
         checks.softmax(cuda_kernels, schedule, rows, classes, ("ids", "chances", "smooth")[i // 3 % 3])
 
 
-def test_a_label_beyond_the_classes_gives_nan_and_touches_nothing(cuda_kernels):
-    logits, labels = checks.place(checks.draw(2, 5)), np.array([5, -7])
-    d, losses = checks.empty(2, 5), checks.empty(2, dtype=np.float64)
+@pytest.mark.parametrize("form", ["ids", "chances", "smooth"])
+def test_softmax_in_packs(cuda_kernels, schedule, form):
+    read = ["logits", "chances"] if form == "chances" else ["logits"]
+    shapes = [(9, 64), (2, 60), (17, 68), (3, 66), (1, 72), (20, 76), (2, 1000)]
+    for rows, classes, where in in_packs(shapes, [*read, "d"], read):
+        checks.softmax(cuda_kernels, schedule, rows, classes, form, where)
+
+
+@pytest.mark.parametrize("classes", [5, 64])
+def test_a_label_beyond_the_classes_gives_nan_and_touches_nothing(cuda_kernels, classes):
+    logits, labels = checks.place(checks.draw(2, classes)), np.array([classes, -7])
+    d, losses = checks.empty(2, classes), checks.empty(2, dtype=np.float64)
     cuda_kernels.run(
-        shim.SOFTMAX, logits=logits, logits_row=5, labels=labels, dlogits=d, row_loss=losses, rows=2, cols=5,
-        scale=0.5, keep=1.0,
+        shim.SOFTMAX, logits=logits, logits_row=classes, labels=labels, dlogits=d, row_loss=losses, rows=2,
+        cols=classes, scale=0.5, keep=1.0,
     )  # fmt: skip
     assert np.isnan(losses).all()
 
 
-def test_ignored_rows_have_no_gradient(cuda_kernels):
-    logits, labels = checks.draw(3, 5), np.array([1, -1, 2])
-    d, losses = checks.empty(3, 5), checks.empty(3, dtype=np.float64)
+@pytest.mark.parametrize("classes", [5, 64])
+def test_ignored_rows_have_no_gradient(cuda_kernels, classes):
+    logits, labels = checks.place(checks.draw(3, classes)), np.array([1, -1, 2])
+    d, losses = checks.empty(3, classes), checks.empty(3, dtype=np.float64)
     cuda_kernels.run(
-        shim.SOFTMAX, logits=logits, logits_row=5, labels=labels, dlogits=d, row_loss=losses, rows=3, cols=5,
-        scale=0.5, keep=1.0,
+        shim.SOFTMAX, logits=logits, logits_row=classes, labels=labels, dlogits=d, row_loss=losses, rows=3,
+        cols=classes, scale=0.5, keep=1.0,
     )  # fmt: skip
     assert not d[1].any()
     assert losses[1] == 0.0
@@ -145,6 +156,16 @@ def test_ignored_rows_have_no_gradient(cuda_kernels):
 def test_elementwise_losses(cuda_kernels, schedule, name):
     for (rows, cols), i in each(schedule, drawn(OUTPUTS, 300, 100)):
         checks.point_loss(cuda_kernels, schedule, rows, cols, name, weighted=i // 3 % 2 == 1)
+
+
+@pytest.mark.parametrize("name", ["mse", "huber", "sigmoid_cross_entropy"])
+def test_elementwise_losses_in_packs(cuda_kernels, schedule, name):
+    """Runs that end within four, and rows in fours or not."""
+    arrays = ["pred", "target", "d"]
+    for rows, cols, where in in_packs([(1, 1), (7, 3), (5, 205), (2, 8195)], arrays):
+        checks.point_loss(cuda_kernels, schedule, rows, cols, name, where=where)
+    for rows, cols, where in in_packs([(1030, 1), (1100, 4), (3, 1028), (9, 17)], [*arrays, "weight"]):
+        checks.point_loss(cuda_kernels, schedule, rows, cols, name, weighted=True, where=where)
 
 
 def test_gemm(cuda_kernels, schedule):
@@ -265,6 +286,13 @@ def test_gather(cuda_kernels, schedule, dtype):
         steps.gather(cuda_kernels, schedule, rows, cols, dtype, ordered=i % 2 == 0)
 
 
+@pytest.mark.parametrize("dtype", steps.NUMBERS)
+def test_gather_in_packs(cuda_kernels, schedule, dtype):
+    """Rows that begin where four of such numbers are read at once, or do not."""
+    for rows, cols, where in in_packs([(5, 12), (3, 6), (70, 4)], ["data", "y"], ["data"]):
+        steps.gather(cuda_kernels, schedule, rows, cols, dtype, ordered=rows < 70, where=where)
+
+
 def test_add(cuda_kernels, schedule):
     for n, i in each(schedule, LENGTHS):
         steps.add(cuda_kernels, schedule, n, at_end=i % 2 == 0)
@@ -274,6 +302,13 @@ def test_add(cuda_kernels, schedule):
 def test_scale_columns(cuda_kernels, schedule, dtype):
     for (rows, cols), _ in each(schedule, BATCHES[::2]):
         steps.scale_columns(cuda_kernels, schedule, rows, cols, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_scale_columns_in_packs(cuda_kernels, schedule, dtype):
+    arrays = ["x", "y", "shift", "scale", "offset"]
+    for rows, cols, where in in_packs([(5, 12), (3, 6), (70, 4)], arrays, ["x", "y"]):
+        steps.scale_columns(cuda_kernels, schedule, rows, cols, dtype, where)
 
 
 def test_the_ends_of_a_step(cuda_kernels, schedule):

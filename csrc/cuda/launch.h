@@ -30,19 +30,28 @@ inline unsigned blocks_for(Index items, Index per_block) {
 // The status of the launch that went before.
 inline int launched() { return static_cast<int>(cudaGetLastError()); }
 
-// W floats side by side, read and written by one instruction.
-template <int W>
-struct alignas(4 * W) Pack {
-    float v[W];
+// W numbers side by side, read and written by one instruction (of sixteen bytes at most).
+template <int W, class T = float>
+struct alignas(W * sizeof(T) < 16 ? W * sizeof(T) : 16) Pack {
+    T v[W];
 };
 
-template <int W>
-FASTNN_RULE Pack<W> load(const float* p) {
-    return *reinterpret_cast<const Pack<W>*>(p);
+template <int W, class T>
+FASTNN_RULE Pack<W, T> load(const T* p) {
+    return *reinterpret_cast<const Pack<W, T>*>(p);
 }
-template <int W>
-FASTNN_RULE void store(float* p, const Pack<W>& x) {
-    *reinterpret_cast<Pack<W>*>(p) = x;
+template <int W, class T>
+FASTNN_RULE void store(T* p, const Pack<W, T>& x) {
+    *reinterpret_cast<Pack<W, T>*>(p) = x;
+}
+
+// W times x.
+template <int W, class T>
+FASTNN_RULE Pack<W, T> splat(T x) {
+    Pack<W, T> y;
+#pragma unroll
+    for (int l = 0; l < W; ++l) y.v[l] = x;
+    return y;
 }
 
 // Whether all of these (null included) begin at multiples of 16 bytes.

@@ -1,20 +1,21 @@
 // Elementwise losses with their gradients. A block of threads has a chunk of the CPU's (cpu/loss.cpp):
-// sixteen threads for sixteen lanes, sixteen such groups for sixteen runs of kLossVectors vectors; their sums
-// are added in the order of the runs. Each group reads 64 bytes in a row.
+// sixteen groups for sixteen runs of kLossVectors vectors, each of the threads of the sixteen lanes
+// (lanes.h); their sums are added in the order of the runs. Each group reads 64 bytes in a row.
 #include "core/losses.h"
 #include "core/sums.h"
 #include "cuda/entries.h"
-#include "cuda/launch.h"
+#include "cuda/lanes.h"
 
 namespace fastnn {
 namespace {
 
-constexpr int kLanes = 16;
 constexpr int kGroups = 16;
-static_assert(kLanes * kGroups == kThreads);
+template <int W>
+constexpr int kLossThreads = kGroups * kLaneThreads<W>;
+constexpr int kResident = 1024;  // threads that a multiprocessor has room for, by their registers
 
 struct GroupSums {
-    float of[kGroups][kLanes];
+    alignas(16) float of[kGroups][kLanes];
 };
 
 template <PointLoss kKind>
@@ -24,16 +25,41 @@ FASTNN_RULE float loss_of(float pred, float target, float delta, float& slope) {
     return logistic_loss(pred, target, slope);
 }
 
-// The losses of elements begin + lane, begin + lane + 16, ... up to end, added to `sum`.
-template <PointLoss kKind, class Weight>
+// The first n of W elements, and zeros.
+template <int W>
+FASTNN_RULE Pack<W> load_first(const float* p, int n) {
+    if (n == W) return load<W>(p);
+    Pack<W> x{};
+#pragma unroll
+    for (int l = 0; l < W; ++l)
+        if (l < n) x.v[l] = p[l];
+    return x;
+}
+template <int W>
+FASTNN_RULE void store_first(float* p, const Pack<W>& x, int n) {
+    if (n == W) return store(p, x);
+#pragma unroll
+    for (int l = 0; l < W; ++l)
+        if (l < n) p[l] = x.v[l];
+}
+
+// The losses of this thread's lanes in [begin, end), added to `sum`; weight(i, n): of n elements from i on.
+template <PointLoss kKind, int W, class Weight>
 FASTNN_RULE void add_losses(const PointLossArgs& a, Index begin, Index end, bool weighted, Weight weight,
-                            float& sum) {
-    for (Index i = begin + threadIdx.x % kLanes; i < end; i += kLanes) {
-        float slope;
-        const float loss = loss_of<kKind>(a.pred[i], a.target[i], a.delta, slope);
-        const float w = weight(i);
-        a.dpred[i] = slope * w;
-        sum = sum + (weighted ? loss * w : loss);
+                            Pack<W>& sum) {
+    for (Index i = begin + first_lane<W>(); i < end; i += kLanes) {
+        const int n = W > 1 && end - i < W ? static_cast<int>(end - i) : W;
+        const Pack<W> pred = load_first<W>(a.pred + i, n), target = load_first<W>(a.target + i, n);
+        const Pack<W> w = weight(i, n);
+        Pack<W> d;
+#pragma unroll
+        for (int l = 0; l < W; ++l) {
+            float slope;
+            const float loss = loss_of<kKind>(pred.v[l], target.v[l], a.delta, slope);
+            d.v[l] = slope * w.v[l];
+            if (l < n) sum.v[l] = sum.v[l] + (weighted ? loss * w.v[l] : loss);
+        }
+        store_first(a.dpred + i, d, n);
     }
 }
 
@@ -50,68 +76,84 @@ LossCut loss_cut(const PointLossArgs& a) {
             run ? kLossVectors * kLanes : kLossRows};
 }
 
-template <PointLoss kKind>
-__global__ void __launch_bounds__(kThreads, 4) point_loss(PointLossArgs a, LossCut cut) {
+template <PointLoss kKind, int W>
+__global__ void __launch_bounds__(kLossThreads<W>, kResident / kLossThreads<W>)
+    point_loss(PointLossArgs a, LossCut cut) {
     FASTNN_SHARED(GroupSums, sums);
-    const Index group = threadIdx.x / kLanes;
-    const Index lane = threadIdx.x % kLanes;
+    const Index group = threadIdx.x / kLaneThreads<W>;
+    const Index lane = first_lane<W>();
     const Index chunk = blockIdx.x;
     const bool weighted = a.weight != nullptr;
     const Index begin = chunk * cut.size;
     const Index end = begin + cut.size < cut.all ? begin + cut.size : cut.all;
 
-    float total = 0.0f;  // of the first group's threads
+    Pack<W> total{};  // of the first group's threads
     for (Index round = begin; round < end; round += kGroups * cut.step) {
-        float sum = 0.0f;
+        Pack<W> sum{};
         const Index first = round + group * cut.step;
         const Index last = first + cut.step < end ? first + cut.step : end;
         if (cut.run) {
-            add_losses<kKind>(
-                a, first, last, weighted, [&](Index i) { return weighted ? a.weight[i] : a.scale; }, sum);
+            const auto weights = [&](Index i, int n) {
+                return weighted ? load_first<W>(a.weight + i, n) : splat<W>(a.scale);
+            };
+            add_losses<kKind>(a, first, last, weighted, weights, sum);
         } else {
             for (Index row = first; row < last; ++row) {
-                const float w = a.weight[row];
+                const Pack<W> w = splat<W>(a.weight[row]);
                 const Index row_end = (row + 1) * a.cols;
-                float of_row = 0.0f;
+                Pack<W> of_row{};
                 for (Index i = row * a.cols; i < row_end; i += kLossVectors * kLanes) {
                     const Index stop =
                         i + kLossVectors * kLanes < row_end ? i + kLossVectors * kLanes : row_end;
-                    float part = 0.0f;
-                    add_losses<kKind>(a, i, stop, true, [&](Index) { return w; }, part);
-                    of_row = of_row + part;
+                    Pack<W> part{};
+                    add_losses<kKind>(a, i, stop, true, [&](Index, int) { return w; }, part);
+                    add_lanes(of_row, part);
                 }
-                sum = sum + of_row;
+                add_lanes(sum, of_row);
             }
         }
-        sums.of[group][lane] = sum;
+        store(&sums.of[group][lane], sum);
         __syncthreads();
         if (group == 0)
-            for (int g = 0; g < kGroups && round + g * cut.step < end; ++g) total = total + sums.of[g][lane];
+            for (int g = 0; g < kGroups && round + g * cut.step < end; ++g)
+                add_lanes(total, load<W>(&sums.of[g][lane]));
         __syncthreads();  // before the next round's sums
     }
     if (group != 0) return;
-#pragma unroll
-    for (int half = kLanes / 2; half > 0; half /= 2) total = total + __shfl_xor_sync(0xffffu, total, half);
-    if (lane == 0) a.sums[chunk] = static_cast<double>(total);
+    const float all = lanes_sum(total);
+    if (lane == 0) a.sums[chunk] = static_cast<double>(all);
+}
+
+// Four elements at a time: runs begin at fours (the last may end anywhere), and rows where they are so long.
+bool in_packs(const PointLossArgs& a) {
+    return aligned(a.pred, a.target, a.dpred) && (one_run(a) ? aligned(a.weight) : in_fours(a.cols));
+}
+
+template <int W>
+void start(const PointLossArgs& a, void* stream) {
+    const auto blocks = static_cast<unsigned>(loss_chunks(a));
+    const LossCut cut = loss_cut(a);
+    switch (a.kind) {
+        case PointLoss::squared:
+            FASTNN_LAUNCH((point_loss<PointLoss::squared, W>), blocks, kLossThreads<W>, stream, a, cut);
+            break;
+        case PointLoss::huber:
+            FASTNN_LAUNCH((point_loss<PointLoss::huber, W>), blocks, kLossThreads<W>, stream, a, cut);
+            break;
+        case PointLoss::logistic:
+            FASTNN_LAUNCH((point_loss<PointLoss::logistic, W>), blocks, kLossThreads<W>, stream, a, cut);
+            break;
+    }
 }
 
 }  // namespace
 
 int cuda_point_loss(const PointLossArgs& a, void* stream) {
     if (a.rows == 0 || a.cols == 0) return 0;
-    const auto blocks = static_cast<unsigned>(loss_chunks(a));
-    const LossCut cut = loss_cut(a);
-    switch (a.kind) {
-        case PointLoss::squared:
-            FASTNN_LAUNCH(point_loss<PointLoss::squared>, blocks, kThreads, stream, a, cut);
-            break;
-        case PointLoss::huber:
-            FASTNN_LAUNCH(point_loss<PointLoss::huber>, blocks, kThreads, stream, a, cut);
-            break;
-        case PointLoss::logistic:
-            FASTNN_LAUNCH(point_loss<PointLoss::logistic>, blocks, kThreads, stream, a, cut);
-            break;
-    }
+    if (in_packs(a))
+        start<4>(a, stream);
+    else
+        start<1>(a, stream);
     return launched();
 }
 

@@ -14,16 +14,13 @@ __global__ void __launch_bounds__(kThreads) round_bf16(RoundArgs r) {
 
 // Rows that follow one another, four numbers a thread.
 __global__ void __launch_bounds__(kThreads) round_fours(RoundArgs r) {
-    struct alignas(8) Four {
-        BFloat16 v[4];
-    };
     const Index i = four_of_thread();
     if (i >= r.rows * r.cols) return;
     const Pack<4> x = load<4>(r.x + i);
-    Four y;
+    Pack<4, BFloat16> y;
 #pragma unroll
     for (int l = 0; l < 4; ++l) y.v[l] = narrowed(x.v[l]);
-    *reinterpret_cast<Four*>(static_cast<BFloat16*>(r.y) + i) = y;
+    store(static_cast<BFloat16*>(r.y) + i, y);
 }
 
 }  // namespace
