@@ -7,7 +7,7 @@ import numpy as np
 from bounds import assert_bits
 from cuda_checks import beside, draw, empty, gemm, moments, place, point_loss
 from cuda_shim import shim
-from fastnn import _core, nn, optim
+from fastnn import _core, nn, ops, optim
 
 CLIPS = {
     "value": optim.ClipByValue(0.3),
@@ -146,6 +146,28 @@ def step_ends(kernels, schedule, rows, wrong=None, refused=False, cols=3):
     assert run.weight_sum == (0.0 if refused else total)
 
 
+def step_metrics(kernels, schedule, rows, cols, score, weighted):
+    """Those of a loss of values: the end of a step adds to its sums what the host would."""
+    rng = np.random.default_rng([rows, cols])
+    pred, target = place(draw(rows, cols)), place(draw(rows, cols, seed=1))
+    weight = place(rng.random(rows, np.float32) + np.float32(0.5)) if weighted else None
+    total = 0.0
+    for w in np.ones(rows) if weight is None else weight.tolist():
+        total += w
+    scores = rng.random(2 if score == "sides" else 1 + 4 * cols)
+    want, terms = scores.copy(), rng.random(3)
+    run = shim.RUN(next=1, refused=-1, total=total)
+    kernels.run(
+        shim.STEP_END, schedule, run=ctypes.addressof(run), verdict=np.array([0, -1]), terms=terms,
+        term_count=3, scale=0.5, score=["none", "hits", "sides", "squares"].index(score), scores=scores,
+        pred=pred, target=target, weight=weight, rows=rows, cols=cols,
+    )  # fmt: skip
+    getattr(ops, f"_score_{score}")(pred, target, want, sample_weight=weight)
+    assert np.array_equal(scores, want), score
+    assert run.value == 0.5 * (terms[0] + terms[1] + terms[2])
+    assert (run.done, run.weight_sum) == (1, total)
+
+
 NUMBERS = ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 
 
@@ -155,13 +177,17 @@ def add(kernels, schedule, n, at_end=True):
     assert_bits(y, a + b, "add")
 
 
+def widen(kernels, schedule, n, at_end=True):
+    x, y = place(draw(n), at_end), empty(n, dtype=np.float64, at_end=at_end)
+    kernels.run(shim.WIDEN, schedule, x=x, y=y, n=n)
+    assert np.array_equal(y, x.astype(np.float64))
+
+
 def scale_columns(kernels, schedule, rows, cols, dtype):
-    """Both halves of Standardize, by the layer's own call."""
+    """By the call of Standardize."""
     x = place((100 * np.abs(draw(rows, cols))).astype(dtype))
     shift, scale, offset = (place(draw(cols, seed=s)) for s in (1, 2, 3))
-    wide, y = empty(cols, dtype=np.float64), empty(rows, cols)
-    kernels.run(shim.WIDEN, schedule, x=shift, y=wide, n=cols)
-    assert np.array_equal(wide, shift.astype(np.float64))
+    wide, y = place(shift.astype(np.float64)), empty(rows, cols)
     element = ["float32", "float64", "uint8"].index(dtype)
     sizes = {"x": x, "x_row": cols, "element": element, "y_row": cols, "rows": rows, "cols": cols}
     kernels.run(shim.SCALE_COLUMNS, schedule, y=y, shift=wide, scale=scale, offset=offset, **sizes)
@@ -203,5 +229,8 @@ USERS = {
         clipped_update(kernels, schedule, "global_norm", [(16384,), (40000,)]),
         clipped_update(kernels, schedule, "none", [(20000,)], wrong=0),
     ),
-    "step.cu": lambda kernels, schedule: step_ends(kernels, schedule, 700),
+    "step.cu": lambda kernels, schedule: (
+        step_ends(kernels, schedule, 700),
+        step_metrics(kernels, schedule, 20, 3, "squares", weighted=False),
+    ),
 }
