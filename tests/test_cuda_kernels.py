@@ -324,7 +324,7 @@ def test_the_metrics_of_a_step(cuda_kernels, schedule, score):
 
 
 def test_every_kernel_ran_over_enough_shapes(request, cuda_kernels):
-    """Judged in a process that ran this whole file, which each of .ci/run's three runs of it does."""
+    """Judged in a process that ran this whole file: two of those that .ci/run starts (docs/cuda.md)."""
     missing = sorted({item.name for item in request.node.parent.collect()} - RAN)
     if missing:
         pytest.skip(f"{len(missing)} tests of this file did not run here: {missing[0]} ...")
