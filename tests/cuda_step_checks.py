@@ -8,7 +8,7 @@ from bounds import assert_bits
 from cuda_checks import beside, draw, empty, gemm, moments, place, point_loss
 from cuda_places import assert_alone, laid, stride
 from cuda_shim import shim
-from fastnn import _core, nn, optim
+from fastnn import _core, nn, ops, optim
 
 CLIPS = {
     "value": optim.ClipByValue(0.3),
@@ -148,6 +148,28 @@ def step_ends(kernels, schedule, rows, wrong=None, refused=False, cols=3):
     assert run.weight_sum == (0.0 if refused else total)
 
 
+def step_metrics(kernels, schedule, rows, cols, score, weighted):
+    """Those of a loss of values: the end of a step adds to its sums what the host would."""
+    rng = np.random.default_rng([rows, cols])
+    pred, target = place(draw(rows, cols)), place(draw(rows, cols, seed=1))
+    weight = place(rng.random(rows, np.float32) + np.float32(0.5)) if weighted else None
+    total = 0.0
+    for w in np.ones(rows) if weight is None else weight.tolist():
+        total += w
+    scores = rng.random(2 if score == "sides" else 1 + 4 * cols)
+    want, terms = scores.copy(), rng.random(3)
+    run = shim.RUN(next=1, refused=-1, total=total)
+    kernels.run(
+        shim.STEP_END, schedule, run=ctypes.addressof(run), verdict=np.array([0, -1]), terms=terms,
+        term_count=3, scale=0.5, score=["none", "hits", "sides", "squares"].index(score), scores=scores,
+        pred=pred, target=target, weight=weight, rows=rows, cols=cols,
+    )  # fmt: skip
+    getattr(ops, f"_score_{score}")(pred, target, want, sample_weight=weight)
+    assert np.array_equal(scores, want), score
+    assert run.value == 0.5 * (terms[0] + terms[1] + terms[2])
+    assert (run.done, run.weight_sum) == (1, total)
+
+
 NUMBERS = ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 
 
@@ -157,15 +179,19 @@ def add(kernels, schedule, n, at_end=True):
     assert_bits(y, a + b, "add")
 
 
+def widen(kernels, schedule, n, at_end=True):
+    x, y = place(draw(n), at_end), empty(n, dtype=np.float64, at_end=at_end)
+    kernels.run(shim.WIDEN, schedule, x=x, y=y, n=n)
+    assert np.array_equal(y, x.astype(np.float64))
+
+
 def scale_columns(kernels, schedule, rows, cols, dtype, where=None):
-    """Both halves of Standardize, by the layer's own call."""
+    """By the call of Standardize."""
     x = laid(where, "x", (100 * np.abs(draw(rows, cols))).astype(dtype))
-    shift, scale, offset = (
-        laid(where, name, draw(cols, seed=s)) for s, name in enumerate(("", "scale", "offset"), 1)
-    )
-    wide, y = laid(where, "shift", empty(cols, dtype=np.float64)), laid(where, "y", empty(rows, cols))
-    kernels.run(shim.WIDEN, schedule, x=shift, y=wide, n=cols)
-    assert np.array_equal(wide, shift.astype(np.float64))
+    shift, scale, offset = draw(cols, seed=1), draw(cols, seed=2), draw(cols, seed=3)
+    wide = laid(where, "shift", shift.astype(np.float64))
+    scale, offset = laid(where, "scale", scale), laid(where, "offset", offset)
+    y = laid(where, "y", empty(rows, cols))
     element = ["float32", "float64", "uint8"].index(dtype)
     sizes = {"x": x, "x_row": stride(x), "element": element, "y_row": stride(y), "rows": rows, "cols": cols}
     kernels.run(shim.SCALE_COLUMNS, schedule, y=y, shift=wide, scale=scale, offset=offset, **sizes)
@@ -208,5 +234,8 @@ USERS = {
         clipped_update(kernels, schedule, "global_norm", [(16384,), (40000,)]),
         clipped_update(kernels, schedule, "none", [(20000,)], wrong=0),
     ),
-    "step.cu": lambda kernels, schedule: step_ends(kernels, schedule, 700),
+    "step.cu": lambda kernels, schedule: (
+        step_ends(kernels, schedule, 700),
+        step_metrics(kernels, schedule, 20, 3, "squares", weighted=False),
+    ),
 }

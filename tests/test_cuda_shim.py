@@ -1,6 +1,9 @@
 """The shim that runs csrc/cuda on this CPU: what it must catch, it catches."""
 
 import ctypes
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,9 +19,8 @@ BLOCKS, LAST_ADDS = 7, 8
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    library = shim.build(
-        tmp_path_factory.mktemp("planted"), [shim.HERE / "planted.cu", shim.HERE / "shim.cpp"], name="planted"
-    )
+    folder = tmp_path_factory.mktemp("planted")
+    library = shim.build(folder, [shim.HERE / "planted.cu", shim.HERE / "shim.cpp"], name="planted")
 
     def run(kernel, schedule=shim.FORWARD):
         out = np.zeros(65, np.uint32)
@@ -28,7 +30,7 @@ def planted(tmp_path_factory):
         )
         return out, failure.value.decode()
 
-    run.library = library
+    run.library, run.folder = library, folder
     return run
 
 
@@ -96,11 +98,18 @@ def test_a_graph_runs_in_every_order_that_it_leaves_open(planted):
     assert run(shim.EARLY, joined=False) == (904, 0)  # cudaErrorStreamCaptureUnjoined
 
 
+def test_a_thread_that_neither_waits_nor_ends_stops_the_process(planted):
+    """After one second here, where it is a hundred elsewhere."""
+    command = [sys.executable, str(shim.HERE / "planted.py"), "endless", str(planted.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == -signal.SIGABRT
+    assert "shim: a thread of a kernel neither waits nor ends" in done.stderr
+
+
 UNSEEN = [
     # before a tile counts itself as written: blocks run one after another here; ThreadSanitizer reports it
     ("gemm_tensor.cu", 2),
     ("gemm_tensor.cu", 5),  # before the rest of the rows, in which each thread writes to its own column
-    ("step.cu", 5),  # for the metrics of squares, which no check here asks for yet
     ("update_norm.cu", 1),  # for a second round, in arrays past 2^33 elements
 ]
 BARRIERS = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from cuda_checks import KINDS, draw, empty
 from cuda_shim import shim
-from test_cuda_kernels import drawn, each
+from test_cuda_kernels import BESIDE, STATISTICS, drawn, each, run_beside, run_statistics
 from test_cuda_kernels import schedule as schedule
 
 pytestmark = pytest.mark.ci
@@ -63,10 +63,11 @@ def test_nan_and_infinity_stay_in_their_row(cuda_kernels, precision):
         assert np.isfinite(np.delete(c, 2, 0)).all()
 
 
-ROUNDED = [(0, 3), (1, 1), (2, 4), (3, 5), (8, 32), (17, 129), (64, 100), (1, 4097)]
+@pytest.mark.parametrize("precision", checks.PRECISIONS)
+def test_what_a_product_does_beside(cuda_kernels, schedule, precision):
+    run_beside(cuda_kernels, schedule, precision, BESIDE)
 
 
-def test_rounding(cuda_kernels, schedule):
-    for (rows, cols), i in each(schedule, ROUNDED):
-        checks.rounded(cuda_kernels, schedule, rows, cols, i % 2)
-        checks.rounded(cuda_kernels, schedule, rows, cols, 0)
+@pytest.mark.parametrize("precision", checks.PRECISIONS)
+def test_sums_of_batch_norm_beside_a_product(cuda_kernels, schedule, precision):
+    run_statistics(cuda_kernels, schedule, precision, STATISTICS)

@@ -80,6 +80,12 @@ __global__ void last_adds(unsigned* out, bool fences) {
     for (int i = 0; i < 4; ++i) out[4] += out[i];
 }
 
+// A thread that neither waits nor ends.
+__global__ void endless(unsigned* out) {
+    for (volatile unsigned* const never = out; *never == 0;) {
+    }
+}
+
 // Each block gives its number to the first place that is free.
 __global__ void blocks_in_turn(unsigned* out) {
     if (threadIdx.x == 0) out[atomicAdd(out + kN, 1u)] = blockIdx.x;
@@ -156,6 +162,10 @@ extern "C" void planted_run(int kernel, unsigned* out, int schedule, char* failu
             break;
         case 11:
             FASTNN_LAUNCH(neighbours, 1, kN, nullptr, out, false);
+            break;
+        case 12:
+            shim::patience = 1;
+            FASTNN_LAUNCH(endless, 1, kN, nullptr, out);
             break;
         default:
             FASTNN_LAUNCH(beyond, 1, kN, nullptr, out);

@@ -4,7 +4,7 @@
 // context (a fiber) and of what a launch, a barrier and a fence order, and of nothing else: it reports a race
 // in whatever order they run. This file is not instrumented: what it does between two contexts would be one.
 // A block whose threads all wait or have ended, and cannot go on, is a divergent barrier; a thread that never
-// waits and never ends is given up after kPatience.
+// waits and never ends is given up when `patience` ends.
 #include "shim.h"
 
 #include <sys/mman.h>
@@ -28,7 +28,6 @@
 namespace shim {
 namespace {
 
-constexpr std::chrono::seconds kPatience{100};
 constexpr unsigned kMost = 1024;
 constexpr std::size_t kStack = 256 * 1024, kPage = 64 * 1024;  // the largest page of any CPU
 
@@ -266,7 +265,7 @@ std::atomic<bool> running{false};
 // Counts its own looks, not the time: a process that is stopped does not hang.
 void watch() {
     unsigned long last = 0;
-    for (int looks = 0; looks < kPatience.count(); ++looks) {
+    for (int looks = 0; looks < patience; ++looks) {
         std::this_thread::sleep_for(std::chrono::seconds(1));
         if (const unsigned long now = progress.load(std::memory_order_relaxed); now != last || !running) {
             last = now;

@@ -1,6 +1,7 @@
 // How the shim runs the threads of a block, for the tests.
 #pragma once
 
+#include <atomic>
 #include <string>
 
 namespace shim {
@@ -12,6 +13,8 @@ enum class Schedule : int {
 };
 
 void set_schedule(Schedule schedule);
+// Seconds without a barrier passed or a block ended, after which the process is given up.
+inline std::atomic<int> patience{100};
 // Why the last launches failed, empty where they did not; forgets it.
 std::string take_failure();
 

@@ -131,8 +131,9 @@ RUN = struct(
     "records:p next,done,refused:i outcome:e halted,frozen,keep_refused:b value,total,weight_sum,loss_sum:d "
     "values:p",
 )
-# In the order of the table of core/cuda_kernels.h; then what they point to.
-STRUCTS = [
+TENSOR_CORES = {GEMM_BF16, GEMM_TF32, WITH_GEMM_BF16, WITH_GEMM_TF32}
+# In the order of the table of core/cuda_kernels.h.
+TABLE = [
     *(ACTIVATION, ACTIVATION_BACKWARD, DROPOUT, COLUMN_SUM, BATCH_NORM, BATCH_NORM_BACKWARD, SOFTMAX),
     *(
         POINT_LOSS,
@@ -152,8 +153,8 @@ STRUCTS = [
         STEP_BEGIN,
         STEP_END,
     ),
-    *(TENSOR, OPTIONS, SOURCE, TARGETS, RUN),
 ]
+STRUCTS = [*TABLE, TENSOR, OPTIONS, SOURCE, TARGETS, RUN]  # then what they point to
 
 
 WAIT = re.compile(r"(?:__syncthreads|__syncwarp|wait_copies<[^>]*>)\(\);")
@@ -241,14 +242,35 @@ def filled(made, fields):
     return made(**{k: address(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()})
 
 
+SIZES = ("rows", "cols", "m", "n", "k")
+
+
+def shape_of(args):
+    """The sizes that a struct names, in the structs within it and in the table of an update as well."""
+    shape = []
+    for field, kind in args._fields_:
+        if field in SIZES:
+            shape.append(getattr(args, field))
+        elif issubclass(kind, ctypes.Structure):
+            shape += shape_of(getattr(args, field))
+    if isinstance(args, UPDATE):
+        for tensor in (TENSOR * args.count).from_address(args.tensors):
+            shape += shape_of(tensor)
+    return tuple(shape)
+
+
 class Kernels:
-    """The library; `run(ARGS, schedule, field=value...)` runs the operation whose struct that is."""
+    """The library; `run(ARGS, schedule, field=value...)` runs the operation whose struct that is.
+
+    `shapes` are those that each has run over.
+    """
 
     def __init__(self, folder, sources=None, ready=()):
         everything = [*KERNELS, HERE / "library.cpp", HERE / "shim.cpp"]
         self.folder = folder
         self.library = build(folder, sources or everything, ready=ready)
         self.library.shim_size.restype = ctypes.c_size_t
+        self.shapes = {made: set() for made in TABLE}
         for number, made in enumerate(STRUCTS):
             assert self.library.shim_size(number) == ctypes.sizeof(made), made.__name__
 
@@ -274,6 +296,7 @@ class Kernels:
 
     def run(self, made, schedule=FORWARD, **fields):
         args = filled(made, fields)
+        self.shapes[made].add(shape_of(args))
         failure = ctypes.create_string_buffer(400)
         status = self.library.shim_run(
             STRUCTS.index(made),

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The CUDA kernels on the CPU (tests/cuda_shim) under a sanitizer, 200 shapes each, and the planted bugs that the
-# same set-up must report. Needs fastnn installed for $PYTHON, with pytest and hypothesis.
+# The CUDA kernels on the CPU (tests/cuda_shim) under a sanitizer, 200 shapes each (fewer of what products of tensor cores
+# do beside), and the planted bugs that the same set-up must report. Needs fastnn installed for $PYTHON, with pytest and
+# hypothesis.
 #   tests/tiers/cuda_shim.sh address    AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/tiers/cuda_shim.sh thread     ThreadSanitizer
-# SHAPES=20 makes it short, as does what follows the name and goes to pytest. docs/cuda.md says what ran so far.
+# SHAPES=20 makes it short, as does what follows the name and goes to pytest. docs/reliability.md says what ran so far.
 # Exit 77: a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -15,21 +16,23 @@ reports=$work/reports
 mkdir "$reports"
 trap 'rm -rf "$work"' EXIT
 
-library() { # the file that the compiler would link, or exit 77
-    local file
-    file=$("${CXX:-g++}" -print-file-name="$1")
-    [ -e "$file" ] || { echo "skipped: ${CXX:-g++} has no $1"; exit 77; }
-    echo "$file"
+libraries() { # the files that the compiler would link, or exit 77
+    local name file
+    for name in "$@"; do
+        file=$("${CXX:-g++}" -print-file-name="$name")
+        [ -e "$file" ] || { echo "skipped: ${CXX:-g++} has no $name" >&2; exit 77; }
+        printf '%s ' "$file"
+    done
 }
 case $tier in
     address)
         flags="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined"
-        preload="$(library libubsan.so) $(library libasan.so) $(library libstdc++.so.6)"
+        preload=$(libraries libubsan.so libasan.so libstdc++.so.6)
         bugs=beyond
         ;;
     thread)
         flags="-O1 -g1 -fsanitize=thread"
-        preload="$(library libtsan.so) $(library libstdc++.so.6)"
+        preload=$(libraries libtsan.so libstdc++.so.6)
         bugs="race unfenced shuffled"
         ;;
     *) echo "address or thread, not '$tier'"; exit 2 ;;

@@ -14,24 +14,26 @@ work=${WORK:-$(mktemp -d)}
 reports=$work/reports
 mkdir -p "$reports"
 
-library() { # the file that the compiler would link, or exit 77
-    local file
-    file=$("${CXX:-g++}" -print-file-name="$1")
-    [ -e "$file" ] || { echo "skipped: ${CXX:-g++} has no $1"; exit 77; }
-    echo "$file"
+libraries() { # the files that the compiler would link, or exit 77
+    local name file
+    for name in "$@"; do
+        file=$("${CXX:-g++}" -print-file-name="$name")
+        [ -e "$file" ] || { echo "skipped: ${CXX:-g++} has no $name" >&2; exit 77; }
+        printf '%s ' "$file"
+    done
 }
 case $tier in
     address)
         flags=address,undefined
         # libubsan first, or its log_path is lost on libasan. libstdc++ too: the runtimes look for __cxa_throw when
         # they start, and python itself does not load it.
-        preload="$(library libubsan.so) $(library libasan.so) $(library libstdc++.so.6)"
+        preload=$(libraries libubsan.so libasan.so libstdc++.so.6)
         bugs="overread overflow"
         extra=
         ;;
     thread)
         flags=thread
-        preload="$(library libtsan.so) $(library libstdc++.so.6)"
+        preload=$(libraries libtsan.so libstdc++.so.6)
         bugs="race missing_barrier"
         # The runtime has a thread of its own.
         extra="--deselect=tests/test_team.py::test_number_of_threads
