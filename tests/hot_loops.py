@@ -37,7 +37,7 @@ class Loop:
     """What one pass through a loop does."""
 
     function: str
-    fmas: int
+    fmas: int  # of pairs of bfloat16 too
     loads: int  # of vectors; any operand in memory counts, constants do not
     addresses: int  # of them different ones: gcc would rather read an operand twice than keep it
     broadcasts: int
@@ -87,7 +87,7 @@ def loops(path, function):
             found.append(
                 Loop(
                     function=name,
-                    fmas=sum(i.name.startswith("vfm") for i in body),
+                    fmas=sum(i.name.startswith(("vfm", "vdpbf16")) for i in body),
                     loads=len(loads),
                     addresses=len({_MEMORY.search(i.operands)[0] for i in loads}),
                     broadcasts=len(broadcasts),

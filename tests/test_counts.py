@@ -45,6 +45,20 @@ def test_nothing_is_compared_without_objects_and_that_is_said(tmp_path):
         counts.avx2_objects(tmp_path)
 
 
+def test_where_nothing_is_compared_the_exit_is_that_of_a_skip(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["counts.py", str(tmp_path)])
+    assert counts.main() == 77
+    assert capsys.readouterr().out.startswith("skipped: ")
+
+
+def test_every_kernel_is_counted():
+    """All of the table of an ISA but the yardsticks."""
+    table = (counts.TESTS.parent / "csrc" / "core" / "kernels.h").read_text()
+    kernels = set(re.findall(r"^    Kernel<\w+> (\w+)", table, re.M)) - {"limit"}
+    assert kernels == set(re.findall(r"kernels\.(\w+)[,)]", (counts.TESTS / "counts.cpp").read_text()))
+    assert len(kernels) > 10
+
+
 def test_the_table_holds_every_call_of_the_program():
     names = re.findall(r'"([^"/\n]+)"', (counts.TESTS / "counts.cpp").read_text().partition("int main()")[2])
     assert set(names) == TABLE["counts"].keys()

@@ -3,29 +3,40 @@
 A spilled register or a second load costs a tenth of the speed and no test of values sees it.
 """
 
+import json
 import platform
+import re
 import shutil
 import subprocess
 from fractions import Fraction
 
+import counts
 import pytest
-from counts import compiler_of
 from hot_loops import loops
 from test_rooms import objects_of_the_build
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX-512 is of x86-64")
 
 
-def avx512(name):
+def avx512(name, isa="avx512"):
     """The object of csrc/cpu/`name` for AVX-512; a skip where the build emulates it or leaves it out."""
     found = objects_of_the_build(
-        lambda build: sorted(build.rglob(f"fastnn_avx512.dir/csrc/cpu/{name}.o")), "objdump"
+        lambda build: sorted(build.rglob(f"fastnn_{isa}.dir/csrc/cpu/{name}.o")), "objdump"
     )
-    if "GCC" not in compiler_of(found):
+    if "GCC" not in counts.compiler_of(found):
         pytest.skip("what is wanted here was read in gcc's code")
     if not any("%zmm" in line for line in disassembly(found[0])):
         pytest.skip("this build emulates AVX-512")
     return found[0]
+
+
+def of_the_recorded_compiler(name, isa="avx512"):
+    """The same; a skip where another gcc made it, which may spill or read elsewhere than this one."""
+    found = avx512(name, isa)
+    recorded = json.loads(counts.TABLE.read_text())["compiler"]
+    if counts.compiler_of([found]) != recorded:
+        pytest.skip(f"what is wanted here was read in code of {recorded}")
+    return found
 
 
 def disassembly(path):
@@ -41,6 +52,42 @@ def test_the_matrix_product_keeps_its_tile_in_registers():
     for loop in found:
         steps = Fraction(loop.fmas, 24)
         assert (loop.loads, loop.broadcasts, loop.stores, loop.stack) == (4 * steps, 6 * steps, 0, 0), loop
+
+
+TILE = re.compile(r"\btile<(\d+), (\d+), (true|false), .*?\)([01])>")
+# As csrc/cpu/tile.h has them: the most rows of a tile so many registers wide.
+ROWS = {1: 14, 2: 12, 3: 8, 4: 6}
+SIDE_BY_SIDE, ANY = "0", "1"
+TILES = {(rows, width, "true", ANY) for width, most in ROWS.items() for rows in range(1, most + 1)} | {
+    (rows, 4, "false", terms) for rows in range(1, 7) for terms in (SIDE_BY_SIDE, ANY)
+}
+# Of single terms alone: seven and eight rows that read b once, one and two that read it where it lies.
+SINGLE = {
+    (7, 3, "false", SIDE_BY_SIDE),
+    (8, 3, "false", SIDE_BY_SIDE),
+    (1, 8, "false", ANY),
+    (1, 16, "false", ANY),
+}
+
+
+@pytest.mark.parametrize(("isa", "tiles"), [("avx512", TILES | SINGLE), ("avx512bf16", TILES)])
+def test_every_tile_reads_b_once_and_keeps_its_sums_in_registers(isa, tiles):
+    """A step of n rows and v registers: n v FMAs or vdpbf16ps, v vectors of b, n broadcasts of a. For up to
+    three rows gcc reads b again for each, as an operand in memory, where FMAs wait for their sums anyway."""
+    product = {"avx512": "vfmadd231ps", "avx512bf16": "vdpbf16ps"}[isa]
+    seen = set()
+    for loop in loops(of_the_recorded_compiler("gemm_block.cpp", isa), r"\btile<"):
+        if not loop.fmas:
+            continue
+        rows, width, edge, terms = TILE.search(loop.function).groups()
+        rows, width = int(rows), int(width)
+        seen.add((rows, width, edge, terms))
+        steps = Fraction(loop.fmas, rows * width)
+        assert product in loop.names, loop
+        assert (loop.addresses, loop.broadcasts) == (width * steps, rows * steps), loop
+        assert loop.loads == width * steps or (rows <= 3 and loop.loads <= loop.fmas), loop
+        assert (loop.stores, loop.stack) == (0, 0), loop
+    assert seen == tiles
 
 
 def whole_vectors(path, function):
@@ -65,6 +112,87 @@ def test_activations_read_once_and_write_once():
     assert any("vmaxps" in loop.names and not loop.fmas for loop in found), "no loop looks like ReLU's"
     for loop in found:
         assert (loop.addresses, loop.stack) == (loop.stores, 0), loop
+
+
+# What a pass of each loop over vectors does, for each way of the source: FMAs, loads and stores of vectors,
+# accesses to the stack. Statistics go through eight, four and one row at a time beside two running sums, or
+# (narrow) through four and one with sums in registers; the last passes take what belongs to the columns from
+# memory, or (narrow, and a run of rows, which is four vectors) from registers.
+PASSES = {
+    "batch-norm, statistics": (
+        "batchnorm.cpp",
+        r"\breduce\(",
+        {(4, 11, 2, 0), (2, 7, 2, 0), (0, 4, 2, 0), (2, 4, 0, 0), (0, 1, 0, 0), (0, 0, 2, 0)},
+    ),
+    "batch-norm, last pass, with and without ReLU": (
+        "batchnorm.cpp",
+        r"\bapply\(",
+        {(1, 4, 1, 0), (1, 1, 1, 0), (4, 4, 4, 0)},
+    ),
+    # Bounds and pointers lie on the stack, of rows of three arrays with ReLU, and no vector.
+    "batch-norm backward, statistics": (
+        "batchnorm_backward.cpp",
+        r"\breduce_block<false>",
+        {(4, 19, 2, 1), (2, 11, 2, 1), (0, 6, 2, 0), (2, 8, 0, 0), (0, 3, 0, 0), (0, 0, 2, 0)},
+    ),
+    "batch-norm + ReLU backward, statistics": (
+        "batchnorm_backward.cpp",
+        r"\breduce_block<true>",
+        {(4, 27, 2, 4), (2, 15, 2, 1), (0, 6, 2, 0), (2, 12, 0, 1), (0, 3, 0, 0), (0, 0, 2, 0)},
+    ),
+    "batch-norm backward, last pass": (
+        "batchnorm_backward.cpp",
+        r"\bapply<false>",
+        {(1, 6, 1, 0), (1, 2, 1, 0), (4, 8, 4, 0)},
+    ),
+    "batch-norm + ReLU backward, last pass": (
+        "batchnorm_backward.cpp",
+        r"\bapply<true>",
+        {(1, 7, 1, 0), (1, 3, 1, 0), (4, 12, 4, 0)},
+    ),
+    # Of ReLU, and of the others without an exp, where gcc reads dy or y once more as an operand.
+    "gradients of simple activations": (
+        "activation.cpp",
+        r"^fastnn::avx512::activate_backward\(",
+        {(0, 2, 1, 0), (0, 3, 1, 0), (1, 3, 1, 0)},
+    ),
+    # Two vectors at a time. Bounds and pointers lie on the stack, and one constant of GELU's.
+    "gradients of activations with an exp": (
+        "activation.cpp",
+        r"\beach_pair<.*(activate_backward|backward_of_input)",
+        {(20, 4, 2, 2), (20, 5, 2, 2), (20, 6, 2, 2), (22, 4, 2, 2), (26, 4, 2, 2), (36, 6, 2, 4)},
+    ),
+    # The largest logit, exp with its sum, the gradient, that of an ignored row, folds of the sums.
+    "softmax cross-entropy of class ids": (
+        "softmax.cpp",
+        r"\bsoftmax_group<true>",
+        {(0, 1, 0, 0), (9, 1, 1, 0), (1, 1, 1, 0), (0, 0, 1, 0), (0, 2, 1, 0)},
+    ),
+    # The same, and the sums of the targets.
+    "softmax cross-entropy of probabilities": (
+        "softmax.cpp",
+        r"\bsoftmax_group<false>",
+        {(0, 1, 0, 0), (9, 1, 1, 0), (1, 2, 0, 0), (2, 2, 1, 0), (0, 0, 1, 0), (0, 0, 2, 0), (0, 2, 1, 0)},
+    ),
+    "sums of squares of gradients": ("update_norm.cpp", r"\bupdate_sum\(", {(4, 4, 0, 0), (1, 1, 0, 0)}),
+    "sum of two arrays": ("add.cpp", r"\badd\(", {(0, 2, 1, 0)}),
+    "rows of a data set": ("gather.cpp", r"\bgather\(", {(0, 1, 1, 0)}),
+    "dropout, and all dropped": ("dropout.cpp", r"\bdropout\(", {(0, 1, 1, 0), (0, 0, 1, 0)}),
+}
+
+
+def passes(path, function):
+    return {
+        (loop.fmas, loop.loads, loop.stores, loop.stack)
+        for loop in loops(path, function)
+        if any(name.endswith("ps") for name in loop.names)
+    }
+
+
+@pytest.mark.parametrize("case", PASSES)
+def test_passes_over_arrays_do_what_they_must_and_no_more(case):
+    name, function, wanted = PASSES[case]
+    assert passes(of_the_recorded_compiler(name), function) == wanted
 
 
 # ---- planted

@@ -9,12 +9,23 @@ namespace {
 
 // dy', masked by y for ReLU.
 template <bool kRelu>
-FASTNN_INLINE Vec passed(const BatchNormBackwardArgs& a, Index r, Index j, int lanes) {
-    const Vec dy = vload(a.dy + r * a.dy_row + j, lanes);
+FASTNN_INLINE Vec passed(const float* dy, const float* y, int lanes) {
     if constexpr (kRelu)
-        return keep_positive(vload(a.y + r * a.y_row + j, lanes), dy);
+        return keep_positive(vload(y, lanes), vload(dy, lanes));
     else
-        return dy;
+        return vload(dy, lanes);
+}
+
+template <bool kRelu>
+FASTNN_INLINE const float* mask(const BatchNormBackwardArgs& a, Index r, Index j) {
+    return kRelu ? a.y + r * a.y_row + j : nullptr;
+}
+
+// A row's address that is formed where it is used, from that of another row: gcc keeps a pointer for each of
+// sixteen or 24 rows, which go through the stack and through vector registers.
+FASTNN_INLINE const float* formed_here(const float* row) {
+    if constexpr (kWhole) __asm__("" : "+r"(row));
+    return row;
 }
 
 template <bool kRelu>
@@ -25,20 +36,28 @@ FASTNN_FLAT void reduce(const BatchNormBackwardArgs a, const ColumnPlan p, const
         reduce_rows(rows, a.x, a.x_row, partials,
                     [&](Index r, auto n, Index j, int lanes, Vec(&sums)[2]) FASTNN_BODY {
                         const Vec mean = vload(a.mean + j, lanes);
-                        const auto d = [&](int i) FASTNN_BODY {
-                            return vload(a.x + (r + i) * a.x_row + j, lanes) - mean;
-                        };
-                        const auto dy = [&](int i) FASTNN_BODY { return passed<kRelu>(a, r + i, j, lanes); };
+                        const float* x = a.x + r * a.x_row + j;
+                        const float* dy = a.dy + r * a.dy_row + j;
+                        const float* y = mask<kRelu>(a, r, j);
                         if constexpr (n == 1) {
-                            const Vec one = dy(0);
-                            sums[0] = sums[0] + one * d(0);
+                            const Vec one = passed<kRelu>(dy, y, lanes);
+                            sums[0] = sums[0] + one * (vload(x, lanes) - mean);
                             sums[1] = sums[1] + one;
                         } else {  // two rows at a time: four would not fit sixteen registers
-                            const Vec dy0 = dy(0), dy1 = dy(1);
-                            const Vec product01 = fma(dy1, d(1), dy0 * d(0)), plain01 = dy0 + dy1;
-                            const Vec dy2 = dy(2), dy3 = dy(3);
-                            sums[0] = sums[0] + (product01 + fma(dy3, d(3), dy2 * d(2)));
-                            sums[1] = sums[1] + (plain01 + (dy2 + dy3));
+                            Vec product[2], plain[2];
+                            unroll<2>([&](auto pair) FASTNN_BODY {
+                                x = formed_here(x + 2 * pair * a.x_row);
+                                dy = formed_here(dy + 2 * pair * a.dy_row);
+                                if constexpr (kRelu) y = formed_here(y + 2 * pair * a.y_row);
+                                const Vec dy0 = passed<kRelu>(dy, y, lanes);
+                                const Vec d0 = vload(x, lanes) - mean;
+                                const Vec dy1 = passed<kRelu>(dy + a.dy_row, kRelu ? y + a.y_row : y, lanes);
+                                const Vec d1 = vload(x + a.x_row, lanes) - mean;
+                                product[pair] = fma(dy1, d1, dy0 * d0);
+                                plain[pair] = dy0 + dy1;
+                            });
+                            sums[0] = sums[0] + (product[0] + product[1]);
+                            sums[1] = sums[1] + (plain[0] + plain[1]);
                         }
                     });
     });
@@ -75,7 +94,8 @@ FASTNN_FLAT void apply(const BatchNormBackwardArgs a, const Block block) {
     };
     const auto unscaled = [&](const Factors& f, Index r, Index j, int lanes) FASTNN_BODY {
         const Vec d = vload(a.x + r * a.x_row + j, lanes) - f.of[kMean];
-        return fma(d, f.of[kProduct], passed<kRelu>(a, r, j, lanes) - f.of[kPlain]);
+        const Vec dy = passed<kRelu>(a.dy + r * a.dy_row + j, mask<kRelu>(a, r, j), lanes);
+        return fma(d, f.of[kProduct], dy - f.of[kPlain]);
     };
     const auto put = [&](const Factors& f, const Vec& t, Index r, Index j, int lanes)
                          FASTNN_BODY { vstore(a.dx + r * a.dx_row + j, f.of[kScale] * t, lanes); };
