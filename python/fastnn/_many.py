@@ -81,7 +81,7 @@ def fit_many(
     >>> options = {"batch_size": 16, "epochs": 99, "validation": (X[48:], Y[48:])}
     >>> histories = fastnn.fit_many(runs, X[:48], Y[:48], callbacks=stops, **options)
     >>> [h.epochs for h in histories]
-    [3, 30]
+    [3, 9]
     """
     several = isinstance(trainers, Iterable)
     trainers = list(trainers) if several else []
