@@ -8,6 +8,7 @@ import fastnn
 import numpy as np
 import pytest
 from fastnn import callbacks, cuda, losses, nn, optim
+from networks import assert_same_course
 
 pytestmark = pytest.mark.usefixtures("device")
 COLUMNS, BATCH = 6, 8
@@ -142,6 +143,18 @@ def test_what_is_on_the_device_is_uint8():
     assert isinstance(seen[0], fake_cupy.ndarray)
     assert seen[0].dtype == np.uint8
     assert X not in run._kept_steps._resident  # given back
+
+
+def test_rows_that_share_their_memory():
+    """One row seen as many: on the device they lie one behind the other."""
+    X, Y = np.broadcast_to(rows(1)[0], (40, 1, COLUMNS)), rows(40)[1]
+    runs = []
+    for device in ("cpu", "cuda"):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(COLUMNS, 3), seed=3)
+        run = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Adam(model.parameters()), device=device)
+        run.fit(X, Y, batch_size=BATCH, epochs=2, validation=(X, Y))
+        runs.append(run)
+    assert_same_course(*runs)
 
 
 def test_a_fit_with_a_loss_of_ones_own():

@@ -45,8 +45,9 @@ def check(where: str, device: object) -> None:
 
 
 def copied(array: Array) -> Any:
-    """A copy on the device, of what is there already a view."""
+    """A contiguous copy on the device, of what is there already a view."""
     if isinstance(array, np.ndarray):
+        array = np.asarray(array, order="C")
         cuda.count(to_device=array.nbytes)
     return cupy("fastnn").asarray(array)
 
@@ -59,7 +60,7 @@ def placed(what: str, array: Any) -> Any:
     refuse_mask(array, what)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{what} must hold numbers on a device, got dtype {array.dtype}")
-    return copied(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
+    return copied(np.asarray(array, array.dtype.newbyteorder("=")))
 
 
 def concatenated(parts: list[Any]) -> Any:
