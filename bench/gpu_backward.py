@@ -16,6 +16,7 @@ import torch
 from fastnn import losses, nn, optim
 
 import gpu_kernels
+from gpu_results import Put
 
 SIZES = {"bfloat16": (2048, 4096), "tf32": (2048,), "float32": (2048,)}  # rows, inputs and outputs alike
 
@@ -68,15 +69,14 @@ def of_torch(n: int, precision: str) -> dict[str, float]:
     }
 
 
-def backward() -> dict[str, Any]:
+def backward(put: Put) -> None:
     """By precision and size: each product with what is beside it, over that alone, and PyTorch's over it."""
-    results: dict[str, Any] = {}
     for precision, sizes in SIZES.items():
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         for n in sizes:
             with_more, alone = (of_fastnn(n, precision, beside=beside) for beside in (True, False))
             theirs = of_torch(n, precision)
-            results[f"{precision} {n}"] = found = {
+            found = {
                 product: {
                     "us": us,
                     "torch us": theirs[product],
@@ -85,5 +85,5 @@ def backward() -> dict[str, Any]:
                 }
                 for product, us in with_more.items()
             }
+            put(f"{precision} {n}", found)
             print(f"backward of a layer, {precision} {n}: {found}", flush=True)
-    return results

@@ -17,6 +17,7 @@ import torch
 from fastnn import ops
 
 import gpu_cublaslt
+from gpu_results import Put
 
 DEVICE = "cuda"
 CACHE_BYTES = 256 << 20  # of several devices' second level
@@ -269,16 +270,16 @@ def copy_bandwidth() -> float:
     return 2 * a.nbytes / us / 1e3
 
 
-def kernels() -> dict[str, Any]:
+def kernels(put: Put) -> None:
     """A result for each case; an error of one is its result."""
     copy_gb = copy_bandwidth()
-    results: dict[str, Any] = {"copy GB/s": copy_gb}
+    put("copy GB/s", copy_gb)
     for case in (*products(), *updates(), *batch_norm()):
         torch.backends.cuda.matmul.allow_tf32 = case.peak == "tf32"
         try:
-            results[case.name] = measured(case, copy_gb)
+            found = measured(case, copy_gb)
         except (RuntimeError, TypeError, ValueError) as error:
-            results[case.name] = {"failed": repr(error)}
-        print(case.name, {k: v for k, v in results[case.name].items() if k != "all"}, flush=True)
+            found = {"failed": repr(error)}
+        put(case.name, found)
+        print(case.name, {k: v for k, v in found.items() if k != "all"}, flush=True)
         torch.cuda.empty_cache()
-    return results

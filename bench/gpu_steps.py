@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,8 @@ from typing import Any, NamedTuple
 import fastnn
 import numpy as np
 from fastnn import cuda, losses, nn, optim
+
+from gpu_results import Put, Results
 
 ROUNDS = 10
 
@@ -114,9 +115,10 @@ def seconds_of(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return times
 
 
-def steps_of(job: Job, makers: dict[str, Callable[[], Epoch]]) -> dict[str, Any]:
+def steps_of(job: Job, makers: dict[str, Callable[[], Epoch]], put: Put) -> None:
     """Microseconds a step of each; what cannot be had here says why."""
-    calls, found = {}, {}
+    calls: dict[str, Epoch] = {}
+    found: dict[str, Any] = {}
     for name, make in makers.items():
         try:
             calls[name] = make()
@@ -124,11 +126,15 @@ def steps_of(job: Job, makers: dict[str, Callable[[], Epoch]]) -> dict[str, Any]
         except Exception as error:  # a compiler that is not there, memory
             calls.pop(name, None)
             found[name] = {"failed": repr(error)}
-    for name, seconds in seconds_of(calls, ROUNDS).items():
-        each = [1e6 * s / job.steps for s in seconds]
-        found[name] = {"us a step": statistics.median(each), "all": each}
+            put(job.name, found)
+    each: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, (seconds,) in seconds_of(calls, 1).items():
+            each[name].append(1e6 * seconds / job.steps)
+            found[name] = {"us a step": statistics.median(each[name]), "all": each[name]}
+        put(job.name, found)
+    for name in calls:
         print(f"{job.name}: {name} {found[name]['us a step']:.1f} us a step", flush=True)
-    return found
 
 
 def copy_of_cupy() -> float:
@@ -145,13 +151,6 @@ def copy_of_cupy() -> float:
     return 2 * a.nbytes / statistics.median(seconds_of({"copy": copy}, 20)["copy"]) / 1e9
 
 
-def write(path: Path, commit: str, found: dict[str, Any]) -> None:
-    """The result with the commit and the device."""
-    text = {"commit": commit, "device": cuda.device_info(), "info": fastnn.info(), **found}
-    path.write_text(json.dumps(text, indent=1, default=str) + "\n", encoding="utf-8")
-    print(f"wrote {path}")
-
-
 def measure(path: Path, commit: str) -> int:
     """Measures, prints and saves; 77 where there is no GPU."""
     reason = cuda.why_not()
@@ -161,27 +160,25 @@ def measure(path: Path, commit: str) -> int:
     from gpu_backward import backward
     from gpu_kernels import kernels
 
-    steps = {
-        SMALL.name: steps_of(
-            SMALL,
-            {
-                "fastnn": lambda: fastnn_epoch(SMALL),
-                "fastnn, bfloat16": lambda: fastnn_epoch(SMALL, "bfloat16"),
-                "fastnn, TF32": lambda: fastnn_epoch(SMALL, "tf32"),
-                "torch eager": lambda: torch_epoch(SMALL),
-                "torch CUDA graph": lambda: torch_epoch(SMALL, graph=True),
-            },
-        ),
-        LARGE.name: steps_of(
-            LARGE,
-            {
-                "fastnn, bfloat16": lambda: fastnn_epoch(LARGE, "bfloat16"),
-                "torch eager, bfloat16": lambda: torch_epoch(LARGE, autocast=True),
-                "torch.compile, bfloat16": lambda: torch_epoch(LARGE, compiled=True, autocast=True),
-            },
-        ),
+    results = Results(path, commit)
+    of_torch = {
+        "torch eager": lambda: torch_epoch(SMALL),
+        "torch CUDA graph": lambda: torch_epoch(SMALL, graph=True),
     }
-    copied = copy_of_cupy()
-    found = {"steps": steps, "backward": backward(), "CuPy copy GB/s": copied, "kernels": kernels()}
-    write(path, commit, found)
+    of_small = {
+        "fastnn": lambda: fastnn_epoch(SMALL),
+        "fastnn, bfloat16": lambda: fastnn_epoch(SMALL, "bfloat16"),
+        "fastnn, TF32": lambda: fastnn_epoch(SMALL, "tf32"),
+    }
+    steps_of(SMALL, {**of_small, **of_torch}, results.part("steps"))
+    of_large = {
+        "fastnn, bfloat16": lambda: fastnn_epoch(LARGE, "bfloat16"),
+        "torch eager, bfloat16": lambda: torch_epoch(LARGE, autocast=True),
+        "torch.compile, bfloat16": lambda: torch_epoch(LARGE, compiled=True, autocast=True),
+    }
+    steps_of(LARGE, of_large, results.part("steps"))
+    results.put("CuPy copy GB/s", copy_of_cupy())
+    kernels(results.part("kernels"))
+    backward(results.part("backward"))
+    results.complete()
     return 0

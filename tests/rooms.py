@@ -85,12 +85,14 @@ PYTHON_ROOMS = {
     "_by_layers": {
         *("_arrays", "_device", "_epoch", "_fitting", "_precision", "callbacks", "data", "nn", "optim"),
     },
+    "_evaluation": {"_arrays", "_device", "_program", "_scores", "nn", "optim"},
     "_steps": {
         *(
             "_arrays",
             "_by_layers",
             "_device",
             "_epoch",
+            "_evaluation",
             "_fitting",
             "_forward",
             "_program",

@@ -18,7 +18,8 @@ constexpr const char* kRunOnDeviceDoc =
 --
 
 `run_steps` for a program on the device. x, target and sample_weight lie there (`__cuda_array_interface__`), or on the
-host, from where they are copied whole; the rest lies on the host. The steps are done when it returns; it waits once.
+host, from where they are copied whole; the rest lies on the host. Without ``order`` batch i is the rows from
+``bounds[i]`` to ``bounds[i + 1]`` - 1. The steps are done when it returns; it waits once.
 ``stream``: a cudaStream_t as a number.
 )";
 
@@ -79,6 +80,14 @@ struct Taken {
     DataRows x, target, weight;
     bool weighted = false;
 
+    // The same from this row on.
+    Taken behind(Index first) const {
+        Taken rest = *this;
+        for (DataRows* rows : {&rest.x, &rest.target, &rest.weight})
+            rows->data = static_cast<const unsigned char*>(rows->data) +
+                         first * rows->row * kNumberBytes[static_cast<int>(rows->number)];
+        return rest;
+    }
     bool complete() const {
         return x.data != nullptr && target.data != nullptr && (!weighted || weight.data != nullptr);
     }
@@ -181,6 +190,9 @@ PyObject* run_steps_on_device(Call& call) {
     program.begin();
     for (Index i = 0; i < steps; ++i) {
         const Index begin = bound_of[first + i];
+        if (order == nullptr)
+            batch =
+                taken_batch(call, bound, call[kX], call[kTarget], call[kSampleWeight], taken.behind(begin));
         batch.rows = bound_of[first + i + 1] - begin;
         batch.x.order = batch.values.order =
             batch.targets.order = {order != nullptr ? order + begin : nullptr, nullptr, 0};

@@ -55,7 +55,7 @@ class Layers(NamedTuple):
         """The loss and its gradient."""
         value, gradient = self.loss(pred, y) if weight is None else self.loss(pred, y, weight)
         try:
-            return float(value), gradient
+            return _device.number(value), gradient
         except (TypeError, ValueError):
             raise TypeError(f"Trainer: the loss must give its value as a number, got {value!r:.60}") from None
 

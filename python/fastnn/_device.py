@@ -1,4 +1,6 @@
-"""Arrays on the device: moved there and back. CuPy holds their memory, and is imported here when needed.
+"""Arrays on the device: moved there and back, and counted (`cuda.transfer_bytes`): what CuPy copies between
+host and device for fastnn goes through `copied` and `on_host`. CuPy holds their memory, and is imported here
+when needed.
 
 A device array is whatever has `__cuda_array_interface__`; what computes with it are the kernels of `ops` and
 native programs.
@@ -43,7 +45,10 @@ def check(where: str, device: object) -> None:
 
 
 def copied(array: Array) -> Any:
-    """A copy on the device, of what is there already a view."""
+    """A contiguous copy on the device, of what is there already a view."""
+    if isinstance(array, np.ndarray):
+        array = np.asarray(array, order="C")
+        cuda.count(to_device=array.nbytes)
     return cupy("fastnn").asarray(array)
 
 
@@ -55,7 +60,7 @@ def placed(what: str, array: Any) -> Any:
     refuse_mask(array, what)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{what} must hold numbers on a device, got dtype {array.dtype}")
-    return copied(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
+    return copied(np.asarray(array, array.dtype.newbyteorder("=")))
 
 
 def concatenated(parts: list[Any]) -> Any:
@@ -71,7 +76,7 @@ def moved(array: Any, device: str) -> Any:
     moves += 1
     if device == "cuda":
         return copied(array)
-    values = array.get()
+    values = on_host(array)
     if values.dtype != np.float32:
         return values
     copy = aligned_zeros(values.shape)
@@ -149,7 +154,15 @@ def rows(what: str, array: Any, on_device: bool) -> Any:
 
 def on_host(array: Any) -> Array:
     """A NumPy array of the same numbers, the array itself where it is one."""
-    return array.get() if is_on_device(array) else array  # type: ignore[no-any-return]
+    if is_on_device(array):
+        cuda.count(to_host=array.nbytes)
+        array = array.get()
+    return cast(Array, array)
+
+
+def number(value: Any) -> float:
+    """A lone number, wherever it lies."""
+    return float(on_host(value) if is_cupy(value) and value.size == 1 else value)
 
 
 def together_on_host(where: str, **given: Any) -> list[Any]:
@@ -163,14 +176,14 @@ def together_on_host(where: str, **given: Any) -> list[Any]:
             f"{where}: {host} lies in host memory and {device} on a CUDA device; pass arrays of one place, "
             f"such as cupy.asarray({host})"
         )
-    return [None if x is None else rows(f"{where}: {name}", x, True).get() for name, x in given.items()]
+    return [None if x is None else on_host(rows(f"{where}: {name}", x, True)) for name, x in given.items()]
 
 
 def through_host(function: Callable[[Any], Array], x: Any, what: str) -> Array:
     """`function(x)` by NumPy; of an array on the device a result that is there too."""
     if not is_on_device(x):
         return function(x)
-    return cast(Array, copied(function(rows(what, x, True).get())))
+    return cast(Array, copied(function(on_host(rows(what, x, True)))))
 
 
 def copies(arrays: Mapping[str, Any]) -> dict[str, Array]:
@@ -180,12 +193,34 @@ def copies(arrays: Mapping[str, Any]) -> dict[str, Array]:
 
 def put(to: Any, values: FloatArray) -> None:
     """Copy values into an array, wherever it lies; values on a device go to one there."""
-    to[...] = cupy("fastnn").asarray(values) if is_on_device(to) else values
+    to[...] = copied(values) if is_on_device(to) else values
 
 
 def free_bytes() -> int:
     """Memory of the device that nobody has taken."""
     return int(cupy("fastnn").cuda.runtime.memGetInfo()[0])
+
+
+class Resident:
+    """Arrays of a fit, and what was made of them on the device: they do not change until it ends."""
+
+    def __init__(self) -> None:
+        self._copies: dict[int, tuple[Any, Any]] = {}  # beside the arrays, which keep their ids
+
+    def begin(self, *arrays: Any) -> None:
+        """A fit of these begins, or (of none) has ended."""
+        self._copies = {id(array): (array, None) for array in arrays if array is not None}
+
+    def __contains__(self, array: Any) -> bool:
+        return id(array) in self._copies
+
+    def copy(self, given: Any, array: Any, make: Callable[[Any], Any] = copied) -> Any:
+        """`array`, made of one of the fit's, on the device, where `make` puts it once."""
+        if given is None:
+            return None
+        if self._copies[id(given)][1] is None:
+            self._copies[id(given)] = given, make(array)
+        return self._copies[id(given)][1]
 
 
 def settle(owner: object) -> None:

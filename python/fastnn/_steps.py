@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from fastnn._arrays import Array, FloatArray, as_array, as_rows, check_ids, chec
 from fastnn._by_layers import Done, Layers
 from fastnn._by_layers import Loss as Loss
 from fastnn._epoch import Epoch
+from fastnn._evaluation import Evaluation
 from fastnn._fitting import Rows
 from fastnn._fitting import as_rows as checked_array
 from fastnn._forward import Forward, can_lower, output_shape
@@ -33,9 +36,9 @@ class Steps:
 
     def __init__(self) -> None:
         self._program: Program | None = None
-        self._evaluation: Program | None = None  # on the device
+        self._evaluation = Evaluation()
         self._forward: Forward | None = None
-        self._resident: dict[int, tuple[Array, Any]] = {}  # arrays of a fit and their copies on the device
+        self._resident = _device.Resident()
         self.in_fit = False
         self._layout: tuple[object, ...] | None = None  # of a batch that was taken as it is
         self._place: tuple[Module | None, int, bool] = None, 0, False  # of a model after so many moves
@@ -178,17 +181,20 @@ class Steps:
         """What the user gave: arrays of a device as CuPy's over the same memory, all else as it is."""
         return tuple(_device.rows(f"{where}: {name}", array, self.on_device) for name, array in given.items())
 
-    def _moved(self, given: Any, array: Any) -> Any:
-        """An array made of one of a fit's, on the device until `release`; it does not change meanwhile."""
-        if given is None:
-            return None
-        if id(given) not in self._resident:
-            self._resident[id(given)] = given, _device.copied(array)
-        return self._resident[id(given)][1]
+    def begin(self, *arrays: Any) -> None:
+        """A fit of these begins. On the device they stay until `release`; they do not change meanwhile."""
+        self.in_fit = True
+        self._resident.begin(*arrays)
+
+    def _kept(self, given: Any, array: Any, make: Callable[[Any], Any] = _device.copied) -> Any:
+        """An array made of one of a running fit's as it stays on the device; any other as it is."""
+        in_fit = self.on_device and given in self._resident
+        return self._resident.copy(given, array, make) if in_fit else array
 
     def release(self) -> None:
         """A fit has ended: give back the device's memory of its arrays."""
-        self.in_fit, self._resident = False, {}
+        self.in_fit = False
+        self._resident.begin()
 
     def refuse_in_fit(self, what: str) -> None:
         """Raise for what a callback may not call: it changes what the fit around it goes on with."""
@@ -197,49 +203,6 @@ class Steps:
                 f"{what}: called inside a fit of this trainer; let the callback return True to "
                 "end that fit, and call it then"
             )
-
-    def _forward_on_device(
-        self,
-        where: str,
-        X: Array,
-        Y: Array | None,
-        weight: FloatArray | None,
-        batch_size: int,
-        scores: Scores | None,
-    ) -> tuple[float, FloatArray]:
-        """`evaluate` by a program of the forward and the loss; without Y the predictions alone count."""
-        x = as_rows(X, f"{where}: X")
-        takes_labels: bool = getattr(self._loss, "takes_labels", False)
-        y = None if Y is None else as_array(Y, f"{where}: Y", on_device=True)
-        labels = takes_labels if y is None else takes_labels and y.ndim == 1
-        parts = *self.parts, self.precision
-        program = self._evaluation
-        if (
-            program is None
-            or (x.shape[1:], labels) != (program.row_shape, program.labels)
-            or not program.fits(*parts)
-        ):
-            program = self._evaluation = Program(*parts, x.shape, labels, trains=False)
-        shape = (len(x), *program.pred_shape)
-        if y is None:
-            target = np.zeros(len(x) if labels else shape, np.uint8)
-        else:
-            target = self._loss._target(y, shape)  # type: ignore[attr-defined]
-        adds = None if scores is None else scores.sums(math.prod(program.pred_shape))
-        pred, sums = np.empty(shape, np.float32), np.zeros(2)
-        for i in range(0, len(x), batch_size):
-            rows = slice(i, i + batch_size)
-            bounds = np.array([0, len(x[rows])], np.int64)
-            w = None if weight is None else weight[rows]
-            batches = Batches(x[rows], target[rows], w, None, bounds)
-            run = program.run(batches, 0, 1, sums, scores=adds, pred=pred[rows])
-            if y is not None:
-                program.check(run, target[rows], w, Given(where, "Y", np.arange(len(x))[rows]))
-        if y is not None and len(x) and not sums[0]:
-            self._loss(pred, target, weight)  # which says so
-        if scores is not None and adds is not None:
-            scores.take(adds)
-        return float(sums[1] / sums[0]) if sums[0] else math.nan, pred
 
     # ---- evaluation and prediction
 
@@ -251,16 +214,23 @@ class Steps:
         weight: FloatArray | None,
         batch_size: int,
         scores: Scores | None,
-    ) -> tuple[float, FloatArray]:
-        """Loss and predictions in evaluation mode; the metrics are added to `scores`."""
+        outputs: bool,
+    ) -> tuple[float, FloatArray | None]:
+        """Loss and (if `outputs`) predictions in evaluation mode; the metrics are added to `scores`."""
         self.settle()
         if self.on_device and self.is_native and can_lower(self._model):
             batch_size = check_int(batch_size, f"{where}: batch_size", 1)
             with evaluating(self._model):
-                return self._forward_on_device(where, X, Y, weight, batch_size, scores)
+                return self._evaluation.run(
+                    (*self.parts, self.precision),
+                    *(where, X, Y, weight, batch_size, self._kept),
+                    scores=scores,
+                    outputs=outputs,
+                )
         layers = self._layers
         pred = self._outputs(where, X, batch_size)
-        Y, weight = layers.put(f"{where}: Y", Y), layers.put(f"{where}: sample_weight", weight)
+        Y = layers.put(f"{where}: Y", self._kept(Y, Y, partial(layers.put, f"{where}: Y")))
+        weight = layers.put(f"{where}: sample_weight", weight)
         try:
             value, _ = layers.value(pred, Y, weight)
         except ValueError:
@@ -268,7 +238,7 @@ class Steps:
             raise
         if scores is not None:
             scores.add(pred, Y, weight)
-        return value, _device.on_host(pred)
+        return value, _device.on_host(pred) if outputs else None
 
     def _check_targets(self, where: str, shape: tuple[int, ...], Y: Array, weight: FloatArray | None) -> None:
         """Raise for targets and weights that a loss of fastnn refuses beside predictions of this shape."""
@@ -294,9 +264,13 @@ class Steps:
         if forward is None or not forward.fits(self._model, self.precision, X.shape[1:]):
             with evaluating(self._model):
                 if not can_lower(self._model) or (self.on_device and not self.is_native):
-                    return self._layers.predict(f"{where}: X", X, batch_size)
+                    layers, what = self._layers, f"{where}: X"
+                    return layers.predict(what, self._kept(X, X, partial(layers.rows, what)), batch_size)
                 if self.on_device:
-                    return self._forward_on_device(where, X, None, None, batch_size, None)[1]
+                    parts = *self.parts, self.precision
+                    _, pred = self._evaluation.run(parts, where, X, None, None, batch_size, self._kept)
+                    assert pred is not None
+                    return pred
                 forward = Forward(self._model, self.precision, X.shape)
         pred = forward.predict(X, f"{where}: X", batch_size)
         self._forward = forward
@@ -368,8 +342,8 @@ class Steps:
         last = min(last, first + ahead)
         batches = Batches(X, target, weight, order, bounds)
         if program.on_device:
-            moved = self._moved(X, X), self._moved(Y, target), self._moved(weight, weight)
-            batches = Batches(*moved, order, bounds)
+            moved = [self._resident.copy(*pair) for pair in ((X, X), (Y, target), (weight, weight))]
+            batches = Batches(moved[0], moved[1], moved[2], order, bounds)
         sums = np.array([epoch.total, epoch.sums["loss"]])
         scores = None if epoch.scores is None else epoch.scores.sums(math.prod(program.pred_shape))
         pred = np.empty((bounds[last] - bounds[first], *program.pred_shape), np.float32) if one else None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import threading
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -29,6 +30,10 @@ class TransferBytes(NamedTuple):
 
     to_host: int
     to_device: int
+
+
+_by_cupy = TransferBytes(0, 0)  # the rest is counted where it is moved, in `_cuda`
+_counting = threading.Lock()
 
 
 @functools.cache
@@ -76,14 +81,24 @@ def device_info() -> dict[str, Any]:
 
 
 def transfer_bytes() -> TransferBytes:
-    """Return the bytes that fastnn has copied to the host and to the device.
+    """Return the bytes that fastnn has copied to the host and to the device, CuPy's copies for it included.
 
     >>> import fastnn
     >>> fastnn.cuda.transfer_bytes().to_host
     0
     """
     native = _native()
-    return TransferBytes(0, 0) if native is None else TransferBytes(*native.transfer_bytes())
+    if native is None:
+        return TransferBytes(0, 0)
+    to_host, to_device = native.transfer_bytes()
+    return TransferBytes(to_host + _by_cupy.to_host, to_device + _by_cupy.to_device)
+
+
+def count(*, to_host: int = 0, to_device: int = 0) -> None:
+    """Add what CuPy copies for fastnn to `transfer_bytes`."""
+    global _by_cupy
+    with _counting:
+        _by_cupy = TransferBytes(_by_cupy.to_host + to_host, _by_cupy.to_device + to_device)
 
 
 def refuse(where: str) -> None:

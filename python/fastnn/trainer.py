@@ -204,7 +204,7 @@ class Trainer:
         begun: list[Callback] = []
         shown = Progress(progress, epochs * steps)
         try:
-            self._kept_steps.in_fit = True
+            self._kept_steps.begin(X, Y, weight, *(validation or ()))
             for callback in self._callbacks:
                 begun.append(callback)
                 callback.on_fit_begin(self)
@@ -343,15 +343,17 @@ class Trainer:
         """
         X, Y, weight = self._checked("Trainer.evaluate", X, Y, sample_weight)
         scores = self._scores()
-        value, pred = self._steps.evaluate("Trainer.evaluate", X, Y, weight, batch_size, scores)
-        return {"loss": value, **(scores.result() if scores else {}), **self._own_metrics(pred, Y)}
+        outputs = bool(self.metrics)
+        value, pred = self._steps.evaluate("Trainer.evaluate", X, Y, weight, batch_size, scores, outputs)
+        own = {} if pred is None else self._own_metrics(pred, Y)
+        return {"loss": value, **(scores.result() if scores else {}), **own}
 
     def _scores(self) -> Scores | None:
         begin: Callable[[], Scores] | None = getattr(self.loss, "scores", None)
         return None if begin is None else begin()
 
     def _own_metrics(self, pred: FloatArray, target: Array) -> dict[str, float]:
-        return _fitting.values_of(self.metrics, pred, _device.on_host(target)) if self.metrics else {}
+        return _fitting.values_of(self.metrics, pred, _device.on_host(target))
 
     def _checked(self, where: str, X: Array, Y: Array, weight: Array | None) -> Rows:
         return checked_rows(where, *self._steps.taken(where, X=X, Y=Y, sample_weight=weight))

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import ops
 from fastnn._arrays import Array, FloatArray, aligned_zeros, check_int, check_number
-from fastnn._device import as_floats
+from fastnn._device import as_floats, number
 from fastnn._parameter import Parameter
 from fastnn.init import Zeros
 from fastnn.nn.module import Fusable
@@ -105,7 +105,7 @@ class BatchNorm1d(Fusable):
         fused = self._in_kernel(activation)
         weight = self.momentum
         if self.debias and self.training:
-            weight = ops._debiased_weight(weight, float(self.updates))
+            weight = ops._debiased_weight(weight, number(self.updates))
         y, mean, rstd = ops.batch_norm(
             x,
             gamma,
