@@ -64,7 +64,7 @@ def test_a_wrong_choice_of_cuda_stops(tmp_path: Path) -> None:
     assert said in configure(tmp_path / "build", "-DFASTNN_CUDA=perhaps", path=os.environ["PATH"])
 
 
-@pytest.mark.parametrize("given", ["80;90a", "90-real", "", "80,90"])
+@pytest.mark.parametrize("given", ["80;90a", "80,90"])
 def test_architectures_that_are_no_numbers_stop(tmp_path: Path, given: str) -> None:
     said = f"FASTNN_CUDA_ARCHITECTURES must be numbers such as 80;90, without letters; got '{given}'."
     option = f"-DFASTNN_CUDA_ARCHITECTURES={given}"

@@ -1,4 +1,4 @@
-"""A wheel with the CUDA kernels, as `-C fastnn.cuda=on` builds it: pytest -m heavy -s tests/test_cuda_build.py
+"""A wheel with the CUDA kernels: pytest -m heavy -s tests/test_cuda_build.py
 
 It needs nvcc, and one test cuobjdump beside it, on the PATH or of the wheel nvidia-cuda-cuobjdump. -s shows
 how long the build took.
