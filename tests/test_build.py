@@ -64,6 +64,13 @@ def test_a_wrong_choice_of_cuda_stops(tmp_path: Path) -> None:
     assert said in configure(tmp_path / "build", "-DFASTNN_CUDA=perhaps", path=os.environ["PATH"])
 
 
+@pytest.mark.parametrize("given", ["80;90a", "80,90"])
+def test_architectures_that_are_no_numbers_stop(tmp_path: Path, given: str) -> None:
+    said = f"FASTNN_CUDA_ARCHITECTURES must be numbers such as 80;90, without letters; got '{given}'."
+    option = f"-DFASTNN_CUDA_ARCHITECTURES={given}"
+    assert said in configure(tmp_path / "build", option, path=os.environ["PATH"])
+
+
 def test_cuda_that_cannot_be_built_stops(tmp_path: Path) -> None:
     """A CUDA compiler that does not work, as CUDACXX names it."""
     lines = configure(
@@ -73,3 +80,22 @@ def test_cuda_that_cannot_be_built_stops(tmp_path: Path) -> None:
     )
     said = "fastnn.cuda=on: no working CUDA compiler (nvcc 12.4 or newer) was found"
     assert any(said in line for line in lines), lines
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_nvcc_of_wheels_is_taken_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """Compilers that only say that they were asked: of the wheels that Python finds, and of CUDACXX."""
+    for place in ("nvidia/cu13/bin", "other"):
+        compiler = tmp_path / place / "nvcc"
+        compiler.parent.mkdir(parents=True)
+        compiler.write_text(f"#!/bin/sh\necho {place} >> {tmp_path}/asked\nexit 1\n")
+        compiler.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("CUDACXX", raising=False)
+    if named:
+        monkeypatch.setenv("CUDACXX", str(tmp_path / "other" / "nvcc"))
+    configure(tmp_path / "build", "-DFASTNN_CUDA=on", "-DFASTNN_CUDA_WHEELS=ON", path=os.environ["PATH"])
+    asked = set((tmp_path / "asked").read_text().split())
+    assert asked == {"other" if named else "nvidia/cu13/bin"}

@@ -110,6 +110,29 @@ except ImportError as error:
     assert "fastnn._cuda was built from other sources (old)" in done.stdout
 
 
+# Each build by its architectures, of which the last is the PTX's: the devices that it runs on.
+RUNS_ON = {
+    "75-80-90": [75, 86, 89, 90, 100, 120],
+    "80-90": [86, 89, 90, 100, 120],
+    "90": [90, 100, 120],
+    "75": [75, 86, 89, 90, 100, 120],
+    "86-120": [86, 89, 120],
+}
+
+
+@pytest.mark.parametrize("built", RUNS_ON)
+@pytest.mark.parametrize("device", [70, 75, 86, 89, 90, 100, 120])
+def test_a_device_that_the_build_has_no_code_for_is_named(cuda_kernels, built, device):
+    own = built.split("-")
+    said = ""
+    if device not in RUNS_ON[built]:
+        said = (
+            f"the device GPU X is sm_{device}; this build holds code for "
+            f"{' '.join(f'sm_{one}' for one in own)} and PTX for what comes after sm_{own[-1]}"
+        )
+    assert cuda_kernels.why_not_on(built, int(own[-1]), device, "GPU X") == said
+
+
 def test_the_benchmark_of_a_device_says_why_there_is_none(tmp_path):
     if cuda.is_available():
         pytest.skip("there is a GPU")

@@ -1,41 +1,16 @@
 // What device there is, and why it cannot be used.
 #include <cuda_runtime.h>
 
-#include <sstream>
 #include <string>
-#include <vector>
 
 #include "core/cuda_kernels.h"
+#include "cuda/built_for.h"
 
 namespace fastnn {
 namespace {
 
-// Architectures with code of their own, as "80-90": nvcc would take a comma for the end of the definition.
-std::vector<int> built_for() {
-    std::vector<int> found;
-    std::istringstream text(FASTNN_CUDA_BUILT);
-    for (std::string one; std::getline(text, one, '-');) found.push_back(std::stoi(one));
-    return found;
-}
-constexpr int kPtx = FASTNN_CUDA_PTX;  // and the one that newer devices translate
-
 std::string dotted(int version, int unit) {
     return std::to_string(version / unit) + "." + std::to_string(version % unit * 10 / unit);
-}
-
-// Code runs on its own architecture and on later ones of the same first digit; PTX on every later one.
-bool runs_on(int capability) {
-    for (const int built : built_for())
-        if (built / 10 == capability / 10 && built <= capability) return true;
-    return kPtx <= capability;
-}
-
-std::string why_not_on(int capability, const char* name) {
-    if (runs_on(capability)) return "";
-    std::string text = std::string("the device ") + name + " is sm_" + std::to_string(capability) +
-                       "; this build holds code for";
-    for (const int built : built_for()) text += " sm_" + std::to_string(built);
-    return text + " and PTX for what comes after sm_" + std::to_string(kPtx);
 }
 
 }  // namespace
@@ -57,7 +32,8 @@ std::string cuda_why_not() {
     if (problem == cudaSuccess) problem = cudaGetDevice(&device);
     if (problem == cudaSuccess) problem = cudaGetDeviceProperties(&properties, device);
     if (problem != cudaSuccess) return std::string("CUDA says: ") + cudaGetErrorString(problem);
-    return why_not_on(properties.major * 10 + properties.minor, properties.name);
+    return BuiltFor(FASTNN_CUDA_BUILT, FASTNN_CUDA_PTX)
+        .why_not_on(properties.major * 10 + properties.minor, properties.name);
 }
 
 CudaDevice cuda_device() {

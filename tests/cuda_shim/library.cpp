@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <string>
 
+#include "cuda/built_for.h"
 #include "cuda/entries.h"
 #include "shim.h"
 
@@ -68,6 +69,12 @@ int shim_capture(int operation, const void* args) {
 void shim_schedule(int schedule) { shim::set_schedule(static_cast<shim::Schedule>(schedule)); }
 
 const char* shim_message(int status) { return cuda_kernels().message(status); }
+// What a build for these architectures says of a device.
+const char* shim_why_not_on(const char* built, int ptx, int device, const char* name) {
+    static std::string said;
+    said = BuiltFor(built, ptx).why_not_on(device, name);
+    return said.c_str();
+}
 const char* shim_product_library() {
     static const std::string about = cuda_product_library();
     return about.c_str();

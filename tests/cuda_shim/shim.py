@@ -289,6 +289,11 @@ class Kernels:
         self.library.shim_product_library.restype = ctypes.c_char_p
         return self.library.shim_product_library().decode()
 
+    def why_not_on(self, built, ptx, device, name):
+        """What a build for these architectures ("80-90") says of a device."""
+        self.library.shim_why_not_on.restype = ctypes.c_char_p
+        return self.library.shim_why_not_on(built.encode(), ptx, device, name.encode()).decode()
+
     def capture(self, made, **fields):
         """The same within a graph of the caller's own, which is replayed once."""
         args = filled(made, fields)
