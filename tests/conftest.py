@@ -199,5 +199,6 @@ def place(request, monkeypatch):
     monkeypatch.setitem(fastnn.Trainer.__init__.__kwdefaults__, "device", "cuda")
     uses, put = [], found.put
     moves = _device.moves
-    yield found._replace(put=lambda array: uses.append(array) or put(array))
+    with device_places.inside(found._replace(put=lambda array: uses.append(array) or put(array))):
+        yield device_places.here()
     assert uses or _device.moves > moves, "nothing was on the device: the test is the host's"

@@ -2,6 +2,7 @@
 of the host, which the shim's kernels read, and CuPy and PyTorch where there is a GPU.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import fake_cupy
 import fake_torch
 import numpy as np
 import pytest
+from fastnn import nn
 from guard import guarded
 
 STAND_INS = ["CuPy's stand-in", "PyTorch's stand-in"]
@@ -64,6 +66,39 @@ class Place(NamedTuple):
         return each(values, self.kind, self.get)
 
 
+class There:
+    """A layer, a model or a loss at the place of the test, that takes and gives arrays of the host."""
+
+    def __init__(self, thing):
+        self.thing = thing.to(here().device) if isinstance(thing, nn.Module) else thing
+
+    def _host(self, function):
+        def call(*given, **options):
+            result = function(*here().all(given), **options)
+            return self if result is self.thing else here().back(result)
+
+        return call
+
+    def __call__(self, *given):
+        return self._host(self.thing)(*given)
+
+    def __getattr__(self, name):
+        found = getattr(self.thing, name)
+        return self._host(found) if callable(found) else found
+
+
+def here():
+    """The place of the running test (fixture `place`)."""
+    return _places[-1]
+
+
+@contextlib.contextmanager
+def inside(found):
+    _places.append(found)
+    yield
+    _places.pop()
+
+
 def place(name):
     if name == "NumPy":
         return Place(np.array, lambda a: a, np.ndarray, name)
@@ -90,3 +125,6 @@ def missing(name):
     if name == "PyTorch" and not sys.modules["torch"].cuda.is_available():
         return "this PyTorch has no CUDA"
     return None
+
+
+_places = [place("NumPy")]
