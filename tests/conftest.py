@@ -65,17 +65,23 @@ def pytest_runtest_protocol(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """On a device: no test marked `host`, and each with one instruction set and number of threads."""
-    first = {"isa": ISAS[0], "threads": THREADS[0]}
+    """On a device: no test marked `host`, and each with one instruction set and number of threads.
+
+    Where there is no GPU test_places.py alone says so.
+    """
+    first, no_gpu = {"isa": ISAS[0], "threads": THREADS[0]}, device_places.missing("CuPy")
     kept = []
     for item in items:
         given = getattr(getattr(item, "callspec", None), "params", {})
-        if given.get("place", "cpu") == "cpu":
+        where = given.get("place", "cpu")
+        if where == "cpu" or (
+            not item.get_closest_marker("host")
+            and all(given.get(name, first[name]) == first[name] for name in first)
+            and not (where == "gpu" and no_gpu and item.path.name != "test_places.py")
+        ):
             kept.append(item)
-        elif not item.get_closest_marker("host") and all(given.get(n, first[n]) == first[n] for n in first):
-            kept.append(item)
-            if given["place"] == "shim" and item.get_closest_marker("slow_on_shim"):
-                item.add_marker(pytest.mark.ci)
+        if where == "shim" and item.get_closest_marker("slow_on_shim"):
+            item.add_marker(pytest.mark.ci)
     items[:] = kept
 
 

@@ -104,6 +104,7 @@ def resumed_case(path):
     print(resumed(path), fastnn.get_isa(), fastnn.get_num_threads())
 
 
+@pytest.mark.slow_on_shim
 @pytest.mark.parametrize("stop", few([93, 1, 100, STEPS - 1], 1))
 def test_saved_and_loaded_in_the_middle(tmp_path, isas, want, stop):
     path = tmp_path / "run.safetensors"
