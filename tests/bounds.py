@@ -6,6 +6,7 @@
 
 import numpy as np
 import reference as ref
+from fastnn._device import on_host as host  # an array wherever it lies as NumPy's
 
 EPS = float(np.finfo(np.float32).eps)
 BF16_ROUNDING = 2.0**-8  # of the number: bfloat16 has 8 bits
@@ -14,7 +15,7 @@ TINY = float(np.finfo(np.float32).tiny)
 
 def assert_within(got, want, bound, what=""):
     """Fail unless |got - want| <= bound in every element; NaN matches NaN, an infinity the same one."""
-    got, want = np.asarray(got), np.asarray(want, np.float64)
+    got, want = np.asarray(host(got)), np.asarray(want, np.float64)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, must be {want.shape}"
     if got.size == 0:
         return
@@ -36,7 +37,7 @@ def assert_within(got, want, bound, what=""):
 
 def assert_bits(got, want, what=""):
     """Fail unless two arrays of one dtype are equal bit for bit (the sign of zero included)."""
-    got, want = np.ascontiguousarray(got), np.ascontiguousarray(want)
+    got, want = np.ascontiguousarray(host(got)), np.ascontiguousarray(host(want))
     assert got.dtype == want.dtype, f"{what}: dtypes {got.dtype} and {want.dtype}"
     assert got.shape == want.shape, f"{what}: shapes {got.shape} and {want.shape}"
     differ = got.view(f"i{got.itemsize}") != want.view(f"i{want.itemsize}")

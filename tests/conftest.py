@@ -4,29 +4,41 @@ import contextlib
 import fcntl
 import os
 import platform
+import re
 import signal
 import sys
 import zlib
 
+import device_places
 import fastnn
 import numpy as np
 import pytest
 import scarce
 import turns
-from hypothesis import HealthCheck, settings
+from fastnn import _device
+
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # a machine with a GPU (bench/gpu_check.sh); what needs it says so
+    settings = None
 
 # A shell starts background jobs with SIGINT ignored, and Python leaves it so: Ctrl-C could not be tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # "short" runs the same examples every time; "long" is a search (docs/reliability.md).
-_ANY = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
-settings.register_profile("short", max_examples=30, derandomize=True, **_ANY)
-settings.register_profile("long", max_examples=3000, **_ANY)
-settings.load_profile("short")
+if settings is not None:
+    _ANY = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+    settings.register_profile("short", max_examples=30, derandomize=True, **_ANY)
+    settings.register_profile("long", max_examples=3000, **_ANY)
+    settings.load_profile("short")
 
 # FASTNN_ISA set outside (a forced-ISA run) limits the tests to that one.
 ISAS = [os.environ["FASTNN_ISA"]] if os.environ.get("FASTNN_ISA") else fastnn.isas()
+THREADS = (1, 2, 3, 8)
+
+# Where tests compute: this CPU, a device that the shim runs on it, a GPU. A forced ISA is the CPU's.
+PLACES = ["cpu"] if os.environ.get("FASTNN_ISA") else ["cpu", "shim", "gpu"]
 
 
 def _cpu_name():
@@ -49,6 +61,28 @@ def pytest_runtest_protocol(item):
         return (yield)
     with turns.turn(worker["testrunuid"], item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """On a device: no test marked `host`, and each with one instruction set and number of threads.
+
+    Where there is no GPU test_places.py alone says so.
+    """
+    first, no_gpu = {"isa": ISAS[0], "threads": THREADS[0]}, device_places.missing("CuPy")
+    kept = []
+    for item in items:
+        given = getattr(getattr(item, "callspec", None), "params", {})
+        where = given.get("place", "cpu")
+        if where == "cpu" or (
+            not item.get_closest_marker("host")
+            and all(given.get(name, first[name]) == first[name] for name in first)
+            and not (where == "gpu" and no_gpu and item.path.name != "test_places.py")
+        ):
+            kept.append(item)
+        if where == "shim" and item.get_closest_marker("slow_on_shim"):
+            item.add_marker(pytest.mark.ci)
+    items[:] = kept
 
 
 def pytest_unconfigure(config):
@@ -81,7 +115,7 @@ def isa(request):
     fastnn.set_isa(previous)
 
 
-@pytest.fixture(params=(1, 2, 3, 8))
+@pytest.fixture(params=THREADS)
 def threads(request):
     """Each number of threads in turn, active during the test."""
     previous = fastnn.get_num_threads()
@@ -92,8 +126,10 @@ def threads(request):
 
 @pytest.fixture
 def rng(request):
-    """Random numbers of this test alone, the same in every run and whatever other tests run."""
-    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+    """Random numbers of this test alone, the same in every run and place, whatever other tests run."""
+    places = "|".join(PLACES)
+    name = re.sub(rf"(?<=\[)({places})-|-({places})(?=[-\]])|\[({places})\]$", "", request.node.nodeid)
+    return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 @pytest.fixture
@@ -153,3 +189,22 @@ def device(monkeypatch, cuda_kernels):
 
     shimmed.install(monkeypatch, cuda_kernels.library)
     return cuda_kernels
+
+
+@pytest.fixture(params=PLACES)
+def place(request, monkeypatch):
+    """Where the test computes (device_places.py): a `Trainer` made without `device` is there."""
+    if request.param == "shim":
+        request.getfixturevalue("device")
+    elif request.param == "gpu" and (reason := device_places.missing("CuPy")):
+        pytest.skip(reason)
+    found = device_places.place({"cpu": "NumPy", "shim": "CuPy's stand-in", "gpu": "CuPy"}[request.param])
+    if request.param == "cpu":
+        yield found
+        return
+    monkeypatch.setitem(fastnn.Trainer.__init__.__kwdefaults__, "device", "cuda")
+    uses, put = [], found.put
+    moves = _device.moves
+    with device_places.inside(found._replace(put=lambda array: uses.append(array) or put(array))):
+        yield device_places.here()
+    assert uses or _device.moves > moves, "nothing was on the device: the test is the host's"

@@ -66,6 +66,8 @@ def run(where, calls):
                 "-x",
                 "-m",
                 "not slow and not heavy",
+                "-k",
+                "not shim",  # which would be compiled for each
                 "-p",
                 "no:cacheprovider",
                 "--rootdir",

@@ -2,7 +2,8 @@
 
 import fastnn
 import numpy as np
-from bounds import assert_bits
+from bounds import assert_bits, host
+from device_places import here
 from fastnn import losses, nn, optim
 
 N, COLUMNS, CLASSES = 50, 6, 3
@@ -55,9 +56,14 @@ def course(opt, p, grads):
     for grad in grads:
         p.grad = np.array([grad])
         opt.step()
-        values.append(p.data.item())
+        values.append(host(p.data).item())
     return values
 
 
+def parameter(value, **options):
+    """Of no model, where the test computes."""
+    return here().moved([nn.Parameter(value, **options)])[0]
+
+
 def one(start=1.0):
-    return nn.Parameter(np.full(1, start))
+    return parameter(np.full(1, start))

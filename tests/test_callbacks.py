@@ -5,9 +5,12 @@ import math
 import fastnn
 import numpy as np
 import pytest
+from device_places import few
 from fastnn import callbacks, losses, nn, optim
 from runs import STEPS, Scripted, build, fit
 from small import assert_same_model, assert_state, labelled_rows, trainer
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_callbacks_change_no_bit(rows, kept):
     assert_same_model(one, other)
 
 
-@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("at", few(range(1, 9), 3))
 def test_true_after_a_step_stops(rows, at):
     calls = []
     run = trainer()
@@ -268,6 +271,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.host("arguments alone")
 @pytest.mark.parametrize(("call", "error", "message"), ROWS, ids=[row[2][:40] for row in ROWS])
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message) as caught:

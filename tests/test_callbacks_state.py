@@ -7,10 +7,13 @@ import pickle
 
 import numpy as np
 import pytest
-from bounds import assert_bits
+from bounds import assert_bits, host
+from device_places import few
 from fastnn import callbacks, losses, nn, optim
 from runs import STEPS, Scripted, StopAt, assert_equal_tree, fit
 from small import assert_same_model, assert_state, labelled_rows, trainer
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture
@@ -82,18 +85,18 @@ def test_a_checkpoint_has_the_state_of_callbacks_behind_it(rows, tmp_path):
 
 def test_ema_is_the_average_over_the_steps(rows):
     run, twin, ema = trainer(), trainer(), callbacks.EMA(0.75)
-    want = {name: p.data.astype(np.float64) for name, p in twin.model.named_parameters()}
+    want = {name: host(p.data).astype(np.float64) for name, p in twin.model.named_parameters()}
     for step in range(1, 2 * STEPS + 1):
         fit(twin, rows, 1, callbacks=[StopAt(step)])
         for name, p in twin.model.named_parameters():
-            want[name] = 0.75 * want[name] + 0.25 * p.data
+            want[name] = 0.75 * want[name] + 0.25 * host(p.data)
     fit(run, rows, 2, callbacks=[ema])
     trained = run.model.state_dict()
     with ema.averaged(run.model) as model:
         assert model is run.model
         for name, p in model.named_parameters():
-            np.testing.assert_allclose(p.data, want[name], rtol=1e-5, atol=1e-6)
-            assert not np.allclose(p.data, trained[name], rtol=1e-4)
+            np.testing.assert_allclose(host(p.data), want[name], rtol=1e-5, atol=1e-6)
+            assert not np.allclose(host(p.data), trained[name], rtol=1e-4)
         assert_bits(model[1].running_mean, trained["1.running_mean"])
         inside = run.evaluate(*rows)["loss"]
     assert_state(run.model, trained)
@@ -101,9 +104,9 @@ def test_ema_is_the_average_over_the_steps(rows):
     assert run.evaluate(*rows)["loss"] == inside
 
 
-def test_ema_of_a_constant_is_the_constant():
+def test_ema_of_a_constant_is_the_constant(place):
     """It starts at the parameters: no bias, whatever the number of steps."""
-    layer, ema = nn.Linear(3, 2, rng=0), callbacks.EMA(0.9)
+    layer, ema = nn.Linear(3, 2, rng=0).to(place.device), callbacks.EMA(0.9)
     before = layer.weight.data.copy()
     for _ in range(5):
         ema.update(layer)
@@ -111,8 +114,8 @@ def test_ema_of_a_constant_is_the_constant():
             assert_bits(layer.weight.data, before)
 
 
-def test_the_trained_parameters_come_back_after_an_error():
-    layer, ema = nn.Linear(3, 2, rng=0), callbacks.EMA(0.5)
+def test_the_trained_parameters_come_back_after_an_error(place):
+    layer, ema = nn.Linear(3, 2, rng=0).to(place.device), callbacks.EMA(0.5)
     ema.update(layer)
     layer.weight.data = np.ones((3, 2))
     with pytest.raises(KeyError), ema.averaged(layer):
@@ -120,6 +123,7 @@ def test_the_trained_parameters_come_back_after_an_error():
     assert_bits(layer.weight.data, np.ones((3, 2), np.float32))
 
 
+@pytest.mark.host("arguments alone")
 def test_ema_and_another_model():
     ema = callbacks.EMA()
     with pytest.raises(RuntimeError, match=r"EMA\.copy_to: there is no average yet; fit with it"):
@@ -191,7 +195,7 @@ def test_one_ema_one_model(rows):
     [lambda: callbacks.EarlyStopping(patience=9), KEEPING["guard"], lambda: callbacks.EMA(0.5)],
     ids=["stopping", "guard", "ema"],
 )
-@pytest.mark.parametrize("way", ["both copied", "both pickled", "copied", "pickled", "loaded"])
+@pytest.mark.parametrize("way", few(["loaded", "both copied", "both pickled", "copied", "pickled"], 2))
 def test_five_epochs_and_five_of_a_copy_are_ten(rows, tmp_path, make, way):
     whole, run, callback, expected = trainer(), trainer(), make(), make()
     scores = Scripted(1, 2, 3, 4)
@@ -336,7 +340,7 @@ def test_the_guard_answers_for_a_gradient_that_is_refused(rows):
         history = run.fit(*rows, batch_size=25, epochs=2, callbacks=[guard])
     assert guard.rollbacks == 1
     assert history["step"] == [2, 3]
-    assert all(np.isfinite(p.data).all() for p in run.model.parameters())
+    assert all(np.isfinite(host(p.data)).all() for p in run.model.parameters())
 
 
 def test_an_epoch_with_a_rollback_inside_is_not_judged_again(rows):

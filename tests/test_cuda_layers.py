@@ -17,9 +17,8 @@ from custom import Scale, Square
 from device_places import REAL, STAND_INS, missing, place
 from fastnn import losses, nn, optim, preprocessing
 from fastnn._precision import products_in
-from networks import assert_same_course, seeded
+from networks import DEVICE_FITS, DEVICE_STEPS, assert_same_course, seeded
 from small import labelled_rows
-from test_cuda_program import FITS, SEEDS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Rprop follows")
 CUPY, STAND_IN = REAL[0], STAND_INS[0]
@@ -89,7 +88,7 @@ def native(array):
     return None if array is None else np.array(array, array.dtype.newbyteorder("="), order="C")
 
 
-@pytest.mark.parametrize("seed", sorted({*SEEDS, *FITS}))
+@pytest.mark.parametrize("seed", sorted({*DEVICE_STEPS, *DEVICE_FITS}))
 def test_a_plain_loop_has_the_hosts_bits(where, seed):
     """Predictions, losses and gradients of each step and what they leave: every layer, loss, rule, clip."""
     problem = seeded(seed)

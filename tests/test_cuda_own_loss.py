@@ -14,10 +14,9 @@ import pytest
 import shimmed
 from custom import Scale, Square
 from fastnn import callbacks, losses, nn, optim
-from networks import assert_same_course, seeded, state
+from networks import DEVICE_FITS, DEVICE_STEPS, assert_same_course, seeded, state
 from runs import assert_equal_tree
 from small import labelled_rows
-from test_cuda_program import FITS, SEEDS
 
 pytestmark = [
     pytest.mark.usefixtures("device"),
@@ -73,7 +72,7 @@ def rows():
 # ---- the host's bits
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", DEVICE_STEPS)
 def test_steps_are_the_hosts(seed):
     """Every layer, rule, schedule and clip; loss, parameters, slots and counters of dropout."""
     problem = seeded(seed)
@@ -86,7 +85,7 @@ def test_steps_are_the_hosts(seed):
         assert_same_course(other, one, count)
 
 
-@pytest.mark.parametrize("seed", FITS)
+@pytest.mark.parametrize("seed", DEVICE_FITS)
 def test_a_fit_is_the_hosts(seed):
     problem = seeded(seed)
     problem.loss = Own(problem.loss)

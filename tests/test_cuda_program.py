@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 from custom import Square
 from fastnn import losses, nn, optim
-from networks import OWN, assert_same_course, assert_same_loss, seeded
+from networks import assert_same_course
 from small import labelled_rows
 
 pytestmark = [
     pytest.mark.usefixtures("device"),
     pytest.mark.filterwarnings("ignore:Rprop follows"),
 ]
-# Small ones that hold, together, every layer, loss, rule and clip.
-SEEDS = [0, 2, 3, 23, 41, 54, 103, 131, 133, 182, 190, 191, 192, 319, 699, 771]
-FITS = [1, 3, 23, 54, 133, 182, 319, 699, 771]
 # How batch-norm averages.
 NORMS = [{"debias": True}, {"running_var": "biased"}, {"debias": True, "running_var": "biased"}]
 
@@ -34,45 +31,6 @@ def small(device="cpu", optimizer=optim.Adam, loss=None, norm=None, **options):
 @pytest.fixture
 def rows():
     return labelled_rows()
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_steps_are_the_cpus(seed):
-    problem = seeded(seed)
-    one, other = problem.trainer(), problem.trainer(device="cuda")
-    batches = [batch for epoch in range(3) for batch in problem.batches(epoch)][:3]
-    for count, batch in enumerate(batches, 1):
-        want, got = one.step(*batch), other.step(*batch)
-        assert_same_loss(float(got), want, count)
-        assert_same_course(other, one, f"after {count} steps")
-
-
-@pytest.mark.parametrize("seed", FITS)
-def test_a_fit_is_the_cpus(seed):
-    """Two epochs with the data on the device: parameters bit for bit, the history up to rounding."""
-    problem = seeded(seed)
-    one, other = problem.trainer(seed=3), problem.trainer(seed=3, device="cuda")
-    given = {"batch_size": problem.batch_size, "epochs": 2, "sample_weight": problem.weight}
-    want = one.fit(problem.X, problem.Y, validation=(problem.X, problem.Y), **given)
-    got = other.fit(problem.X, problem.Y, validation=(problem.X, problem.Y), **given)
-    assert_same_course(other, one)
-    assert got.keys() == want.keys()
-    for name in set(want) - {"seconds", "samples_per_second"}:
-        assert got[name] == pytest.approx(want[name], rel=1e-5, abs=1e-6, nan_ok=True), name
-    assert np.array_equal(other.predict(problem.X), one.predict(problem.X), equal_nan=True)
-
-
-def test_the_draws_reach_what_the_device_has():
-    problems = [seeded(seed) for seed in (*SEEDS, *FITS)]
-    modules = {type(module) for problem in problems for module in problem.model.modules()}
-    layers = {getattr(nn, name) for name in nn.__all__} - {nn.Module, nn.Parameter}
-    assert {kind for kind in layers if isinstance(kind, type) and issubclass(kind, nn.Module)} <= modules
-    assert {type(problem.loss) for problem in problems} == {getattr(losses, name) for name in losses.__all__}
-    assert {type(problem.optimizer) for problem in problems} >= set(OWN)
-    for seeds in (SEEDS, FITS):
-        norms = [m for s in seeds for m in seeded(s).model.modules() if isinstance(m, nn.BatchNorm1d)]
-        averages = {(norm.debias, norm.unbiased) for norm in norms if 0 < norm.momentum < 1}
-        assert averages >= {(False, False), (True, True), (True, False)}
 
 
 @pytest.mark.parametrize("kind", [nn.ReLU, nn.Tanh, nn.GELU, nn.LeakyReLU])

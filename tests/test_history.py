@@ -14,9 +14,12 @@ import tracemalloc
 import fastnn
 import numpy as np
 import pytest
+from bounds import host
 from fastnn import _core, _steps, callbacks, data, losses, ops, optim
 from fastnn.history import History, Progress
 from small import CLASSES, N, assert_same_model, labelled_rows, layers, trainer
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture
@@ -45,6 +48,7 @@ def test_history(rows, tmp_path):
     assert pickle.loads(pickle.dumps(history))["loss"] == history["loss"]
 
 
+@pytest.mark.host("no trainer")
 def test_an_epoch_more_costs_as_much_after_a_thousand():
     """Columns are not built anew for each, which took 30 us an epoch after 50,000."""
     history = History()
@@ -64,6 +68,7 @@ def test_an_epoch_more_costs_as_much_after_a_thousand():
     assert history["loss"][-1] == 0.25
 
 
+@pytest.mark.host("no trainer")
 def test_a_saved_history_is_json_whatever_it_holds(tmp_path):
     history, path = History(), tmp_path / "h.json"
     history.save(path)
@@ -78,17 +83,18 @@ def test_a_saved_history_is_json_whatever_it_holds(tmp_path):
     assert str(History.from_columns(json.loads(path.read_text()))["loss"]) == "[nan, inf]"
 
 
-def test_training_accuracy_is_that_of_the_batches_before_their_updates(rows):
+def test_training_accuracy_is_that_of_the_batches_before_their_updates(place, rows):
     X, Y = rows
     run, twin = trainer(), trainer()
     history = run.fit(X, Y, batch_size=16, epochs=1)
     hits = 0
     for x, y in data.batches(X, Y, 16):
-        hits += np.count_nonzero(np.argmax(copy.deepcopy(twin.model)(x), 1) == y)
+        hits += np.count_nonzero(np.argmax(host(copy.deepcopy(twin.model)(place.put(x))), 1) == y)
         twin.step(x, y)
     assert history["accuracy"] == [hits / N]
 
 
+@pytest.mark.host("drawing")
 def test_history_plot(rows, tmp_path):
     figure_module = pytest.importorskip("matplotlib.figure")
     history = trainer().fit(*rows, batch_size=16, epochs=2, validation=rows)

@@ -6,8 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import reference as ref
-from bounds import assert_bits
-from fastnn import nn, ops, optim, schedulers
+from bounds import assert_bits, host
+from fastnn import ops, optim, schedulers
+from small import parameter
+
+pytestmark = pytest.mark.usefixtures("place")
+
 
 RULES = {
     "sgd": (lambda p, **k: optim.SGD(p, **{"lr": 0.1, **k}), "sgd_"),
@@ -33,7 +37,7 @@ def parameters(rng, shapes=((3, 4), (4,), (4, 2))):
     """A weight, a bias, a weight, with gradients."""
     made = []
     for i, shape in enumerate(shapes):
-        p = nn.Parameter(rng.standard_normal(shape), name=f"{i}", decay=len(shape) > 1)
+        p = parameter(rng.standard_normal(shape), name=f"{i}", decay=len(shape) > 1)
         p.grad = rng.standard_normal(shape)
         made.append(p)
     return made
@@ -71,12 +75,12 @@ def run(ps, opt, steps, seed=5):
     ids=["adam", "rmsprop", "adagrad"],
 )
 def test_golden_values_of_pytorch(make_one, want, isa):
-    p = nn.Parameter(np.ones(1))
+    p = parameter(np.ones(1))
     opt = make_one([p])
     for grad in (1e-3, 2e-3, -1e-3):
         p.grad = np.array([grad])
         opt.step()
-    assert p.data[0] == pytest.approx(want, rel=2e-7)
+    assert host(p.data)[0] == pytest.approx(want, rel=2e-7)
 
 
 @pytest.mark.parametrize(
@@ -89,19 +93,19 @@ def test_golden_values_of_pytorch(make_one, want, isa):
     ],
 )
 def test_golden_values_of_both_momentum_styles(style, nesterov, want, isa):
-    p = nn.Parameter(np.ones(1))
+    p = parameter(np.ones(1))
     p.grad = np.ones(1)
     opt = optim.Momentum([p], 0.1, nesterov=nesterov, style=style)
     for lr in (0.1, 0.01, 0.001):
         opt.lr = lr
         opt.step()
-    assert p.data[0] == pytest.approx(want, rel=2e-7)
+    assert host(p.data)[0] == pytest.approx(want, rel=2e-7)
 
 
 def test_adam_follows_the_float64_formula_for_many_steps(isa, rng):
-    p = nn.Parameter(rng.standard_normal(50))
+    p = parameter(rng.standard_normal(50))
     opt = optim.Adam([p], lr=0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1)
-    exact, m, v = p.data.astype(np.float64), np.zeros(50), np.zeros(50)
+    exact, m, v = host(p.data).astype(np.float64), np.zeros(50), np.zeros(50)
     for step in range(1, 101):
         grad = rng.standard_normal(50).astype(np.float32)
         p.grad = grad
@@ -109,31 +113,31 @@ def test_adam_follows_the_float64_formula_for_many_steps(isa, rng):
         exact, m, v = ref.adam(
             *(exact, grad, m, v), step=step, lr=0.01, beta1=0.8, beta2=0.99, eps=1e-6, weight_decay=0.1
         )
-    np.testing.assert_allclose(p.data, exact, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(host(p.data), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_weight_decay_leaves_out_what_does_not_decay():
-    weight, bias = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3), decay=False)
+    weight, bias = parameter(np.ones(3)), parameter(np.ones(3), decay=False)
     opt = optim.Adam([weight, bias], lr=0.1, weight_decay=0.5)
     opt.step()
-    np.testing.assert_allclose(weight.data, 0.9, rtol=1e-6)
-    assert bias.data.tolist() == [1, 1, 1]
+    np.testing.assert_allclose(host(weight.data), 0.9, rtol=1e-6)
+    assert host(bias.data).tolist() == [1, 1, 1]
     bias.decay = True
     opt.step()
-    assert np.all(bias.data < 1)
+    assert np.all(host(bias.data) < 1)
 
 
 @pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
 def test_decay_of_all(kind):
-    weight, bias = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3), decay=False)
+    weight, bias = parameter(np.ones(3)), parameter(np.ones(3), decay=False)
     opt = kind([weight, bias], lr=0.1, weight_decay=0.5, decay="all")
     opt.step()
     assert_bits(weight.data, bias.data)
-    assert weight.data[0] < 1
+    assert host(weight.data)[0] < 1
     opt.param_groups[0]["decay"] = "weights"
     before = bias.data.copy()
     opt.step()
-    assert weight.data[0] < bias.data[0]
+    assert host(weight.data)[0] < host(bias.data)[0]
     if kind is optim.AdamW:
         assert_bits(bias.data, before)
 
@@ -142,9 +146,9 @@ def test_adamw_decays_the_parameter_and_adam_the_gradient():
     """Source golden values: 2 -> 1.998 decoupled, 1.99 coupled (lr 0.01, decay 0.1, no gradient)."""
     found = {}
     for kind in (optim.Adam, optim.AdamW):
-        p = nn.Parameter(np.full(1, 2.0))
+        p = parameter(np.full(1, 2.0))
         kind([p], lr=0.01, weight_decay=0.1).step()
-        found[kind] = p.data.item()
+        found[kind] = host(p.data).item()
     assert found[optim.AdamW] == pytest.approx(1.998, rel=1e-6)
     assert found[optim.Adam] == pytest.approx(1.99, rel=1e-6)
     assert optim.AdamW([p]).param_groups[0]["weight_decay"] == 0.01
@@ -152,13 +156,13 @@ def test_adamw_decays_the_parameter_and_adam_the_gradient():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_finds_the_lowest_point_of_a_parabola(rule):
-    p = nn.Parameter(np.array([1.5, -2.0]))
+    p = parameter(np.array([1.5, -2.0]))
     opt = RULES[rule][0]([p], **({"weight_decay": 0.0} if rule in ("adam with decay", "adamw") else {}))
     opt.lr = schedulers.CosineAnnealingDecay(1.0 if rule == "adagrad" else 0.1, 300)
     for _ in range(300):
-        p.grad = np.array([1.0, 3.0]) * p.data
+        p.grad = np.array([1.0, 3.0]) * host(p.data)
         opt.step()
-    assert np.abs(p.data).max() < 1e-2
+    assert np.abs(host(p.data)).max() < 1e-2
 
 
 # ---- one native call a step
@@ -192,13 +196,13 @@ def test_groups_have_options_of_their_own(rng):
 
 
 def test_an_option_changed_in_a_group_counts_from_the_next_step():
-    p = nn.Parameter(np.zeros(1))
+    p = parameter(np.zeros(1))
     p.grad = np.ones(1)
     opt = optim.Momentum([p], 1.0, momentum=0.0)
     opt.step()
     opt.param_groups[0]["momentum"] = 0.5
     opt.step()
-    assert p.data[0] == -1 - 1.5
+    assert host(p.data)[0] == -1 - 1.5
 
 
 def test_parameters_may_come_from_a_generator(rng):
@@ -209,13 +213,13 @@ def test_frozen_parameters_stay_and_thaw(make):
     ps = parameters(np.random.default_rng(0))
     opt = make(ps)
     ps[1].trainable = False
-    before = [p.data.copy() for p in ps]
+    before = [host(p.data).copy() for p in ps]
     run(ps, opt, 2)
     assert_bits(ps[1].data, before[1])
-    assert np.any(ps[0].data != before[0])
+    assert np.any(host(ps[0].data) != before[0])
     ps[1].trainable = True
     run(ps, opt, 1)
-    assert np.any(ps[1].data != before[1])
+    assert np.any(host(ps[1].data) != before[1])
     for p in ps:
         p.trainable = False
     frozen = [p.data.copy() for p in ps]
@@ -229,7 +233,7 @@ def test_frozen_parameters_stay_and_thaw(make):
 
 
 def test_a_schedule_is_seen_as_a_function_of_the_updates_done():
-    p = nn.Parameter(np.zeros(1))
+    p = parameter(np.zeros(1))
     p.grad = np.ones(1)
     seen = []
 
@@ -243,7 +247,7 @@ def test_a_schedule_is_seen_as_a_function_of_the_updates_done():
     values = []
     for _ in range(3):
         opt.step()
-        values.append(p.data.item())
+        values.append(host(p.data).item())
     assert seen == [0, 1, 2]
     np.testing.assert_allclose(values, [-1, -1.1, -1.11], rtol=1e-6)
     assert opt.step_count == 3

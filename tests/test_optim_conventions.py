@@ -7,6 +7,9 @@ import pytest
 from fastnn import optim
 from small import course, one
 
+pytestmark = pytest.mark.usefixtures("place")
+
+
 # ---- signatures
 
 
@@ -16,6 +19,7 @@ COMMON = (
 )
 
 
+@pytest.mark.host("arguments alone")
 @pytest.mark.parametrize(
     ("kind", "own"),
     [
@@ -131,6 +135,7 @@ def test_golden_values_of_rprop(isa):
     np.testing.assert_allclose(got, [0.99, 0.978, 0.978, 0.984, 0.984, 0.981], rtol=2e-7)
 
 
+@pytest.mark.slow_on_shim
 @pytest.mark.parametrize("style", ["buffer", "velocity"])
 @pytest.mark.parametrize(("lr", "grad", "beta"), [(0.01, -2.0, 0.9), (0.001, 0.5, 0.5), (1e-4, 3.0, 0.99)])
 def test_terminal_velocity(isa, style, lr, grad, beta):

@@ -7,9 +7,12 @@ import pickle
 import fastnn
 import numpy as np
 import pytest
-from bounds import assert_bits
+from bounds import assert_bits, host
 from fastnn import losses, nn, optim, schedulers
-from small import course, one
+from small import course, one, parameter
+
+pytestmark = pytest.mark.usefixtures("place")
+
 
 ALL = [optim.SGD, optim.Momentum, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW, optim.Rprop]
 
@@ -21,7 +24,7 @@ def lr_of(kind):
 def parameters(rng, *given):
     made = []
     for i, shape in enumerate(given or ((3, 4), (4,))):
-        p = nn.Parameter(rng.standard_normal(shape), name=f"{i}", decay=len(shape) > 1)
+        p = parameter(rng.standard_normal(shape), name=f"{i}", decay=len(shape) > 1)
         p.grad = rng.standard_normal(shape)
         made.append(p)
     return made
@@ -37,7 +40,7 @@ def test_a_float_is_a_global_norm(isa, rng):
         optim.SGD(ps[:1] + ps[1:], 1.0, clip=clip).step()
         found.append(ps)
     for a, *others in zip(*found, strict=True):
-        assert all(a.data.tobytes() == b.data.tobytes() for b in others)
+        assert all(host(a.data).tobytes() == host(b.data).tobytes() for b in others)
 
 
 def test_the_global_norm_is_taken_over_all_groups_and_only_what_is_trained(isa, rng):
@@ -46,7 +49,7 @@ def test_the_global_norm_is_taken_over_all_groups_and_only_what_is_trained(isa, 
         p.grad = np.array([g])
     ps[2].trainable = False
     optim.SGD([{"params": ps[:1]}, {"params": ps[1:]}], 1.0, clip=1.0).step()
-    np.testing.assert_allclose([p.data.item() for p in ps], [-0.6, -0.8, 0.0], rtol=2e-7)
+    np.testing.assert_allclose([host(p.data).item() for p in ps], [-0.6, -0.8, 0.0], rtol=2e-7)
 
 
 def test_gradients_within_the_limit_keep_their_bits(isa, rng):
@@ -60,10 +63,10 @@ def test_gradients_within_the_limit_keep_their_bits(isa, rng):
 
 def test_the_factor_is_exact(isa):
     """PyTorch's max / (norm + 1e-6) would leave 0.9999998 of a norm of 5."""
-    p = nn.Parameter(np.zeros(2))
+    p = parameter(np.zeros(2))
     p.grad = np.array([3.0, 4.0])
     optim.SGD([p], 1.0, clip=1.0).step()
-    assert np.linalg.norm(p.data.astype(float)) == pytest.approx(1.0, abs=5e-8)
+    assert np.linalg.norm(host(p.data).astype(float)) == pytest.approx(1.0, abs=5e-8)
     p.grad = np.zeros(2)
     before = p.data.copy()
     optim.SGD([p], 1.0, clip=1.0).step()
@@ -98,22 +101,22 @@ def test_a_non_finite_gradient_is_found_before_anything_changes(isa, rng, kind, 
             assert_bits(array, kept[0]["state"][i][slot])
 
 
-@pytest.mark.parametrize("place", [0, 15, 16, 4095, 4096, 16383, 16384, 33_000])
+@pytest.mark.parametrize("at", [0, 15, 16, 4095, 4096, 16383, 16384, 33_000])
 @pytest.mark.parametrize("clip", [None, 1.0, optim.ClipByValue(1.0), optim.AdaptiveClip()])
-def test_found_wherever_it_stands(isa, threads, place, clip):
-    p = nn.Parameter(np.zeros(33_001))
-    p.grad[place] = np.nan
+def test_found_wherever_it_stands(isa, threads, at, clip):
+    p = parameter(np.zeros(33_001))
+    p.grad[at] = np.nan
     with pytest.raises(optim.NonFiniteGradientError) as error:
         optim.SGD([p], 0.1, clip=clip).step()
-    assert error.value.index == (place,)
-    assert not p.data.any()
+    assert error.value.index == (at,)
+    assert not host(p.data).any()
 
 
 def test_huge_finite_gradients_are_no_error(isa):
-    p = nn.Parameter(np.zeros(5000))
+    p = parameter(np.zeros(5000))
     p.grad = np.full(5000, 3e38)
     optim.SGD([p], 2e-38).step()
-    np.testing.assert_allclose(p.data, -6.0, rtol=1e-6)
+    np.testing.assert_allclose(host(p.data), -6.0, rtol=1e-6)
 
 
 def test_skip_leaves_all_as_it_was_and_counts(isa, rng):
@@ -134,12 +137,12 @@ def test_skip_leaves_all_as_it_was_and_counts(isa, rng):
 
 
 def test_ignore_looks_for_nothing(isa):
-    p = nn.Parameter(np.ones(3))
+    p = parameter(np.ones(3))
     p.grad = np.array([1.0, np.nan, 1.0])
     opt = optim.SGD([p], 0.5, nonfinite="ignore")
     opt.step()
     assert opt.step_count == 1
-    np.testing.assert_array_equal(p.data, [0.5, np.nan, 0.5])
+    np.testing.assert_array_equal(host(p.data), [0.5, np.nan, 0.5])
 
 
 def test_a_frozen_parameter_is_not_looked_at():
@@ -147,7 +150,7 @@ def test_a_frozen_parameter_is_not_looked_at():
     p.grad = np.array([np.nan])
     p.trainable = False
     optim.SGD([p, q], 0.1).step()
-    assert p.data.item() == 1.0
+    assert host(p.data).item() == 1.0
 
 
 # ---- decay and the penalty
@@ -156,7 +159,7 @@ def test_a_frozen_parameter_is_not_looked_at():
 @pytest.mark.parametrize("options", [{"weight_decay": 0.3, "l1": 0.2}, {"l1": 0.5}, {"weight_decay": 2.0}])
 @pytest.mark.parametrize("to", ["zero", "init"])
 def test_what_decay_adds_is_the_gradient_of_the_penalty(isa, options, to):
-    weight, bias = nn.Parameter(np.array([3.0, -4.0, 0.0])), nn.Parameter(np.ones(2), decay=False)
+    weight, bias = parameter(np.array([3.0, -4.0, 0.0])), parameter(np.ones(2), decay=False)
     opt = optim.SGD([weight, bias], 1.0, decay_to=to, **options)
     start = np.array([3.0, -4.0, 0.0]) * (to == "init")
     point = np.array([2.0, 1.5, 0.25])
@@ -173,32 +176,32 @@ def test_what_decay_adds_is_the_gradient_of_the_penalty(isa, options, to):
         slopes.append((values[0] - values[1]) / 2**-9)
     weight.data = point
     opt.step()
-    np.testing.assert_allclose(point - weight.data, slopes, rtol=1e-5, atol=1e-6)
-    assert bias.data.tolist() == [1, 1]
+    np.testing.assert_allclose(point - host(weight.data), slopes, rtol=1e-5, atol=1e-6)
+    assert host(bias.data).tolist() == [1, 1]
 
 
 def test_l1_leaves_zero_alone():
-    p = nn.Parameter(np.array([0.0, -0.0, 1.0]))
+    p = parameter(np.array([0.0, -0.0, 1.0]))
     optim.SGD([p], 0.5, l1=0.25).step()
-    assert p.data.tolist() == [0.0, 0.0, 0.875]
+    assert host(p.data).tolist() == [0.0, 0.0, 0.875]
 
 
 def test_adamw_decays_the_parameter_towards_its_start(isa):
-    p = nn.Parameter(np.array([2.0, -1.0]))
+    p = parameter(np.array([2.0, -1.0]))
     opt = optim.AdamW([p], lr=0.1, weight_decay=0.5, l1=0.1, decay_to="init")
     p.data = np.array([3.0, -1.0])
     opt.step()
-    np.testing.assert_allclose(p.data, [3.0 - 0.1 * (0.5 + 0.1), -1.0], rtol=1e-6)
+    np.testing.assert_allclose(host(p.data), [3.0 - 0.1 * (0.5 + 0.1), -1.0], rtol=1e-6)
     assert not opt.state_dict()["state"][0]["m"].any()
 
 
 def test_decay_without_a_term_touches_nothing(isa):
     """0 times an infinite parameter is no number: without decay it takes no part."""
-    p = nn.Parameter(np.array([np.inf, 1.0]))
+    p = parameter(np.array([np.inf, 1.0]))
     optim.SGD([p], 0.5, l1=0.25).step()
-    assert p.data[0] == np.inf
+    assert host(p.data)[0] == np.inf
     optim.SGD([p], 0.5, weight_decay=0.0, clip=1.0).step()
-    assert p.data[0] == np.inf
+    assert host(p.data)[0] == np.inf
 
 
 def test_the_history_holds_the_penalty_beside_the_loss(rng):
@@ -212,7 +215,9 @@ def test_the_history_holds_the_penalty_beside_the_loss(rng):
         return trainer, trainer.fit(X, Y, batch_size=10, epochs=2, progress=False)
 
     trainer, history = fit(weight_decay=0.1)
-    squares = sum(float((p.data.astype(float) ** 2).sum()) for p in trainer.model.parameters() if p.decay)
+    squares = sum(
+        float((host(p.data).astype(float) ** 2).sum()) for p in trainer.model.parameters() if p.decay
+    )
     assert len(history["penalty"]) == 2
     assert history["penalty"][-1] == pytest.approx(0.05 * squares, rel=1e-12)
     value = trainer.evaluate(X, Y)["loss"]
@@ -316,7 +321,7 @@ def test_a_bad_momentum_from_a_schedule_changes_nothing(make):
     opt = make([{"params": [p]}, {"params": [q]}])
     with pytest.raises(ValueError, match=r"(momentum|betas\[0\]) after 0 updates must be in \[0, 1\)"):
         opt.step()
-    assert (p.data.item(), q.data.item(), opt.step_count) == (1.0, 1.0, 0)
+    assert (host(p.data).item(), host(q.data).item(), opt.step_count) == (1.0, 1.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +334,7 @@ def test_a_bad_option_put_into_a_group_is_found_by_the_next_step(option, value):
     opt.param_groups[0][option] = value
     with pytest.raises((TypeError, ValueError), match=f"Adam: {option}"):
         opt.step()
-    assert (p.data.item(), opt.step_count) == (1.0, 1)
+    assert (host(p.data).item(), opt.step_count) == (1.0, 1)
 
 
 # ---- state
@@ -382,7 +387,7 @@ def test_an_option_that_needs_an_array_may_be_turned_on_later(isa):
     opt = optim.Adam([p])
     course(opt, p, (1.0,))
     opt.param_groups[0] |= {"amsgrad": True, "decay_to": "init", "weight_decay": 0.1}
-    start = p.data.item()
+    start = host(p.data).item()
     course(opt, p, (1.0,))
     assert opt.state_dict()["state"][0].keys() == {"m", "v", "v_max", "initial"}
     assert opt.state_dict()["state"][0]["initial"].item() == start

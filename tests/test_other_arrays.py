@@ -55,6 +55,7 @@ def test_float64_is_converted(make):
     assert_bits(small.layers()(make(X.astype(np.float64))), small.layers()(X))
 
 
+@pytest.mark.usefixtures("place")
 def test_trainer(make):
     X, Y = small.labelled_rows()
     one, other = small.trainer(), small.trainer()

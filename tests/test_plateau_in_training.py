@@ -11,6 +11,8 @@ from fastnn import data, losses, nn, optim
 from fastnn.schedulers import LinearWarmup, PerEpoch, ReduceOnPlateau, Sequence, StepDecay
 from small import labelled_rows, layers
 
+pytestmark = pytest.mark.usefixtures("place")
+
 # ---- in an optimizer
 
 
@@ -38,6 +40,7 @@ def run(opt, steps, epoch_steps=3):
     return rates
 
 
+@pytest.mark.host("no arrays")
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_a_run_resumed_at_any_step_has_the_same_rates(make):
     whole = run(optimizer(make()), 30)
@@ -56,6 +59,7 @@ def json_copy(state):
     return {**copy.deepcopy(state), "param_groups": groups}
 
 
+@pytest.mark.host("no arrays")
 def test_a_state_of_another_kind_is_refused_and_changes_nothing():
     opt = optimizer(MAKERS["warmup"]())
     run(opt, 12)
@@ -81,6 +85,7 @@ def test_a_state_of_another_kind_is_refused_and_changes_nothing():
         optimizer(lambda t: 0.1).load_state_dict(before)
 
 
+@pytest.mark.host("no arrays")
 def test_a_saved_state_is_a_snapshot():
     opt = optimizer(MAKERS["warmup"]())
     run(opt, 12)

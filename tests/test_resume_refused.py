@@ -10,6 +10,8 @@ from fastnn import _file, callbacks, losses, nn, optim, schedulers
 from runs import StopAt, assert_equal_tree, build, fit
 from small import labelled_rows
 
+pytestmark = pytest.mark.usefixtures("place")
+
 
 @pytest.fixture
 def rows():

@@ -91,6 +91,7 @@ def test_it_is_saved_with_the_model_and_not_drawn_again(rng):
         network(5, columns=5).load_state_dict(before)
 
 
+@pytest.mark.usefixtures("place")
 def test_a_trainer_and_a_loop_learn_from_raw_inputs():
     """Rows whose columns lie between 1e-3 and 1e4: hopeless without the layer, learned with it."""
     X, Y = labelled_rows()

@@ -6,9 +6,11 @@ import pickle
 import fastnn
 import numpy as np
 import pytest
-from bounds import assert_bits
+from bounds import assert_bits, host
 from fastnn import data, losses, nn, ops, optim, schedulers
 from small import CLASSES, COLUMNS, N, assert_same_model, labelled_rows, layers, trainer
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture
@@ -81,6 +83,7 @@ def test_the_seed_decides_the_order(rows):
         assert_same_model(runs[0], runs[2])
 
 
+@pytest.mark.host("compares numbers of threads and instruction sets")
 def test_weights_have_the_same_bits_for_all_threads_and_instruction_sets(isas, restore_runtime):
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((300, 70), np.float32), rng.integers(0, 10, 300)
@@ -194,8 +197,9 @@ def test_the_last_joined_batch_counts_once_for_per_epoch(rows):
 # ---- evaluation and prediction
 
 
-def test_evaluate_and_predict_run_in_evaluation_mode_and_restore_every_mode(rows):
+def test_evaluate_and_predict_run_in_evaluation_mode_and_restore_every_mode(place, rows):
     X, Y = rows
+    x, y = place.all(rows)
     run = trainer()
     run.fit(X, Y, batch_size=16, epochs=1)
     run.model[1].eval()
@@ -210,8 +214,8 @@ def test_evaluate_and_predict_run_in_evaluation_mode_and_restore_every_mode(rows
     for name, array in run.model.state_dict().items():
         assert_bits(array, before[name], name)
     run.model.eval()
-    assert_bits(pred, run.model(X))
-    assert value == loss(run.model(X), Y)[0]
+    assert_bits(pred, run.model(x))
+    assert value == loss(run.model(x), y)[0]
     run.predict(X)
     assert not run.model.training
     with pytest.raises(ValueError, match="Linear: x"):
@@ -247,7 +251,7 @@ def test_predictions(rows):
 
 def squared(pred, target, sample_weight=None):
     gap = pred - target
-    return float(np.mean(gap**2)), 2 * gap / gap.size
+    return float((gap * gap).sum()) / gap.size, 2 * gap / gap.size
 
 
 def test_an_own_loss_function(rows):
@@ -265,7 +269,7 @@ def test_an_own_loss_function(rows):
             call(X)
 
 
-def test_metrics_of_ones_own(rows):
+def test_metrics_of_ones_own(place, rows):
     X, Y = rows
     model = layers()
     largest = lambda pred, target: np.abs(pred).max()  # noqa: E731
@@ -281,7 +285,7 @@ def test_metrics_of_ones_own(rows):
     history = run.fit(X, Y, batch_size=16, epochs=1, shuffle=False, validation=(X, Y))
     assert {"largest", "first", "val_largest", "val_first"} < set(history)
     model.train()
-    sums = [(first(model(x), y), len(x)) for x, y in data.batches(X, Y, 16, shuffle=False)]
+    sums = [(first(host(model(place.put(x))), y), len(x)) for x, y in data.batches(X, Y, 16, shuffle=False)]
     assert history["first"][0] == pytest.approx(sum(m * n for m, n in sums) / N, rel=1e-6)
 
 
@@ -330,6 +334,7 @@ def test_ignored_rows_do_not_count_in_the_epoch(rows):
     assert history["accuracy"][0] == kept["accuracy"]
 
 
+@pytest.mark.slow_on_shim
 @pytest.mark.parametrize("loss", [losses.MSELoss, losses.QuadraticCost, losses.HuberLoss])
 def test_regression_learns_and_has_no_classes(rows, loss):
     X = rows[0]
@@ -360,6 +365,7 @@ def test_binary_classification(rows):
     assert np.mean(classes == target) == scores["accuracy"]
 
 
+@pytest.mark.slow_on_shim
 def test_one_layer_with_binary_cross_entropy_is_a_logistic_regression(rows):
     """The case of a single layer: the same coefficients as scikit-learn without regularization."""
     linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
@@ -369,14 +375,14 @@ def test_one_layer_with_binary_cross_entropy_is_a_logistic_regression(rows):
     run = fastnn.Trainer(model, losses.BCEWithLogitsLoss(), optim.Momentum(model.parameters(), lr=1.0))
     run.fit(X, target, batch_size=N, epochs=600)
     exact = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(X, target)
-    np.testing.assert_allclose(model[0].weight.data[:, 0], exact.coef_[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(host(model[0].weight.data)[:, 0], exact.coef_[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(run.predict_proba(X)[:, 0], exact.predict_proba(X)[:, 1], atol=1e-5)
 
 
 def test_a_step_trains_in_training_mode(rows):
     run = trainer(layers().eval())
     run.step(*rows)
-    assert run.model[1].running_mean.any()
+    assert host(run.model[1].running_mean).any()
 
 
 # ---- copies

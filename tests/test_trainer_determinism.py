@@ -5,6 +5,7 @@ import guard
 import numpy as np
 import pytest
 from conftest import ISAS
+from device_places import few
 from fastnn import data, losses, nn, optim, schedulers
 from networks import state
 from runs import StopAt
@@ -12,7 +13,7 @@ from test_determinism import THREADS, digest, everywhere
 
 ROWS, BATCH, EPOCHS = 700, 70, 20
 STEPS = EPOCHS * ROWS // BATCH
-pytestmark = pytest.mark.usefixtures("restore_runtime")
+pytestmark = pytest.mark.usefixtures("place", "restore_runtime")
 
 
 def rows():
@@ -62,15 +63,18 @@ def stepped():
 
 @pytest.fixture(scope="module")
 def want():
+    """Of the CPU: the fixture is made before a test says where."""
     return fitted()
 
 
+@pytest.mark.host("threads and instruction sets")
 def test_fits_and_steps_everywhere(isas):
     found = {**everywhere(isas, fitted), **{(*k, "steps"): v for k, v in everywhere(isas, stepped).items()}}
     assert len(found) == 2 * len(isas) * len(THREADS)
     assert len(set(found.values())) == 1, found
 
 
+@pytest.mark.host("threads and instruction sets")
 def test_every_step_on_other_threads_and_another_instruction_set(isas, want):
     class Change(fastnn.callbacks.Callback):
         def on_step_end(self, trainer, step, loss):
@@ -100,7 +104,8 @@ def resumed_case(path):
     print(resumed(path), fastnn.get_isa(), fastnn.get_num_threads())
 
 
-@pytest.mark.parametrize("stop", [1, 93, 100, STEPS - 1])
+@pytest.mark.slow_on_shim
+@pytest.mark.parametrize("stop", few([93, 1, 100, STEPS - 1], 1))
 def test_saved_and_loaded_in_the_middle(tmp_path, isas, want, stop):
     path = tmp_path / "run.safetensors"
     fastnn.set_isa(isas[-1])
@@ -127,6 +132,7 @@ def test_saved_by_steps_and_loaded_for_a_fit(tmp_path):
     assert (again.epoch, other.epoch, again.optimizer.step_count) == (3, 4, other.optimizer.step_count)
 
 
+@pytest.mark.host("in a process of its own")
 @pytest.mark.parametrize(("isa", "threads"), [(ISAS[i % len(ISAS)], n) for i, n in enumerate((1, 3, 8, 2))])
 def test_a_new_process_goes_on(tmp_path, want, isa, threads):
     path = str(tmp_path / "run.safetensors")

@@ -5,10 +5,14 @@ import guard
 import layouts
 import numpy as np
 import pytest
+from device_places import few
 from fastnn import data, losses, nn, optim
 from networks import FLOATS, INTEGERS, assert_same_course
 
+pytestmark = pytest.mark.usefixtures("place")
+
 N, COLUMNS, CLASSES = 45, 7, 4
+DTYPES = sorted(["bool", *INTEGERS, *FLOATS], key=lambda dtype: dtype not in ("uint8", "int64", "float64"))
 
 
 def trainer(loss=None, outputs=CLASSES, columns=COLUMNS):
@@ -33,7 +37,7 @@ def rows(rng):
     return rng.standard_normal((N, COLUMNS), np.float32), rng.integers(0, CLASSES, N)
 
 
-@pytest.mark.parametrize("dtype", ["bool", *INTEGERS, *FLOATS])
+@pytest.mark.parametrize("dtype", few(DTYPES, 6))
 def test_rows_of_every_dtype(isa, rng, dtype):
     kind = np.dtype(dtype).kind
     X = rng.standard_normal((N, COLUMNS)) * 3.3 if kind == "f" else rng.integers(0, 100, (N, COLUMNS))
@@ -54,7 +58,7 @@ def test_numbers_that_float32_rounds(rng, dtype):
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # what lies between padded labels
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
-@pytest.mark.parametrize("layout", layouts.SAME_VALUES)
+@pytest.mark.parametrize("layout", few(layouts.SAME_VALUES, 3))
 def test_rows_in_every_order(rng, layout, dtype):
     X = rng.integers(0, 9, (N, COLUMNS)).astype(dtype)
     Y = rng.integers(0, CLASSES, N)
@@ -64,7 +68,7 @@ def test_rows_in_every_order(rng, layout, dtype):
     check(made(X), made(Y), X.astype(np.float32), Y, made(weight), weight.astype(np.float32))
 
 
-@pytest.mark.parametrize("layout", layouts.SAME_VALUES)
+@pytest.mark.parametrize("layout", few(layouts.SAME_VALUES, 3))
 def test_three_axes_in_every_order(rng, layout):
     X, Y = rng.standard_normal((N, 4, COLUMNS), np.float32), rng.standard_normal((N, 4, 3), np.float32)
     made = layouts.SAME_VALUES[layout]
@@ -77,13 +81,13 @@ def test_a_single_row_again_and_again(rows):
     check(X, Y, np.array(X), np.array(Y))
 
 
-@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("dtype", few(INTEGERS, 4))
 def test_class_ids_of_every_dtype(isa, rows, dtype):
     X, Y = rows
     check(X, Y.astype(dtype), X, Y)
 
 
-@pytest.mark.parametrize("dtype", ["bool", *INTEGERS, *FLOATS])
+@pytest.mark.parametrize("dtype", few(DTYPES, 3))
 @pytest.mark.parametrize("loss", [losses.MSELoss, losses.HuberLoss, losses.BCEWithLogitsLoss])
 def test_targets_of_every_dtype_as_rows_and_as_a_column(rows, loss, dtype):
     X = rows[0]
@@ -156,6 +160,7 @@ def memory_map_case(path):
     assert_same_course(one, other)
 
 
+@pytest.mark.host("in a process of its own")
 def test_a_memory_map_is_not_read_whole(tmp_path):
     guard.run_isolated("test_trainer_inputs", "memory_map_case", str(tmp_path / "rows"))
 
@@ -173,6 +178,7 @@ def test_a_memory_map_of_every_dtype(rng, tmp_path, dtype):
 # ---- the digits
 
 
+@pytest.mark.host("minutes of the shim; bench/gpu_check.sh trains larger networks")
 def test_the_shipped_digits_are_learnt():
     (X, Y), test = data.digits()
     model = nn.Sequential(

@@ -1,6 +1,7 @@
 """Steps on batches that lie in memory as the last one did: taken without a look at the arrays."""
 
 import numpy as np
+import pytest
 from fastnn import _steps
 from networks import assert_same_course, assert_same_loss
 from test_trainer_changes import CLASSES, batch, pair
@@ -19,6 +20,7 @@ def test_a_batch_laid_out_as_the_last_one_is_not_looked_at_again(rng, monkeypatc
     assert len(looked_at) == 2
 
 
+@pytest.mark.usefixtures("place")
 def test_a_fit_on_other_targets_between_steps_of_one_layout(rng):
     one, other = pair()
     x, y = batch(rng)

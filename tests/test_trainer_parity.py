@@ -4,13 +4,27 @@ import fastnn
 import numpy as np
 import pytest
 from conftest import ISAS
+from device_places import few
 from draws import Source
 from fastnn import losses, nn, optim
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import CLIPS, FLOATS, INTEGERS, OWN, assert_same_course, assert_same_loss, draw, seeded
+from networks import (
+    CLIPS,
+    DEVICE_FITS,
+    DEVICE_STEPS,
+    FLOATS,
+    INTEGERS,
+    OWN,
+    assert_same_course,
+    assert_same_loss,
+    draw,
+    seeded,
+)
 
-SEEDS = range(160)
+# Those in front run on a device too.
+SEEDS = [*DEVICE_STEPS, *sorted(set(range(160)) - {*DEVICE_STEPS})]
+FITS = [*DEVICE_FITS, *sorted(set(range(160)) - {*DEVICE_FITS})]
 pytestmark = [
     pytest.mark.usefixtures("restore_runtime"),
     pytest.mark.filterwarnings("ignore:Rprop follows"),
@@ -32,10 +46,10 @@ def on(isa, threads):
     fastnn.set_num_threads(threads)
 
 
-def check_steps(problem, isa, threads):
-    """After 1, 3 and 10 steps everything equals the plain loop's, which runs on one thread."""
+def check_steps(problem, isa, threads, steps=10):
+    """After 1, 3 and 10 steps everything equals the plain loop's, which runs on one thread of the CPU."""
     one, other = problem.trainer(), problem.plain()
-    batches = [batch for epoch in range(10) for batch in problem.batches(epoch)][:10]
+    batches = [batch for epoch in range(steps) for batch in problem.batches(epoch)][:steps]
     for count, batch in enumerate(batches, 1):
         on(ISAS[0], 1)
         want = other.step(*batch)
@@ -73,12 +87,13 @@ def check_fit(problem, isa, threads):
     assert_same_course(one, other)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_steps_are_the_plain_loop(seed):
-    check_steps(*of_seed(seed))
+@pytest.mark.parametrize("seed", few(SEEDS, len(DEVICE_STEPS)))
+def test_steps_are_the_plain_loop(place, seed):
+    check_steps(*of_seed(seed), steps=10 if place.device == "cpu" else 3)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("seed", few(FITS, len(DEVICE_FITS)))
 def test_a_fit_is_the_steps(seed):
     check_fit(*of_seed(seed))
 
@@ -91,6 +106,19 @@ def test_steps_of_any_network(data):
 @given(data=st.data())
 def test_a_fit_of_any_network(data):
     check_fit(*drawn(data))
+
+
+def test_the_draws_for_a_device_reach_every_layer_loss_and_rule():
+    problems = [seeded(seed) for seed in (*DEVICE_STEPS, *DEVICE_FITS)]
+    modules = {type(module) for problem in problems for module in problem.model.modules()}
+    layers = {getattr(nn, name) for name in nn.__all__} - {nn.Module, nn.Parameter}
+    assert {kind for kind in layers if isinstance(kind, type) and issubclass(kind, nn.Module)} <= modules
+    assert {type(problem.loss) for problem in problems} == {getattr(losses, name) for name in losses.__all__}
+    assert {type(problem.optimizer) for problem in problems} >= set(OWN)
+    for seeds in (DEVICE_STEPS, DEVICE_FITS):
+        norms = [m for s in seeds for m in seeded(s).model.modules() if isinstance(m, nn.BatchNorm1d)]
+        averages = {(norm.debias, norm.unbiased) for norm in norms if 0 < norm.momentum < 1}
+        assert averages >= {(False, False), (True, True), (True, False)}
 
 
 def test_the_draws_reach_every_layer_loss_and_option():

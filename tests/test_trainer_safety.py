@@ -36,7 +36,8 @@ def trainer(seed=1, loss=None, normed=True, hidden=16, **options):
 
 
 def plain(run):
-    return Plain(*copy.deepcopy((run.model, run.loss, run.optimizer)))
+    model, loss, optimizer = copy.deepcopy((run.model, run.loss, run.optimizer))
+    return Plain(model.to("cpu"), loss, optimizer)
 
 
 # ---- several Python threads

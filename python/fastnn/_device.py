@@ -45,7 +45,7 @@ def check(where: str, device: object) -> None:
 
 
 def copied(array: Array) -> Any:
-    """A contiguous copy on the device, of what is there already a view."""
+    """A copy on the device, row behind row, of what is there already a view."""
     if isinstance(array, np.ndarray):
         array = np.asarray(array, order="C")
         cuda.count(to_device=array.nbytes)

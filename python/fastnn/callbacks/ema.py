@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import _device
 from fastnn._arrays import FloatArray, check_number
 from fastnn.callbacks.callback import Callback, Trainer
 from fastnn.nn import Module
@@ -82,6 +83,8 @@ class EMA(Callback):
             raise ValueError(
                 f"EMA.{method}: the model has other parameters than the average; one EMA, one model"
             )
+        for name, parameter in parameters.items():  # of a file, or of a model that has moved since
+            self._average[name] = _device.beside(parameter.data, self._average[name])
         return ((self._average[name], parameter.data) for name, parameter in parameters.items())
 
     def copy_to(self, model: Module) -> None:
@@ -103,7 +106,7 @@ class EMA(Callback):
                 parameter[...] = value
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self._average}
+        return {"average": _device.copies(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._average = {name: np.array(average) for name, average in state["average"].items()}
