@@ -72,7 +72,7 @@ PYTHON_ROOMS = {
     "history": {"_arrays"},
     "_plain": {"_arrays"},
     "_file": {"_arrays"},
-    "callbacks": {"_arrays", "_file", "nn"},
+    "callbacks": {"_arrays", "_device", "_file", "nn"},
     "checkpoint": {"_arrays", "_describe", "_device", "_file", "_plain", "_runtime", "init", "nn"},
     # The trainer: how a step is done, three helpers, which hold no loop, and the loop.
     "_lowering": {"_arrays", "_core", "nn"},

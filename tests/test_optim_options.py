@@ -12,8 +12,6 @@ from fastnn import losses, nn, optim, schedulers
 from small import course, one, parameter
 
 pytestmark = pytest.mark.usefixtures("place")
-
-
 ALL = [optim.SGD, optim.Momentum, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW, optim.Rprop]
 
 
@@ -67,8 +65,7 @@ def test_the_factor_is_exact(isa):
     p.grad = np.array([3.0, 4.0])
     optim.SGD([p], 1.0, clip=1.0).step()
     assert np.linalg.norm(host(p.data).astype(float)) == pytest.approx(1.0, abs=5e-8)
-    p.grad = np.zeros(2)
-    before = p.data.copy()
+    p.grad, before = np.zeros(2), p.data.copy()
     optim.SGD([p], 1.0, clip=1.0).step()
     assert_bits(p.data, before)
 
@@ -147,8 +144,7 @@ def test_ignore_looks_for_nothing(isa):
 
 def test_a_frozen_parameter_is_not_looked_at():
     p, q = one(), one()
-    p.grad = np.array([np.nan])
-    p.trainable = False
+    p.grad, p.trainable = np.array([np.nan]), False
     optim.SGD([p, q], 0.1).step()
     assert host(p.data).item() == 1.0
 
@@ -215,9 +211,8 @@ def test_the_history_holds_the_penalty_beside_the_loss(rng):
         return trainer, trainer.fit(X, Y, batch_size=10, epochs=2, progress=False)
 
     trainer, history = fit(weight_decay=0.1)
-    squares = sum(
-        float((host(p.data).astype(float) ** 2).sum()) for p in trainer.model.parameters() if p.decay
-    )
+    weights = [host(p.data).astype(float) for p in trainer.model.parameters() if p.decay]
+    squares = sum(float((weight**2).sum()) for weight in weights)
     assert len(history["penalty"]) == 2
     assert history["penalty"][-1] == pytest.approx(0.05 * squares, rel=1e-12)
     value = trainer.evaluate(X, Y)["loss"]

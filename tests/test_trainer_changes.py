@@ -350,16 +350,13 @@ OWN = {
         group_option("step_sizes", (0.1, 0.2), (0.0, 0.001)),
     ],
 }
-CHANGES = [("Adam", change) for change in COMMON] + [
-    (name, c) for name, changes in OWN.items() for c in changes
-]
-MORE = [(name, change) for name in OPTIMIZERS if name != "Adam" for change in COMMON]
+CHANGES = [(name, change) for name in OPTIMIZERS for change in (*COMMON, *OWN.get(name, ()))]
+CHANGES.sort(key=lambda case: case[0] != "Adam" and case[1] in COMMON)
+ON_DEVICE = len(COMMON) + sum(map(len, OWN.values()))
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "change"),
-    few([*CHANGES, *MORE], len(CHANGES)),
-    ids=lambda value: getattr(value, "__name__", value),
+    ("optimizer", "change"), few(CHANGES, ON_DEVICE), ids=lambda value: getattr(value, "__name__", value)
 )
 def test_the_optimizer(optimizer, change):
     one, unchanged = check(change, optimizer)
