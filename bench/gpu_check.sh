@@ -13,9 +13,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The tests that `test` runs, and which of their cases. The conftest needs packages that are not there.
+# The tests of arrays on a device that `test` runs, and which of their cases.
 tests=(tests/test_cuda_ops.py tests/test_cuda_layers.py tests/test_cuda_metrics.py tests/test_cuda_precision.py)
 chosen="(CuPy or PyTorch) and not stand-in"
+# Those of training that run at each place; what saves to files is left out, it needs safetensors.
+places=(tests/test_{places,trainer,trainer_changes,trainer_inputs,trainer_layouts,evaluation,optim}.py
+    tests/test_{optim_options,optim_steps,optim_conventions,losses,layers,models,standardize,other_arrays}.py)
 
 word=${1:?test, sanitize or bench}
 python=${PYTHON:-python3}
@@ -24,7 +27,7 @@ export RESULTS=${RESULTS:-$PWD/bench/results}
 commit=$(git rev-parse HEAD 2> /dev/null || echo "${COMMIT:-unknown}")
 
 case $word in
-    test) parts=2 ;;
+    test) parts=3 ;;
     sanitize) parts=4 ;;
     bench) parts=1 ;;
     *) echo "test, sanitize or bench, not '$word'"; exit 2 ;;
@@ -69,6 +72,7 @@ case $word in
     test)
         part test "$python" bench/gpu_check.py test --commit "$commit" --seconds LIMIT
         part pytest "$python" -m pytest -v -p no:cacheprovider --noconftest -k "$chosen" "${tests[@]}"
+        part places "$python" -m pytest -v -p no:cacheprovider -m "not slow and not heavy" -k gpu "${places[@]}"
         ;;
     sanitize)
         for tool in memcheck racecheck initcheck synccheck; do

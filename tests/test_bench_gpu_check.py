@@ -270,7 +270,11 @@ def script(tmp_path):
     return run
 
 
-PARTS = {"test": ["gpu_check.py test", "pytest"], "sanitize": ["gpu_check.py"] * 4, "bench": ["run.py"]}
+PARTS = {
+    "test": ["gpu_check.py test", "pytest", "-k gpu"],
+    "sanitize": ["gpu_check.py"] * 4,
+    "bench": ["run.py"],
+}
 
 
 @pytest.mark.parametrize("word", PARTS)
