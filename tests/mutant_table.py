@@ -268,7 +268,7 @@ PYTHON = [
     ),
     Mutant(
         *(21, "debiased with one batch too few", BATCH_NORM_LAYER),
-        *("(weight, float(self.updates))", "(weight, float(self.updates) + 1)"),
+        *("(weight, number(self.updates))", "(weight, number(self.updates) + 1)"),
         (
             "tests/test_batch_norm_layer.py::test_debiased_statistics_are_exact_after_one_batch",
             "tests/test_batch_norm_layer.py::test_debiased_statistics_are_weighted_means_of_the_batches",

@@ -163,6 +163,9 @@ def test_the_loop_of_steps_is_no_peer_and_its_cost_is_told() -> None:
         def share(self, case: Case, seconds: float) -> float:
             return 0.5
 
+        def stream_share(self, case: Case, seconds: float) -> None:
+            return None
+
     seconds = {"fastnn": [1e-3, 2e-3], "fastnn-step": [2e-3, 3e-3], "torch": [9e-3, 9e-3]}
     machine: Any = Machine()
     row = report.case_row(NETWORKS[0], timing.Timing(seconds, {}, {}), machine)

@@ -147,6 +147,7 @@ def test_progress_on_a_terminal(rows, monkeypatch, with_tqdm):
     assert_same_model(one, other)
 
 
+@pytest.mark.host("a device is waited for after an epoch")
 @pytest.mark.parametrize(("seconds", "steps"), [(None, None), (0.0, [1] * 12), (1e9, [4] * 3)])
 def test_a_fit_comes_back_for_progress(rows, monkeypatch, seconds, steps):
     """From native code after its seconds, and these are 0.1 at most; no step depends on them."""

@@ -2,9 +2,10 @@
 
 import inspect
 
+import fastnn
 import numpy as np
 import pytest
-from fastnn import optim
+from fastnn import losses, nn, optim
 from small import course, one
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -167,3 +168,14 @@ def test_like_sets_what_was_not_given():
     assert options(optim.AdaGrad, like="mindspore")["eps"] == 0.0
     group = optim.Adam([{"params": [one()], "eps": 0.5}], like="keras").param_groups[0]
     assert (group["eps"], group["eps_mode"]) == (0.5, "hat")
+
+
+def test_rprop_warns_of_mini_batches(rng):
+    X, Y = rng.standard_normal((30, 3)), rng.integers(0, 2, 30)
+    model = nn.Sequential(nn.Linear(3, 2), seed=0)
+    trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Rprop(model.parameters()))
+    with pytest.warns(UserWarning, match=r"Rprop .* 3 batches; pass batch_size=len\(X\)"):
+        trainer.fit(X, Y, batch_size=10, epochs=1, progress=False)
+    first = trainer.evaluate(X, Y)["loss"]
+    trainer.fit(X, Y, batch_size=30, epochs=20, progress=False)
+    assert trainer.evaluate(X, Y)["loss"] < first

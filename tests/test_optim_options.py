@@ -239,17 +239,6 @@ def test_everything_works_in_trainer_as_in_an_own_loop(rng):
             assert_bits(a.data, b.data, kind.__name__)
 
 
-def test_rprop_warns_of_mini_batches(rng):
-    X, Y = rng.standard_normal((30, 3)), rng.integers(0, 2, 30)
-    model = nn.Sequential(nn.Linear(3, 2), seed=0)
-    trainer = fastnn.Trainer(model, losses.CrossEntropyLoss(), optim.Rprop(model.parameters()))
-    with pytest.warns(UserWarning, match=r"Rprop .* 3 batches; pass batch_size=len\(X\)"):
-        trainer.fit(X, Y, batch_size=10, epochs=1, progress=False)
-    first = trainer.evaluate(X, Y)["loss"]
-    trainer.fit(X, Y, batch_size=30, epochs=20, progress=False)
-    assert trainer.evaluate(X, Y)["loss"] < first
-
-
 # ---- schedules of momentum
 
 

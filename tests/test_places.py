@@ -21,7 +21,8 @@ HOST = {
     "tensor cores add in an order of their own: test_cuda_tensor.py, test_cuda_precision.py": """
         bfloat16_products bfloat16_training gemm_bf16""",
     "kernels of the CPU: instruction sets, threads, memory, the last bits": """
-        counts determinism dispatch floating_point_environment guard_pages hot_loops large out_of_memory
+        counts determinism dispatch floating_point_environment global_norm guard_pages hot_loops large
+        out_of_memory
         pace packed_weights program program_large properties roots scaling team threadpoolctl to_and_fro
         trainer_memory ulp""",
     "words for what is wrong, before anything is computed; a device's own: test_bad_input_device.py": """
@@ -43,9 +44,10 @@ HOST = {
     "other libraries, to which the CPU's bits are held": "parity_torch parity_torch_optim",
     "trains on the CPU alone": "cli cli_resume examples experiments experiments_command pretrain",
     "what is measured, written or built": """
-        api_pages bench bench_conditions bench_gpu bench_output bench_pages bench_precision bench_training
-        bench_workers build coming_from_page command_line_page comparators coverage_page diagnostics_page
-        docs experiments_page models_page mutants rooms saving_page tiers training_page turns""",
+        api_pages bench bench_conditions bench_gpu bench_gpu_check bench_limits bench_output bench_pages
+        bench_precision bench_training bench_workers build coming_from_page command_line_page comparators
+        coverage_page diagnostics_page docs experiments_page models_page mutants rooms saving_page tiers
+        training_page turns""",
 }
 
 

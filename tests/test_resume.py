@@ -214,7 +214,8 @@ def test_the_model_alone_of_a_trainer_s_file(rows, path):
 def test_another_plan_begins_the_epoch_again_and_says_so(change, rows):
     run = build()
     fit(run, rows, 2, callbacks=[StopAt(6)])
-    n = change.pop("rows", 50)
+    n = change.get("rows", 50)
+    change = {name: option for name, option in change.items() if name != "rows"}
     with pytest.warns(UserWarning, match="epoch 2 was left after 2 steps .* it begins again"):
         history = fit(run, (rows[0][:n], rows[1][:n]), 1, **change)
     assert history["epoch"] == [2]

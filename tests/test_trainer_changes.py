@@ -379,16 +379,13 @@ def test_another_loss_and_another_optimizer(rng):
     x, y = batch(rng)
     assert_same_loss(one.step(x, y), other.step(x, y))
     for run in (one, other):
-        run.loss = losses.BCEWithLogitsLoss()
-        run.optimizer = optim.Momentum(run.model.parameters(), 0.1)
-    y = np.eye(CLASSES)[y]
+        run.loss, run.optimizer = losses.BCEWithLogitsLoss(), optim.Momentum(run.model.parameters(), 0.1)
     for _ in range(2):
-        assert_same_loss(one.step(x, y), other.step(x, y))
+        assert_same_loss(one.step(x, np.eye(CLASSES)[y]), other.step(x, np.eye(CLASSES)[y]))
     assert_same_course(one, other)
 
 
 def test_changes_between_fits(rng):
-    """What holds for steps holds for fits: each begins with what is there."""
     X, Y = batch(rng, 50)
     one, other = pair()
     for epoch, change in enumerate((None, lr, layer_numbers, freeze, add_one, clip)):
