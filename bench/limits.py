@@ -123,12 +123,11 @@ class Limits:
 
     def _rate(self, kind: str, footprint: float) -> float:
         """The best that was seen at this footprint; all that lie in DRAM are alike."""
-        seen = self._footprints[kind, footprint]
         least = IN_DRAM * cache_bytes(3)
         if not 0 < least <= footprint:
-            return seen
+            return self._footprints[kind, footprint]
         alike = [rate for (what, size), rate in self._footprints.items() if what == kind and size >= least]
-        return max(*alike, self.streams.get("DRAM", {}).get(self.threads, {}).get(kind, 0.0), seen)
+        return max(*alike, self.streams.get("DRAM", {}).get(self.threads, {}).get(kind, 0.0))
 
     def share(self, case: Case, seconds: float) -> float:
         """The floor as a share of the time taken: 1 is perfect, more is an error (`LimitError`)."""

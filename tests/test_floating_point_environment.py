@@ -210,6 +210,17 @@ def test_denormals_work_after_a_call(isa, name):
     assert denormals_work()
 
 
+def after_call(call, bits):
+    """What the register holds after a call with these bits set, and what it should."""
+    before = mxcsr()
+    try:
+        wanted = mxcsr((before & ~(FLUSH_TO_ZERO | DENORMALS_ARE_ZERO)) | bits)
+        call()
+        return mxcsr(), wanted
+    finally:
+        mxcsr(before)
+
+
 @x86
 @pytest.mark.parametrize("name", calls())
 @pytest.mark.parametrize(
@@ -219,14 +230,7 @@ def test_denormals_work_after_a_call(isa, name):
 )
 def test_the_callers_setting_is_restored(isa, threads, name, bits):
     """Whatever the caller set, denormals flushed or another rounding, is there again after the call."""
-    call = calls()[name]
-    before = mxcsr()
-    try:
-        wanted = mxcsr((before & ~(FLUSH_TO_ZERO | DENORMALS_ARE_ZERO)) | bits)
-        call()
-        after = mxcsr()
-    finally:
-        mxcsr(before)
+    after, wanted = after_call(calls()[name], bits)
     assert after & CONTROL == wanted & CONTROL, (
         f"{struct.pack('>I', after).hex()} {struct.pack('>I', wanted).hex()}"
     )
@@ -236,16 +240,11 @@ def test_the_callers_setting_is_restored(isa, threads, name, bits):
 @pytest.mark.parametrize("name", larger_calls())
 def test_a_larger_call_restores_the_callers_setting(restore_runtime, name):
     """However it ends, and for what is called inside it."""
-    call, before = larger_calls()[name], mxcsr()
+    call = larger_calls()[name]
     for threads in (1, 3):
         fastnn.set_num_threads(threads)
         for bits in (0, FLUSH_TO_ZERO | DENORMALS_ARE_ZERO, FLUSH_TO_ZERO, ROUND_UP):
-            try:
-                wanted = mxcsr((before & ~(FLUSH_TO_ZERO | DENORMALS_ARE_ZERO)) | bits)
-                call()
-                after = mxcsr()
-            finally:
-                mxcsr(before)
+            after, wanted = after_call(call, bits)
             assert after & CONTROL == wanted & CONTROL, (threads, hex(bits), hex(after), hex(wanted))
 
 
