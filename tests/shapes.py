@@ -46,12 +46,20 @@ def gemm_blocks():
     return [(m, n, k) for k in depths for m, n in ((1, 1), (7, 17), (27, 65))]
 
 
+def gemm_few_rows():
+    """Rows, squares and strips of a product whose transposed b is not packed; one block of K and two."""
+    shapes = [(m, n, k) for m in (1, 3, 4) for n in (1, 15, 16, 33, 70) for k in (1, 15, 16, 17, 32, 45)]
+    return shapes + [
+        (m, n, k) for m in (1, 2, 4, 5, 8, 12, 13) for n, k in ((150, 112), (40, 528), (33, 517))
+    ]
+
+
 def gemm_large():
     """Shapes of real networks: packing, several slabs and several threads."""
     return [(128, 10, 512), (128, 784, 100), (200, 64, 100), (64, 1100, 70), (150, 257, 515)]
 
 
-GEMM = gemm_small() + gemm_edges() + gemm_tiles() + gemm_blocks() + gemm_large()
+GEMM = gemm_small() + gemm_edges() + gemm_tiles() + gemm_blocks() + gemm_few_rows() + gemm_large()
 
 # Lengths of elementwise kernels.
 LENGTHS = tuple(sorted({*EDGES, *around(UPDATES, ELEMENTWISE), 3 * ELEMENTWISE + 5}))

@@ -38,7 +38,9 @@ def check(a, b, *, random=True, **arguments):
 
 @pytest.mark.parametrize(("trans_a", "trans_b"), TRANSPOSES)
 @pytest.mark.parametrize(
-    "group", ["gemm_small", "gemm_edges", "gemm_tiles", "gemm_blocks", "gemm_large"], ids=lambda g: g[5:]
+    "group",
+    ["gemm_small", "gemm_edges", "gemm_tiles", "gemm_blocks", "gemm_few_rows", "gemm_large"],
+    ids=lambda g: g[5:],
 )
 def test_shapes(isa, rng, group, trans_a, trans_b):
     for m, n, k in getattr(shapes, group)():
@@ -121,6 +123,8 @@ def test_bits_are_the_promised_ones(isa, rng, name):
         (9, 20, 513),
         (8, 113, 520),
         (3, 70, 1100),
+        (4, 33, 45),
+        (12, 40, 530),
     ]:
         for trans_a, trans_b in TRANSPOSES:
             a, b = operands(rng, m, n, k, trans_a, trans_b)
@@ -144,6 +148,31 @@ def test_few_columns_of_a_transposed_a(isa, rng, n):
         assert np.isnan(around[:, [0, n + 1, n + 2]]).all()
 
 
+@pytest.mark.parametrize("trans_a", [False, True])
+def test_few_rows_of_a_transposed_b(isa, rng, trans_a):
+    """Wherever in a cache line its rows begin, side by side or not, one block of K or two."""
+    for m, n, k in [
+        (3, 20, 9),
+        (1, 33, 16),
+        (2, 70, 37),
+        (4, 50, 48),
+        (5, 130, 128),
+        (12, 40, 530),
+        (13, 40, 530),
+    ]:
+        for begin, gap in [(0, 0), (0, -k % 16), (1, -k % 16), (15, -k % 16), (4, 3)]:
+            a, plain = operands(rng, m, n, k, trans_a, True)
+            memory = np.full(begin + n * (k + gap) + 16, np.nan, np.float32)
+            memory = memory[-memory.ctypes.data % 64 // 4 + begin :][: n * (k + gap)]
+            b = memory.reshape(n, k + gap)[:, :k]
+            b[...] = plain
+            around = np.full((m, n + 3), np.nan, np.float32)
+            out = around[:, 1 : n + 1]
+            ops.gemm(a, b, trans_a=trans_a, trans_b=True, out=out)
+            assert np.array_equal(out, ref.gemm_bits(a, b, trans_a=trans_a, trans_b=True)), (m, n, k, begin)
+            assert np.isnan(around[:, [0, n + 1, n + 2]]).all()
+
+
 @pytest.mark.parametrize("kind", ref.ACTIVATIONS)
 def test_fused_equals_unfused_bit_for_bit(isa, rng, kind):
     for m, n, k in [(65, 130, 300), (7, 17, 1030), (1, 1, 3), (33, 40, 0)]:
@@ -163,7 +192,7 @@ def test_fused_equals_unfused_bit_for_bit(isa, rng, kind):
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_input_layouts(isa, rng, layout):
     make = layouts.LAYOUTS[layout]
-    for m, n, k in [(7, 19, 33), (50, 70, 40), (1, 1, 5), (130, 65, 100), (14, 260, 520)]:
+    for m, n, k in [(7, 19, 33), (50, 70, 40), (1, 1, 5), (3, 40, 33), (130, 65, 100), (14, 260, 520)]:
         for trans_a, trans_b in TRANSPOSES:
             plain_a, plain_b = operands(rng, m, n, k, trans_a, trans_b)
             bias = make(rng.standard_normal(n, np.float32))
@@ -286,6 +315,8 @@ def guard_cases(isa):
         (8, 97, 40),
         (70, 10, 33),
         (31, 15, 513),
+        (3, 33, 45),
+        (8, 150, 112),
         (50, 130, 64),
         (64, 64, 64),
     ]:

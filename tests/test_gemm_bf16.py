@@ -51,7 +51,9 @@ def check(a, b, *, result=BF16, random=True, **arguments):
 @pytest.mark.parametrize("result", [BF16, F32], ids=str)
 @pytest.mark.parametrize(("trans_a", "trans_b"), TRANSPOSES)
 @pytest.mark.parametrize(
-    "group", ["gemm_small", "gemm_edges", "gemm_tiles", "gemm_blocks", "gemm_large"], ids=lambda g: g[5:]
+    "group",
+    ["gemm_small", "gemm_edges", "gemm_tiles", "gemm_blocks", "gemm_few_rows", "gemm_large"],
+    ids=lambda g: g[5:],
 )
 def test_shapes(isa, rng, group, trans_a, trans_b, result):
     for m, n, k in getattr(shapes, group)():

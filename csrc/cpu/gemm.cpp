@@ -8,6 +8,7 @@
 #include "cpu/entries.h"
 #include "cpu/gemm_block.h"
 #include "cpu/gemm_grid.h"
+#include "cpu/gemm_transposed.h"
 
 namespace fastnn::FASTNN_NS {
 namespace {
@@ -31,6 +32,12 @@ bool few_columns(const GemmArgs& g) {
            g.k_begin == 0 && g.k_end == g.k;
 }
 
+// Few rows of c, and b transposed.
+bool few_rows(const GemmArgs& g) {
+    return kWide && g.m <= kTransposedRows && g.b_row == 1 && g.b_col != 1 && !g.b_packed &&
+           (g.m <= 4 || g.n * g.k >= kTransposedFloats);
+}
+
 // `rows` rows of c from row r0 on.
 void multiply_few_columns(const GemmArgs& g, Index r0, Index rows, float* sums) {
     constexpr Index W = Reg::kWidth;
@@ -39,9 +46,9 @@ void multiply_few_columns(const GemmArgs& g, Index r0, Index rows, float* sums) 
     t.a_row = 1;
     t.a_col = g.b_row;
     t.b_row = g.a_col;
-    t.c_row = kTransposedRows;
-    for (Index top = r0; top < r0 + rows; top += kTransposedRows) {
-        const Index high = least(kTransposedRows, r0 + rows - top);
+    t.c_row = kColumnsAtOnce;
+    for (Index top = r0; top < r0 + rows; top += kColumnsAtOnce) {
+        const Index high = least(kColumnsAtOnce, r0 + rows - top);
         for (Index k0 = 0; k0 == 0 || k0 < g.k; k0 += kBlockK) {
             t.k = least(kBlockK, g.k - k0);
             t.first = k0 == 0;
@@ -53,7 +60,7 @@ void multiply_few_columns(const GemmArgs& g, Index r0, Index rows, float* sums) 
         for (Index i = 0; i < high; i += W)
             for (Index j = 0; j < g.n; j += W) {
                 const Index across = least(W, high - i);
-                transpose_square(sums + j * kTransposedRows + i, kTransposedRows, g.n - j, across, square, W);
+                transpose_square(sums + j * kColumnsAtOnce + i, kColumnsAtOnce, g.n - j, across, square, W);
                 for (Index r = 0; r < across; ++r)
                     store(g.c + (top + i + r) * g.c_row + j, load(square + r * W),
                           static_cast<int>(least(W, g.n - j)));
@@ -116,13 +123,18 @@ void gemm(const GemmArgs& g, int chunk, Scratch& scratch) {
             g.b_packed ? packed_part(g.b, g.n, k0, t.k, c0) : g.b + k0 * g.b_row + c0 * g.b_col;
         t.first = k0 == 0;
         t.last = k0 + kBlockK >= g.k;
-        if (grid.pack) pack(b, g.b_row, g.b_col, t.k, cols, packed);
         t.a = g.a + r0 * g.a_row + k0 * g.a_col;
+        t.c = g.c + r0 * g.c_row + c0;
+        t.bias = g.bias == nullptr ? nullptr : g.bias + c0;
+        if (few_rows(g)) {
+            t.b = b;
+            multiply_transposed(t, rows, cols, g.b_col);
+            continue;
+        }
+        if (grid.pack) pack(b, g.b_row, g.b_col, t.k, cols, packed);
         t.b = grid.pack ? packed : b;
         const bool panels = grid.pack || g.b_packed;
         t.b_row = panels ? kPanel : g.b_row;
-        t.c = g.c + r0 * g.c_row + c0;
-        t.bias = g.bias == nullptr ? nullptr : g.bias + c0;
         multiply_block(t, rows, cols, panels ? t.k * kPanel : kPanel, rows_of_a);
     }
 }

@@ -25,35 +25,6 @@ FASTNN_INLINE void store_last(float* p, Reg r, int tail) {
         store(p, r);
 }
 
-// What is left to do with a tile of sums that lies in an L1 buffer (`width` floats a row) when it is more
-// than bias and ReLU: alpha, beta, one of several blocks of K, or another activation. The blocks are added up
-// in c.
-__attribute__((noinline)) void finish_buffered(const Tile& t, const float* sums, int rows, int width) {
-    const Vec alpha = splat(t.alpha);
-    const Vec beta = splat(t.beta);
-    for (int i = 0; i < rows; ++i, sums += width) {
-        float* c = t.c + i * t.c_row;
-        for (int j = 0; j < t.cols; j += kLanes) {
-            const int lanes = t.cols - j < kLanes ? t.cols - j : kLanes;
-            Vec r = vload(sums + j, lanes);
-            if (!t.first) {
-                r = fma(alpha, r, vload(c + j, lanes));
-            } else {
-                r = alpha * r;
-                if (t.beta != 0.0f) r = fma(beta, vload(c + j, lanes), r);
-            }
-            if (t.last && t.bias != nullptr) r = r + vload(t.bias + j, lanes);
-            if (t.last && t.relu) r = max_(splat(0.0f), r);
-            vstore(c + j, r, lanes);
-        }
-    }
-    if (t.last && t.other != Activation::none) {
-        FASTNN_FLOAT_NS::activate(
-            t.other, default_alpha(t.other),
-            {.x = t.c, .x_row = t.c_row, .y = t.c, .y_row = t.c_row, .rows = rows, .cols = t.cols});
-    }
-}
-
 // How the terms of a row of a lie: side by side, or any way.
 enum class Terms { side_by_side, any };
 
@@ -168,13 +139,6 @@ constexpr TileTable kWhole =
     tile_table<kMaxWidth, false, kA>(std::make_integer_sequence<int, kRows[kMaxWidth]>{});
 constexpr EdgeTables kEdge = edge_tables(std::make_integer_sequence<int, kMaxWidth>{});
 
-// Floats up to the next border of a vector.
-Index to_border(const float* p) {
-    constexpr std::uintptr_t kBytes = W * sizeof(float);
-    const std::uintptr_t over = reinterpret_cast<std::uintptr_t>(p) % kBytes;
-    return static_cast<Index>((kBytes - over) % kBytes / sizeof(float));
-}
-
 // Rows of the next tile: full ones, but the last two groups are shared out evenly (a tile of one or two rows
 // would leave the FMA units waiting for their own results).
 Index next_rows(Index left, Index full) {
@@ -183,6 +147,32 @@ Index next_rows(Index left, Index full) {
 }
 
 }  // namespace
+
+void finish_buffered(const Tile& t, const float* sums, int rows, int width) {
+    const Vec alpha = splat(t.alpha);
+    const Vec beta = splat(t.beta);
+    for (int i = 0; i < rows; ++i, sums += width) {
+        float* c = t.c + i * t.c_row;
+        for (int j = 0; j < t.cols; j += kLanes) {
+            const int lanes = t.cols - j < kLanes ? t.cols - j : kLanes;
+            Vec r = vload(sums + j, lanes);
+            if (!t.first) {
+                r = fma(alpha, r, vload(c + j, lanes));
+            } else {
+                r = alpha * r;
+                if (t.beta != 0.0f) r = fma(beta, vload(c + j, lanes), r);
+            }
+            if (t.last && t.bias != nullptr) r = r + vload(t.bias + j, lanes);
+            if (t.last && t.relu) r = max_(splat(0.0f), r);
+            vstore(c + j, r, lanes);
+        }
+    }
+    if (t.last && t.other != Activation::none) {
+        FASTNN_FLOAT_NS::activate(
+            t.other, default_alpha(t.other),
+            {.x = t.c, .x_row = t.c_row, .y = t.c, .y_row = t.c_row, .rows = rows, .cols = t.cols});
+    }
+}
 
 void multiply_block(Tile& t, Index rows, Index cols, Index b_panel, float* packed) {
     const float* const a = t.a;

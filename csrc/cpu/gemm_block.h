@@ -38,6 +38,17 @@ static inline Tile tile_of(const GemmArgs& g) {
     return t;
 }
 
+// Floats up to the next border of a vector.
+static inline Index to_border(const float* p) {
+    constexpr std::uintptr_t kBytes = Reg::kWidth * sizeof(float);
+    const std::uintptr_t over = reinterpret_cast<std::uintptr_t>(p) % kBytes;
+    return static_cast<Index>((kBytes - over) % kBytes / sizeof(float));
+}
+
+// What is left to do with a tile of sums that lies in an L1 buffer, `width` floats a row: alpha, beta, the
+// blocks of K before, bias, activation.
+__attribute__((noinline)) void finish_buffered(const Tile& t, const float* sums, int rows, int width);
+
 // Fills rows x cols of c, whose upper left tile is `t` (cols and tail are set here). Panels of b are kPanel
 // columns wide and lie b_panel floats apart, which is kPanel where b is not packed. With memory of
 // kRowsFloats in `packed`, the rows of a, which is transposed then, are packed as well.

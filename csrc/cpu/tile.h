@@ -98,7 +98,7 @@ static constexpr Index kPackRows = 8;
 // With fewer columns c is computed transposed where a is, by so many rows at a time. Times over those of
 // tiles across its columns: 512x512x10 0.5, 2048x512x10 0.5 to 0.65, 128x128x10 0.53 to 0.67, 256x128x2 0.3,
 // 784x128x15 0.96.
-static constexpr Index kFewColumns = 16, kTransposedRows = 512;
+static constexpr Index kFewColumns = 16, kColumnsAtOnce = 512;
 
 // Up to so many rows, more than the widest tile has, b is read once where it lies, by tiles three registers
 // wide that fetch its rows to come. 8 rows, times over those packed or read twice: 8x512x2048 0.6 to 0.75,
@@ -107,5 +107,12 @@ static constexpr Index kFewColumns = 16, kTransposedRows = 512;
 static constexpr int kTall = kWide && kTerms == 1 ? 8 : 0;
 static constexpr int kTallWidth = 3;
 static constexpr Index kRowsAhead = 12;
+
+// With AVX-512, up to so many rows, a transposed b is not packed (gemm_transposed.h), unless it is small and
+// meets more than four. Times over those packed (AVX2 1.0 to 1.3): 1x512x784 0.4 to 0.5, 1x1024x1024 0.3 to
+// 0.37, 8x512x784 0.7, 8x1024x1024 0.41 to 0.47, 12x512x784 0.75, 12x519x784 1.02 to 1.05, 16x519x784 1.13;
+// 8x64x64 1.2, 8x128x128 0.95.
+static constexpr int kTransposedRows = 12;
+static constexpr Index kTransposedFloats = 16 * 1024;
 
 }  // namespace fastnn::FASTNN_NS
