@@ -13,6 +13,7 @@ from report import time_text
 
 TITLES = {
     "numpy": "NumPy",
+    "numpy-haswell": "NumPy (Haswell)",
     "torch": "PyTorch",
     "jax": "JAX",
     "jax-scan": "JAX scan",
@@ -300,6 +301,20 @@ def _in_time(cases: dict[str, Any]) -> list[str]:
     return [*IN_TIME, *head, *lines]
 
 
+def _side_by_side(cases: dict[str, Any]) -> list[str]:
+    """Steps of one network a second where several train at once: no number of them is asked for."""
+    lines = []
+    for name, case in cases.items():
+        if case["group"] == "many":
+            rates = {library: case["sizes"]["networks"] / took for library, took in case["seconds"].items()}
+            words = [f"{TITLES.get(library, library)} {rate:,.0f}" for library, rate in rates.items()]
+            lines.append(
+                f"{name}, side by side (`fit_many`; NumPy and PyTorch one after another, JAX by `vmap`): "
+            )
+            lines[-1] += f"steps of one network a second: {', '.join(words)}."
+    return ["", *lines] if lines else []
+
+
 def page(found: dict[str, Any], source: str, avx2: tuple[dict[str, Any], str] | None = None) -> str:
     """docs/targets.md for these results, and those of a run on AVX2."""
     cases = {case["name"]: case for case in found["cases"]}
@@ -317,6 +332,7 @@ def page(found: dict[str, Any], source: str, avx2: tuple[dict[str, Any], str] | 
             by_shipped += verdict(target, cases[target.case], shipped=True).word == "met"
             rows.append(f"| {target.case} | {'; '.join(judged.parts)} | {judged.word} |")
         lines += ["", f"## {title}", "", *COLUMNS, *rows]
+    lines += _side_by_side(cases)  # below the steps, which come last
     if avx2 is not None:
         lines += ["", "## Products on AVX2", "", measured(*avx2), "", *COLUMNS]
         for what, words, fine in on_avx2(avx2[0]):
