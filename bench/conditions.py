@@ -211,8 +211,8 @@ def imports() -> list[float]:
 
 
 def first_calls(peers: Sequence[Peer], threads: int) -> list[Row]:
-    """In new processes: the import of fastnn; of each library, its import beyond NumPy's with a first product,
-    and its memory then."""
+    """In new processes: fastnn's import; of each library, import and first call of a product beyond NumPy's
+    import, and its memory then."""
     found = [row("import fastnn, NumPy's import in it", imports(), "ms", most=150)]
     for peer in peers:
         replies = in_new_processes(peer, threads, FIRST)
