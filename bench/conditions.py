@@ -203,9 +203,17 @@ def busy_cores(fastnn: Worker, budget: Budget) -> list[Row]:
     return found
 
 
+def imports() -> list[float]:
+    """Milliseconds of `import fastnn` in new processes."""
+    code = "import time; begin = time.perf_counter(); import fastnn; print(time.perf_counter() - begin)"
+    command = [sys.executable, "-c", code]
+    return [1e3 * float(subprocess.check_output(command, text=True)) for _ in range(FIRST_CALLS)]
+
+
 def first_calls(peers: Sequence[Peer], threads: int) -> list[Row]:
-    """Import and first call of a product in a new process beyond NumPy's import, and its memory then."""
-    found = []
+    """In new processes: fastnn's import; of each library, import and first call of a product beyond NumPy's
+    import, and its memory then."""
+    found = [row("import fastnn, NumPy's import in it", imports(), "ms", most=150)]
     for peer in peers:
         replies = in_new_processes(peer, threads, FIRST)
         if replies:

@@ -1,7 +1,10 @@
 """Every row of the bad_input tables raises what it says and changes no array."""
 
+import inspect
+
 import bad_input
 import bad_input_activation
+import bad_input_flags
 import bad_input_losses
 import layouts
 import numpy as np
@@ -10,7 +13,7 @@ from bad_input import F32, array, good
 from fastnn import ops
 from native import NATIVE
 
-ROWS = [*bad_input.ROWS, *bad_input_activation.ROWS, *bad_input_losses.ROWS]
+ROWS = [*bad_input.ROWS, *bad_input_activation.ROWS, *bad_input_flags.ROWS, *bad_input_losses.ROWS]
 
 
 def snapshot(value):
@@ -48,6 +51,20 @@ def test_only_the_steps_of_batch_norm_are_not_compiled():
 def test_every_function_has_forty_rows():
     for function in NATIVE:
         assert sum(row.function == function for row in ROWS) >= 40, function
+
+
+def test_every_argument_has_a_row():
+    """One in which it alone, or it among others, is wrong."""
+    for function in NATIVE:
+        given = good(function)
+        changed = {
+            name
+            for row in ROWS
+            if row.function == function
+            for name, value in row.change(given).items()
+            if value is not given.get(name)
+        }
+        assert set(inspect.signature(getattr(ops, function)).parameters) <= changed, function
 
 
 def test_too_many_positional_arguments():

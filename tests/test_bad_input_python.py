@@ -7,7 +7,7 @@ the function and the argument.
 import numpy as np
 import pytest
 from bad_input_preprocessing import PREPROCESSING
-from fastnn import data, init
+from fastnn import Trainer, data, init, losses, nn, optim
 
 X, Y = np.zeros((6, 2), np.float32), np.zeros(6, np.int64)
 MASKED = np.ma.masked_array(X, mask=X == 0)
@@ -208,11 +208,42 @@ DATA = [
 ]
 
 
+def fit(**flags):
+    model = nn.Linear(2, 2, rng=0)
+    trainer = Trainer(model, losses.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1))
+    trainer.fit(X, Y, batch_size=2, epochs=1, **flags)
+
+
+# "no" is as good as True in Python. Flags of optimizers, batch-norm, scalers and callbacks: in their tables.
+FLAGS = [
+    (
+        f"{name} {flag}",
+        lambda call=call, flag=flag: call(**{flag: "no"}),
+        TypeError,
+        f"{name}: {flag} must be Tr",
+    )
+    for name, call, flags in (
+        ("batches", lambda **flags: data.batches(X, Y, 2, **flags), ("shuffle", "drop_last")),
+        ("steps_per_epoch", lambda **flags: data.steps_per_epoch(6, 2, **flags), ("drop_last",)),
+        ("Trainer.fit", fit, ("shuffle", "drop_last", "progress")),
+        ("Linear", lambda **flags: nn.Linear(2, 2, **flags), ("bias",)),
+        ("Parameter", lambda **flags: nn.Parameter(X, **flags), ("decay", "trainable")),
+        ("ReLU.train", lambda **flags: nn.ReLU().train(**flags), ("mode",)),
+    )
+    for flag in flags
+]
+
+
 @pytest.mark.parametrize(
     ("call", "exception", "message"),
     [
         pytest.param(call, exception, message, id=f"{module}-{name}")
-        for module, rows in {"init": INIT, "data": DATA, "preprocessing": PREPROCESSING}.items()
+        for module, rows in {
+            "init": INIT,
+            "data": DATA,
+            "preprocessing": PREPROCESSING,
+            "flags": FLAGS,
+        }.items()
         for name, call, exception, message in rows
     ],
 )

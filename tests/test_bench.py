@@ -125,6 +125,16 @@ def test_flops_of_the_main_job() -> None:
     assert job.step_flops(4, (3, 5, 2)) == 2 * 4 * (2 * 15 + 3 * 10)
 
 
+def test_the_main_job_and_what_it_must_reach() -> None:
+    assert (job.WIDTHS, job.BATCH, job.EPOCHS, job.RATE) == ((784, 256, 128, 10), 128, 10, 1e-3)
+    assert job.SEEDS == (0, 1, 2, 3, 4)
+    assert (job.ACCURACY_EACH, job.ACCURACY_MEAN) == (0.945, 0.95)
+    assert (agreement.STEPS, agreement.BOUND) == (50, 1e-5)
+    net = NumpyMLP([np.zeros((3, 2)), np.zeros((2, 2))], batch=4)
+    assert {array.dtype for array in (net.flat, net.flat_grad, *net.optimizer.m)} == {np.dtype(np.float32)}
+    assert net.optimizer.eps == 1e-8
+
+
 def test_problems_of_the_main_job_are_named() -> None:
     agreements = [{"seed": 3, "library": "numpy", "worst": 2e-4, "followed": 1, "agrees": False}]
     libraries = {"fastnn": {"accuracy": [0.951, 0.94], "accuracy_mean": 0.9455}}
@@ -222,6 +232,17 @@ def test_names_are_unique_and_quick_is_a_part_of_full() -> None:
     assert {case.group for case in cases.ALL} == set(cases.GROUPS)
     assert all(case.flops > 0 for case in cases.ALL)
     assert all(case.traffic > 0 for case in cases.ALL if case.group in plot_full.KERNELS)
+    named = {case.name for case in cases.chosen("quick")}
+    assert named >= {
+        *(
+            "GEMM 512x512x512",
+            "GEMM 1024x1024x1024",
+            "GEMM 128x784x512 + bias + ReLU",
+            "GEMM 8x8x8 (the call)",
+        ),
+        *(f"batch-norm {way} (512, 2048)" for way in ("forward", "backward")),
+        *(f"{rule} 1 million" for rule in ("Adam", "RMSProp", "momentum")),
+    }
     quick, training, full = (set(map(id, cases.chosen(mode))) for mode in ("quick", "training", "full"))
     assert quick < full
     assert training < full

@@ -180,7 +180,8 @@ def test_rows_lie_a_stride_apart() -> None:
 def test_first_calls_of_new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conditions, "FIRST_CALLS", 1)
     found = conditions.first_calls([FASTNN, NUMPY], 1)
-    assert [item["unit"] for item in found] == ["ms", "MB"] * 2
+    assert [item["unit"] for item in found] == ["ms", *["ms", "MB"] * 2]
+    assert (found[0]["name"], found[0]["most"]) == ("import fastnn, NumPy's import in it", 150)
     assert all(item["value"] > 1 for item in found)
 
 

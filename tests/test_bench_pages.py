@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ import readme_block  # noqa: E402
 import report  # noqa: E402
 import targets  # noqa: E402
 from bench_documents import FOUND, full  # noqa: E402
+
+
+def test_the_page_of_the_benchmark_names_every_file() -> None:
+    table = (BENCH / "README.md").read_text().partition("## The files")[2]
+    files = {path.name for ending in ("*.py", "*.sh") for path in BENCH.glob(ending)}
+    folders = {f"{path.name}/" for path in BENCH.iterdir() if path.is_dir() and path.name[0] not in "._"}
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in re.findall(r"`(.+?)`", row)
+    }
+    assert named == files | folders
 
 
 def test_readme_table() -> None:

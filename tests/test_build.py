@@ -59,6 +59,32 @@ def test_no_python_headers_names_the_package(tmp_path: Path, no_headers: str) ->
     ) in lines
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-DCMAKE_SYSTEM_NAME=Darwin"], "fastnn builds on Linux only; this is Darwin."),
+        (
+            ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=riscv64"],
+            "fastnn builds for x86-64 and aarch64; this is riscv64.",
+        ),
+    ],
+)
+def test_another_machine_stops(tmp_path: Path, options: list[str], said: str) -> None:
+    assert said in configure(tmp_path / "build", *options, path=os.environ["PATH"])
+
+
+def test_an_old_compiler_stops(tmp_path: Path) -> None:
+    """A compiler that says it is gcc 10."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++")
+    old = tmp_path / "old"
+    old.write_text(f'#!/bin/sh\nexec {compiler} -U__GNUC__ -D__GNUC__=10 "$@"\n')
+    old.chmod(0o755)
+    lines = configure(tmp_path / "build", f"-DCMAKE_CXX_COMPILER={old}", path=os.environ["PATH"])
+    assert any(line.startswith("fastnn needs gcc 11 or clang 14 or newer; found GNU 10.") for line in lines)
+
+
 def test_a_wrong_choice_of_cuda_stops(tmp_path: Path) -> None:
     said = "fastnn.cuda must be auto, on or off; got 'perhaps'."
     assert said in configure(tmp_path / "build", "-DFASTNN_CUDA=perhaps", path=os.environ["PATH"])

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import bounds
 import guard
@@ -21,6 +22,31 @@ def fails(got, want, bound):
     except AssertionError:
         return True
     return False
+
+
+# ---- figures -----------------------------------------------------------------------------------------------
+
+
+def test_the_bounds_are_those_of_the_page():
+    """docs/numerics.md's, at numbers that show each term."""
+    eps = 2.0**-23
+    a, b = np.full((1, 400), 2.0, F32), np.full((400, 1), -3.0, F32)
+    far, near = (bounds.batch_norm_bound(2.0, -3.0, -0.5, mean, 1.0) for mean in (-9.0, 8.0))
+    found = {
+        r"| `2 sqrt(K) eps (\|A\|\|B\|)` |": (bounds.gemm_bound(a, b, random=True), 40 * eps * 2400),
+        r"| `K eps (\|A\|\|B\|)` |": (bounds.gemm_bound(a, b, random=False), 400 * eps * 2400),
+        r"| `6e-7 (\|gamma\| (1 + \|xhat\|) + \|beta\|)` for \|mean\| <= 8 std |": (near, 6e-7 * 6),
+        r"| the same, \|mean\| > 8 std | `eps \|gamma\| \|mean\| / std` more |": (far - near, eps * 18),
+        "| updates, a step | 2 ULP of the largest term of each sum |": (
+            bounds.sgd_bounds(F32(1.5), F32(8.0), lr=0.5)[0],
+            2 * eps * 4,
+        ),
+        "| other activations | 4 ULP of y where y is a normal number |": (bounds.MAX_ULP, 4),
+    }
+    page = (Path(__file__).parents[1] / "docs" / "numerics.md").read_text()
+    for line, (bound, figure) in found.items():
+        assert line in page
+        assert float(np.squeeze(bound)) == pytest.approx(figure, rel=1e-9), line
 
 
 # ---- elements ----------------------------------------------------------------------------------------------

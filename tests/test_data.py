@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import importlib.resources
 import itertools
 
 import numpy as np
@@ -44,6 +45,12 @@ def test_digits():
     again[0][0][:] = 5
     assert X.max() == 1
     assert data.digits()[0][0].max() == 1
+
+
+def test_digits_come_with_their_licence_note():
+    folder = importlib.resources.files("fastnn") / "datasets"
+    assert "MNIST" in (folder / "mnist10k-LICENSE.txt").read_text()
+    assert len((folder / "mnist10k.npz").read_bytes()) < 1_800_000
 
 
 def test_digits_can_be_told_apart():

@@ -3,6 +3,7 @@
 The examples (`pycon`) of docs/api/ run in test_api_pages.py.
 """
 
+import ast
 import importlib.util
 import re
 import tempfile
@@ -47,6 +48,39 @@ def test_blocks_say_what_they_are():
         fences = re.findall(r"^ *`{3}(.*)$", (ROOT / "docs" / page).read_text(), re.M)
         assert all(kind in ("python", "pycon", "sh", "console", "text") for kind in fences[::2]), page
         assert not any(fences[1::2]), page
+
+
+def test_the_readme_names_what_is_needed_then_two_commands():
+    text = (ROOT / "README.md").read_text()
+    lines = [line for block in blocks("../README.md", "sh") for line in block.splitlines()]
+    prepare = "python3 -m venv .venv && . .venv/bin/activate && pip install"
+    assert lines[:3] == [
+        "sudo apt install g++ python3-dev python3-venv",
+        f'{prepare} ".[bench]" && python bench/run.py --quick',
+        f'{prepare} ".[test]" && pytest',
+    ]
+    assert text.index("python3 -m venv --without-pip .venv && python3 -m pip --python") > text.index(
+        "&& pytest"
+    )
+    extras = set(re.findall(r"\w+", " ".join(re.findall(r'"\.\[([\w,]+)\]"', text))))
+    project = (ROOT / "pyproject.toml").read_text()
+    there = re.findall(r"^(\w+) = \[", project.partition("[project.optional-dependencies]")[2], re.M)
+    assert {"bench", "test"} <= extras <= set(there)
+
+
+def test_the_readme_begins_with_an_example_of_six_lines():
+    source = blocks("../README.md", "python")[0]
+    assert len([line for line in source.splitlines() if line]) == len(ast.parse(source).body) == 6
+
+
+def test_the_map_of_the_tree_is_the_tree():
+    text = (ROOT / "README.md").read_text().partition("## Map of the tree")[2]
+    rooms = {f"csrc/{path.name}/" for path in (ROOT / "csrc").iterdir()}
+    places = {"python/fastnn/", "tests/", "bench/", "examples/", "docs/"}
+    assert set(re.findall(r"^\| `(\S+)` \|", text, re.M)) == rooms | places
+    (pages,) = re.findall(r"^\| `docs/` \| (.*) \|$", text, re.M)
+    named = set(re.findall(r"\(docs/([\w./-]+)\)", pages)) - {"api/index.md"}
+    assert named == {path.name for path in (ROOT / "docs").glob("*.md")}
 
 
 @pytest.mark.parametrize("page", ALL)

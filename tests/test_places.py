@@ -44,7 +44,8 @@ HOST = {
     "other libraries, to which the CPU's bits are held": "parity_torch parity_torch_optim",
     "trains on the CPU alone": "cli cli_resume examples experiments experiments_command pretrain",
     "what is measured, written or built": """
-        api_pages bench bench_conditions bench_gpu bench_gpu_check bench_limits bench_output bench_pages
+        adding_page api_pages bench bench_conditions bench_gpu bench_gpu_check bench_limits bench_output
+        bench_pages
         bench_precision bench_training bench_workers build coming_from_page command_line_page comparators
         coverage_page diagnostics_page docs experiments_page models_page mutants rooms saving_page tiers
         training_page turns""",

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from rooms import (
     CHECKS,
+    CPP_ROOMS,
+    PYTHON_ROOMS,
     baseline_objects,
     check_build_flags,
     check_imports,
@@ -212,6 +214,14 @@ def test_a_planted_breach_is_found(check, file, text, message, tmp_path):
     found = list(check(plant(tmp_path, {**CLEAN, file: text})))
     assert len(found) == 1
     assert re.search(message, found[0]), found
+
+
+def test_every_room_stands_in_the_table_of_architecture_md():
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## One call")[0]
+    first = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
+    named = {name.removesuffix(".py") for cell in first for name in re.findall(r"`([\w./]+)`", cell)}
+    rooms = {f"csrc/{room}" for room in CPP_ROOMS} | PYTHON_ROOMS.keys() - {"__init__"}
+    assert rooms == named - {"tests/reference"}
 
 
 def objects_of_the_build(find, tool):

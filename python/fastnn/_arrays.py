@@ -128,6 +128,13 @@ def check_int(value: int, what: str, least: int) -> int:
     return int(value)
 
 
+def check_flag(value: bool, what: str) -> bool:
+    """Return `value` as a bool when it is True or False (Python's or NumPy's)."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{what} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def check_number(value: float, what: str, low: float, high: float = np.inf, *, closed: bool = False) -> float:
     """Return `value` as a float when it is a finite number with low <= value < high (`closed`: <= high)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):

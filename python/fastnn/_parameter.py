@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _device
-from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float32
+from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float32, check_flag
 
 Initializer = Callable[..., FloatArray]
 
@@ -62,8 +62,8 @@ class Parameter:
         self._grad = aligned_zeros(values.shape)
         self._data[...] = values
         self.name = name
-        self.decay = decay
-        self.trainable = trainable
+        self.decay = check_flag(decay, "Parameter: decay")
+        self.trainable = check_flag(trainable, "Parameter: trainable")
         self.init = init
         matrix = values.ndim == 2
         self.fan_in = values.shape[0] if fan_in is None and matrix else fan_in

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _device, _fitting, _trainer_state, data
-from fastnn._arrays import Array, FloatArray, check_int
+from fastnn._arrays import Array, FloatArray, check_flag, check_int
 from fastnn._epoch import Epoch
 from fastnn._fitting import Metric, Rows, checked_metrics, checked_rows
 from fastnn._interrupts import taking_ctrl_c, whole_steps
@@ -171,6 +171,7 @@ class Trainer:
         """
         X, Y, weight = self._steps.rows(*self._checked("Trainer.fit", X, Y, sample_weight))
         epochs = check_int(epochs, "Trainer.fit: epochs", 1)
+        progress = check_flag(progress, "Trainer.fit: progress")
         if validation is not None:
             pair = _fitting.as_pair(validation)
             validation = self._checked("Trainer.fit: validation", *pair, None)[:2]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fastnn._arrays import FloatArray, check_int, check_number
+from fastnn._arrays import FloatArray, check_flag, check_int, check_number
 from fastnn.callbacks.callback import Callback, Trainer
 from fastnn.nn import Module
 
@@ -59,13 +59,11 @@ class EarlyStopping(Callback):
             raise TypeError(f"EarlyStopping: monitor must be a name in the history, got {monitor!r}")
         if mode not in ("min", "max"):
             raise ValueError(f'EarlyStopping: mode must be "min" or "max", got {mode!r}')
-        if not isinstance(restore_best, bool):
-            raise TypeError(f"EarlyStopping: restore_best must be True or False, got {restore_best!r}")
         self.monitor = monitor
         self.mode = mode
         self.patience = check_int(patience, "EarlyStopping: patience", 1)
         self.min_delta = check_number(min_delta, "EarlyStopping: min_delta", 0)
-        self.restore_best = restore_best
+        self.restore_best = check_flag(restore_best, "EarlyStopping: restore_best")
         self._begin()
 
     def _begin(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._arrays import check_int
+from fastnn._arrays import check_flag, check_int
 from fastnn._shuffle import knows_rows, shuffled, take_rows
 
 
@@ -76,6 +76,7 @@ def steps_per_epoch(n: int, batch_size: int, drop_last: bool = False) -> int:
     """
     n = check_int(n, "steps_per_epoch: n", 0)
     batch_size = check_int(batch_size, "steps_per_epoch: batch_size", 1)
+    drop_last = check_flag(drop_last, "steps_per_epoch: drop_last")
     return n // batch_size if drop_last else -(-n // batch_size)
 
 
@@ -98,6 +99,8 @@ def epoch_rows(
     """
     batch_size = check_int(batch_size, f"{caller}: batch_size", 1)
     seed, epoch = check_int(seed, f"{caller}: seed", 0), check_int(epoch, f"{caller}: epoch", 0)
+    shuffle = check_flag(shuffle, f"{caller}: shuffle")
+    drop_last = check_flag(drop_last, f"{caller}: drop_last")
     if n == 0:
         raise ValueError(f"{caller}: X has no rows; give at least one row to train on")
     count = steps_per_epoch(n, batch_size, drop_last)

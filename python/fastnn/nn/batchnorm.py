@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, aligned_zeros, check_int, check_number
+from fastnn._arrays import Array, FloatArray, aligned_zeros, check_flag, check_int, check_number
 from fastnn._device import as_floats, number
 from fastnn._parameter import Parameter
 from fastnn.init import Zeros
@@ -78,12 +78,10 @@ class BatchNorm1d(Fusable):
         if running_var not in ("unbiased", "biased"):
             error = ValueError if isinstance(running_var, str) else TypeError
             raise error(f'BatchNorm1d: running_var must be "unbiased" or "biased", got {running_var!r}')
-        if not isinstance(debias, (bool, np.bool_)):
-            raise TypeError(f"BatchNorm1d: debias must be True or False, got {debias!r}")
+        self.debias = check_flag(debias, "BatchNorm1d: debias")
         if debias and self.momentum == 0:
             raise ValueError("BatchNorm1d: debias needs momentum above 0, got 0: no batch would ever count")
         self.unbiased = running_var == "unbiased"
-        self.debias = bool(debias)
         if self.debias:
             self.buffers = {**self.buffers, "updates": 0.0}
             self.updates = aligned_zeros(())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray, as_generator, check_int
+from fastnn._arrays import Array, FloatArray, as_generator, check_flag, check_int
 from fastnn._device import as_floats
 from fastnn._parameter import Initializer, Parameter
 from fastnn._precision import linear_backward_bf16, linear_bf16, on_thread
@@ -64,7 +64,7 @@ class Linear(Fusable):
             init=KaimingUniform() if weight_init is None else weight_init,
         )
         self.bias: Parameter | None = None
-        if bias:
+        if check_flag(bias, "Linear: bias"):
             self.bias = Parameter(
                 np.empty(self.out_features, np.float32),
                 name="bias",

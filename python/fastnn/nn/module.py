@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from fastnn import _device
-from fastnn._arrays import Array, FloatArray, as_float32, as_generator
+from fastnn._arrays import Array, FloatArray, as_float32, as_generator, check_flag
 from fastnn._describe import arguments_of, make
 from fastnn._parameter import Initializer, Parameter
 
@@ -141,6 +141,7 @@ class Module(ABC):
 
     def train(self: Self, mode: bool = True) -> Self:
         """Put the module and all below it into training mode; returns the module."""
+        mode = check_flag(mode, f"{type(self).__name__}.train: mode")
         for module in self.modules():
             module.training = mode
         return self

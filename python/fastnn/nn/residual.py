@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastnn import ops
-from fastnn._arrays import Array, FloatArray
+from fastnn._arrays import Array, FloatArray, check_flag
 from fastnn._device import as_floats
 from fastnn.init import Zeros
 from fastnn.nn.batchnorm import BatchNorm1d
@@ -51,11 +49,9 @@ class Residual(Module):
             if not isinstance(module, Module) and not (name == "shortcut" and module is None):
                 hint = "; pass an object of it, with ()" if isinstance(module, type) else ""
                 raise TypeError(f"Residual: {name} must be a Module, got {module!r}{hint}")
-        if not isinstance(zero_gamma, (bool, np.bool_)):
-            raise TypeError(f"Residual: zero_gamma must be True or False, got {zero_gamma!r}")
         self.block = block
         self.shortcut = shortcut
-        self.zero_gamma = bool(zero_gamma)
+        self.zero_gamma = check_flag(zero_gamma, "Residual: zero_gamma")
         self._check_unshared()
         if self.zero_gamma:
             norms = [module for module in block.modules() if isinstance(module, BatchNorm1d)]

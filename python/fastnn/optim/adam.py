@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
-from fastnn._arrays import check_number
+from fastnn._arrays import check_flag, check_number
 from fastnn._optimizer import Optimizer
 from fastnn._options import DEFAULTS, EPS_MODES, Common, Group, Rate, check_choice, rate_at
 from fastnn._parameter import Parameter
@@ -64,8 +62,7 @@ class Adam(Optimizer):
         rate_at(betas[0], None, f"{name}: betas[0]", 1)
         check_number(betas[1], f"{name}: betas[1]", 0, 1)
         check_number(group["eps"], f"{name}: eps", 0)
-        if not isinstance(group["amsgrad"], (bool, np.bool_)):
-            raise TypeError(f"{name}: amsgrad must be True or False, got {group['amsgrad']!r}")
+        check_flag(group["amsgrad"], f"{name}: amsgrad")
         check_choice(group["eps_mode"], f"{name}: eps_mode", ("outside", "inside", "hat"))
 
     def _slots(self, group: Group) -> tuple[str | None, ...]:

@@ -6,9 +6,7 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from fastnn._arrays import check_number
+from fastnn._arrays import check_flag, check_number
 from fastnn._optimizer import Optimizer
 from fastnn._options import Common, Group, Rate, check_choice, rate_at
 from fastnn._parameter import Parameter
@@ -84,8 +82,7 @@ class Momentum(Optimizer):
     def _check(self, group: Group) -> None:
         super()._check(group)
         rate_at(group["momentum"], None, "Momentum: momentum", 1)
-        if not isinstance(group["nesterov"], (bool, np.bool_)):
-            raise TypeError(f"Momentum: nesterov must be True or False, got {group['nesterov']!r}")
+        check_flag(group["nesterov"], "Momentum: nesterov")
         check_choice(group["style"], "Momentum: style", ("buffer", "velocity"))
         check_number(group["dampening"], "Momentum: dampening", 0, 1, closed=True)
         if group["nesterov"] and group["dampening"]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from fastnn._arrays import check_number
+from fastnn._arrays import check_flag, check_number
 from fastnn._optimizer import Optimizer
 from fastnn._options import EPS_MODES, Common, Group, Rate, check_choice, rate_at
 from fastnn._parameter import Parameter
@@ -70,8 +68,7 @@ class RMSProp(Optimizer):
         super()._check(group)
         check_number(group["rho"], "RMSProp: rho", 0, 1)
         check_number(group["eps"], "RMSProp: eps", 0)
-        if not isinstance(group["centered"], (bool, np.bool_)):
-            raise TypeError(f"RMSProp: centered must be True or False, got {group['centered']!r}")
+        check_flag(group["centered"], "RMSProp: centered")
         rate_at(group["momentum"], None, "RMSProp: momentum", 1)
         check_choice(group["eps_mode"], "RMSProp: eps_mode", ("outside", "inside"))
         check_number(group["initial_accumulator"], "RMSProp: initial_accumulator", 0)

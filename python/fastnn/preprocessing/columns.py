@@ -6,15 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._arrays import Array, FloatArray, check_number
+from fastnn._arrays import Array, FloatArray, check_flag, check_number
 from fastnn._columns import column_moments
 from fastnn.preprocessing._scaler import LARGEST, ColumnScaler, Float64, State, merged_mean
-
-
-def _flag(value: bool, what: str) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{what} must be True or False, got {value!r}")
-    return bool(value)
 
 
 def _divisor(spread: Float64, numerator: float = 1.0) -> Float64:
@@ -57,8 +51,8 @@ class StandardScaler(ColumnScaler):
     scale_: Float64
 
     def __init__(self, *, with_mean: bool = True, with_std: bool = True) -> None:
-        self.with_mean = _flag(with_mean, "StandardScaler: with_mean")
-        self.with_std = _flag(with_std, "StandardScaler: with_std")
+        self.with_mean = check_flag(with_mean, "StandardScaler: with_mean")
+        self.with_std = check_flag(with_std, "StandardScaler: with_std")
 
     def _arguments(self) -> dict[str, Any]:
         return {"with_mean": self.with_mean, "with_std": self.with_std}
@@ -119,7 +113,7 @@ class MinMaxScaler(ColumnScaler):
         if low >= high:
             raise ValueError(f"MinMaxScaler: feature_range must rise, got {feature_range!r}")
         self.feature_range = low, high
-        self.clip = _flag(clip, "MinMaxScaler: clip")
+        self.clip = check_flag(clip, "MinMaxScaler: clip")
 
     def _arguments(self) -> dict[str, Any]:
         return {"feature_range": self.feature_range, "clip": self.clip}

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
-from fastnn._arrays import check_int, check_number
+from fastnn._arrays import check_flag, check_int, check_number
 from fastnn.schedulers._base import Schedule, check_boundaries, check_gamma, check_list, check_positive
 
 
@@ -137,9 +137,7 @@ class PolynomialDecay(Schedule):
         self.decay_steps = check_int(decay_steps, "PolynomialDecay: decay_steps", 1)
         self.end_lr = check_number(end_lr, "PolynomialDecay: end_lr", 0)
         self.power = check_positive(power, "PolynomialDecay: power")
-        if not isinstance(cycle, bool):
-            raise TypeError(f"PolynomialDecay: cycle must be True or False, got {cycle!r}")
-        self.cycle = cycle
+        self.cycle = check_flag(cycle, "PolynomialDecay: cycle")
 
     def _rate(self, t: int) -> float:
         steps = self.decay_steps
