@@ -56,7 +56,15 @@ def gemm_few_rows():
 
 def gemm_large():
     """Shapes of real networks: packing, several slabs and several threads."""
-    return [(128, 10, 512), (128, 784, 100), (200, 64, 100), (64, 1100, 70), (150, 257, 515)]
+    return [
+        (128, 10, 512),
+        (128, 784, 100),
+        (200, 64, 100),
+        (64, 1100, 70),
+        (150, 257, 515),
+        (784, 512, 1),
+        (500, 700, 4),
+    ]
 
 
 GEMM = gemm_small() + gemm_edges() + gemm_tiles() + gemm_blocks() + gemm_few_rows() + gemm_large()

@@ -13,7 +13,8 @@
 namespace fastnn::FASTNN_NS {
 namespace {
 
-bool transposed_a(const GemmArgs& g) { return g.a_row == 1 && g.a_col != 1; }
+// A single term of each row is as good as a row.
+bool transposed_a(const GemmArgs& g) { return g.a_row == 1 && g.a_col != 1 && g.k > 1; }
 
 bool in_place(const GemmArgs& g) {
     if (g.b_col != 1) return false;

@@ -17,7 +17,9 @@ constexpr Index kBlockTerms = kBlockK * kTerms;
 constexpr Index kGroupRows = kRowsAtOnce;  // of a, packed at a time
 constexpr Index kSumFloats = 64 * 1024;    // of a chunk that ends in bfloat16
 constexpr double kLongestFlops = 1e8;      // a long sum is not cut into tasks here (bind/run.h)
-static_assert((kSlabFloats + kRowsFloats + kSumFloats) * Index{sizeof(float)} <= kScratchBytes);
+// One row of sums may be as wide as a chunk.
+static_assert((kSlabFloats + kRowsFloats + kSumFloats) * Index{sizeof(float)} <= kScratchBytes &&
+              (kSlabFloats + kRowsFloats + kSlabFloats) * Index{sizeof(float)} <= kScratchBytes);
 
 // Lanes of one step: numbers that lie side by side, each with its successor `next` further on where a step
 // has two.

@@ -40,19 +40,23 @@ static inline Grid cut(Index m, Index n, Index k, bool pack, double longest_flop
         grid.row_blocks = grid.col_slabs = 1;
         return grid;
     }
-    // To read an element of b costs a flop or two, to pack it tens of them: what matters where rows are few.
-    const double work = flops + (pack ? 32.0 : 2.0) * static_cast<double>(n) * static_cast<double>(k);
+    // To read an element of b costs a flop or two, to pack it tens of them: which matters where rows are
+    // few. To write one of c costs eight, which matters where terms are.
+    const double work = flops + (pack ? 32.0 : 2.0) * static_cast<double>(n) * static_cast<double>(k) +
+                        8.0 * static_cast<double>(m) * static_cast<double>(n);
     const double few = work / kChunkFlops + 1.0 < kMaxChunks ? work / kChunkFlops + 1.0 : kMaxChunks;
     const double many = flops / longest_flops;
     const Index want = static_cast<Index>(many > few ? (many < 1e5 ? many : 1e5) : few);
     const Index widest = most(kPanel, bounds.slab_floats / most(least(k, kBlockK), 1) / kPanel * kPanel);
-    // Columns first: slabs share no part of b, so nothing is packed twice.
-    grid.cols = least(most(round_up(ceil_div(n, want), kPanel), bounds.cols), widest);
+    // Columns first: slabs share no part of b, so nothing is packed twice. Of few terms b is nothing, and
+    // whole rows of c are written in their order.
+    const bool whole = k <= kFewTerms && n <= kWholeRows;
+    grid.cols = least(whole ? n : most(round_up(ceil_div(n, want), kPanel), bounds.cols), widest);
     grid.col_slabs = ceil_div(n, grid.cols);
     grid.cols = round_up(ceil_div(n, grid.col_slabs), kPanel);
     grid.col_slabs = ceil_div(n, grid.cols);
     // Then rows: every block of them packs its slab again.
-    const Index least_rows = pack ? bounds.rows : kMinRows;
+    const Index least_rows = pack && !whole ? bounds.rows : kMinRows;
     const Index blocks = ceil_div(want, grid.col_slabs);
     // Alike: 784 rows in blocks of 256 left one of 16, and 784x128x256 took two threads 1.15 to 1.45 times as
     // long. But of as many rows as are packed at a time: in blocks of 49 the last went by alone, and it took
