@@ -5,6 +5,7 @@ refuse to become NumPy's without `get`, and take no NumPy array in an assignment
 speak DLPack, so that arrays with nothing but `__cuda_array_interface__` are tested.
 """
 
+import threading
 import types
 
 import numpy as np
@@ -122,9 +123,35 @@ def concatenate(arrays):
     return ndarray(np.concatenate([array._numbers for array in arrays]))
 
 
-stream = types.SimpleNamespace(ptr=0)  # the current one
-device = types.SimpleNamespace(id=0)
+class Stream:
+    def __init__(self, ptr):
+        self.ptr = ptr
+
+    def use(self):
+        _current.stream = self
+
+
+stream = Stream(0)  # the default one
+
+
+class Device:
+    def __init__(self, number=None):
+        self.id = _current.device if number is None else number
+
+    def use(self):
+        _current.device = self.id
+
+
+class _Current(threading.local):
+    """Each thread begins with the first device and the default stream."""
+
+    device = 0
+    stream = stream
+
+
+_current = _Current()
 cuda = types.SimpleNamespace(
-    get_current_stream=lambda: stream,
-    runtime=types.SimpleNamespace(getDevice=lambda: device.id, memGetInfo=lambda: (2**30, 2**31)),
+    Device=Device,
+    get_current_stream=lambda: _current.stream,
+    runtime=types.SimpleNamespace(getDevice=lambda: _current.device, memGetInfo=lambda: (2**30, 2**31)),
 )

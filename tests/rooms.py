@@ -118,9 +118,9 @@ PYTHON_ROOMS = {
         *("_arrays", "_columns", "_device", "_fitting", "_precision", "_runtime"),
         *("_explain", "callbacks", "cuda", "data", "init", "nn", "ops", "optim", "trainer"),
     },
-    "pretrain": {"_arrays", "_fitting", "history", "losses", "nn", "optim", "trainer"},
+    "pretrain": {"_arrays", "_device", "_fitting", "history", "losses", "nn", "optim", "trainer"},
     "_many": {
-        *("_arrays", "_core", "_fitting", "_interrupts", "_runtime"),
+        *("_arrays", "_core", "_device", "_fitting", "_interrupts", "_runtime"),
         *("callbacks", "history", "schedulers", "trainer"),
     },
     "experiments": {

@@ -282,7 +282,7 @@ ROWS = [
         fastnn.CudaError,
         r"""Trainer: device "cuda" cannot be used: \w+.*; stay on "cpu\"""",
     ),
-    (lambda: make_trainer(device="gpu"), ValueError, r"""Trainer: device must be "cpu" .*, got 'gpu'"""),
+    *((lambda d=d: make_trainer(device=d), ValueError, rf'must be "cpu" .*, got {d!r}') for d in ("gpu", 0)),
     (
         lambda: make_trainer(precision="tf32"),
         ValueError,

@@ -137,6 +137,8 @@ def test_what_is_refused(put, monkeypatch):
             ValueError, match=rf"Trainer(\.{name})?: [xX] must have contiguous rows on a device"
         ):
             call(trainer(), put(np.repeat(X, 2, 1))[:, ::2], put(Y))
+    with pytest.raises(TypeError, match=r"^pretrain_layerwise: X lies on a CUDA device and the model on the"):
+        fastnn.pretrain_layerwise(nn.Sequential(nn.Linear(6, 3), nn.ReLU()), put(X), epochs=1)
     with pytest.raises(ValueError, match=r"sample_weight must be C-contiguous on a device"):
         trainer().fit(put(X), put(Y), batch_size=8, epochs=1, sample_weight=put(np.ones(2 * len(X)))[::2])
     monkeypatch.setattr(fake_torch.stream, "cuda_stream", 96)

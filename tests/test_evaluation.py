@@ -279,19 +279,44 @@ def test_of_a_loss_of_one_s_own_the_rows_are_looked_at():
             trainer.fit(X, Y, batch_size=10, epochs=1, validation=(X, Y * 1.0))
 
 
-@pytest.mark.host("a device is refused to a second thread")
-def test_threads_of_python_predict_at_the_same_time():
-    trainer, X, _ = small()
-    X = np.tile(X, (100, 1))
-    want, found = trainer.predict(X), []
-    threads = [threading.Thread(target=lambda: found.append(trainer.predict(X))) for _ in range(4)]
+def own_loss(pred, target):
+    return losses.CrossEntropyLoss()(pred, target)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_threads_of_python_predict_and_evaluate_at_the_same_time(place, own):
+    trainer, X, Y = small()
+    trainer.loss = own_loss if own else trainer.loss
+    times = 100 if place.device == "cpu" else 3
+    X, Y = np.tile(X, (times, 1)), np.tile(Y, times)
+    calls = [lambda: trainer.predict(X), lambda: trainer.evaluate(X, Y)["loss"]]
+    calls += [] if own else [lambda: trainer.predict_proba(X)]
+    want, found = [call() for call in calls], []
+    numbers = [*range(len(calls))] * 2
+    threads = [
+        threading.Thread(target=lambda number=number: found.append((number, calls[number]())))
+        for number in numbers
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
-    for got in found:
-        assert_bits(got, want)
+    assert sorted(number for number, _ in found) == sorted(numbers)
+    for number, got in found:
+        np.testing.assert_array_equal(got, want[number])
+    assert trainer.model.training
+
+
+@pytest.mark.host("no arrays")
+def test_the_last_who_evaluates_gives_back_the_mode():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5).eval(), seed=0)
+    one, other = evaluating(model), evaluating(model)
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert not model.training
+    other.__exit__(None, None, None)
+    assert [module.training for module in model.modules()] == [True, True, False]
 
 
 @pytest.mark.host("in a process of its own")

@@ -39,10 +39,10 @@ HOST = {
         diagnostics_steps step_reports step_reports_share""",
     "files of models, which hold what the host has: test_cuda_program.py compares their bytes": """
         pytorch_state saving saving_atomic saving_malformed""",
-    "processes, threads and signals; the shim runs what one thread gives it": """
+    "processes, threads and signals; on a device: test_cuda_threads.py": """
         fit_many long_steps runtime signals trainer_safety""",
     "other libraries, to which the CPU's bits are held": "parity_torch parity_torch_optim",
-    "trains on the CPU alone": "cli cli_resume examples experiments experiments_command pretrain",
+    "trains on the CPU alone": "cli cli_resume examples experiments experiments_command",
     "what is measured, written or built": """
         adding_page api_pages bench bench_conditions bench_gpu bench_gpu_check bench_limits bench_output
         bench_pages

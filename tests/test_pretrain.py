@@ -4,8 +4,11 @@ import fastnn
 import numpy as np
 import pytest
 from bounds import assert_bits
+from device_places import here
 from fastnn import data, losses, nn, optim
 from small import assert_state
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture
@@ -19,6 +22,8 @@ def deep(seed=0):
 
 
 def pretrain(model, X, **options):
+    """Where the test computes; rows are the host's."""
+    model.to(here().device)
     return fastnn.pretrain_layerwise(model, X, **{"epochs": 5, "batch_size": 30, "lr": 0.01, **options})
 
 
@@ -71,6 +76,7 @@ def test_the_second_layer_is_one_of_the_first_one_s_output(X):
         assert_bits(model.state_dict()[name], twin.state_dict()[name])
 
 
+@pytest.mark.host("many steps")
 @pytest.mark.parametrize("kind", ["autoencoder", "denoising"])
 def test_it_learns_and_the_same_seed_gives_the_same_bits(X, kind):
     one, other, another = deep(), deep(), deep()
@@ -82,6 +88,14 @@ def test_it_learns_and_the_same_seed_gives_the_same_bits(X, kind):
     pretrain(another, X, kind=kind, epochs=30, seed=1)
     with pytest.raises(AssertionError):
         assert_state(one, another.state_dict())
+
+
+def test_rows_may_be_where_the_model_is(X, place):
+    one, other = deep(), deep()
+    means = [pretrain(model, rows)[1]["loss"] for model, rows in ((one, X), (other, place.put(X)))]
+    assert means[0] == means[1]
+    assert_state(one, other.state_dict())
+    assert all(isinstance(parameter.data, place.kind) for parameter in one.parameters())
 
 
 def test_what_it_leaves_alone(X):

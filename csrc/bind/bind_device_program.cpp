@@ -17,7 +17,7 @@ constexpr const char* kRunOnDeviceDoc =
     R"(run_steps_on_device(program, x, target, *, sample_weight=None, order=None, bounds, first=0, last, numbers, number, forwards, sums, result, scores=None, pred=None, keep_refused=False, stream)
 --
 
-`run_steps` for a program on the device. x, target and sample_weight lie there (`__cuda_array_interface__`), or on the
+`run_steps` for a program on the device, which ends early where `stop_steps` asks it to. x, target and sample_weight lie there (`__cuda_array_interface__`), or on the
 host, from where they are copied whole; the rest lies on the host. Without ``order`` batch i is the rows from
 ``bounds[i]`` to ``bounds[i + 1]`` - 1. The steps are done when it returns; it waits once.
 ``stream``: a cudaStream_t as a number.
@@ -199,13 +199,15 @@ PyObject* run_steps_on_device(Call& call) {
         bound.set_masks(forwards, static_cast<std::uint64_t>(i));
         program.add(batch, number + i, numbers.of(i));
     }
+    // An evaluation is of all its rows, or raises.
+    const Poll poll = bound.update() != nullptr ? signal_or_stop : signal_raised;
     const bool finished = without_gil(1e9, [&] {
-        const CudaRun run = program.run(keep_refused, sums, scores, signal_raised, stream);
+        const CudaRun run = program.run(keep_refused, sums, scores, poll, stream);
         say(run, result);
         if (pred.data != nullptr) program.predictions(pred.data, stream);
         return run.outcome != 0 || run.done == steps;
     });
-    if (!finished) throw py::error_already_set();
+    if (!finished && PyErr_Occurred() != nullptr) throw py::error_already_set();
     Py_RETURN_NONE;
 }
 

@@ -20,7 +20,8 @@ from fastnn._arrays import Array, FloatArray, aligned_zeros, as_array, as_float3
 from fastnn._arrays import is_on_device as is_on_device
 from fastnn._libraries import is_cupy, stream_of
 
-queues: weakref.WeakSet[Any] = weakref.WeakSet()  # `_queue.Queue`s with steps that nobody has waited for
+# `_queue.Queue`s with steps that nobody has waited for, by id; other threads may add some meanwhile.
+queues: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 moves = 0  # of arrays so far: whoever keeps arrays looks whether it still has the right ones
 
 
@@ -225,9 +226,21 @@ class Resident:
 
 def settle(owner: object) -> None:
     """Wait for queued steps that change a module or an optimizer; raise what kept one from being done."""
-    for queue in list(queues):
-        if queue.changes(owner):
+    for queue in [reference() for reference in queues.valuerefs()]:
+        if queue is not None and queue.changes(owner):
             queue.settle()
+
+
+def for_threads() -> Callable[[], None]:
+    """What makes this thread's device and stream those of the thread that calls it: CuPy's are each
+    thread's own."""
+    device, stream = cupy("fastnn").cuda.Device(), cupy("fastnn").cuda.get_current_stream()
+
+    def use() -> None:
+        device.use()
+        stream.use()
+
+    return use
 
 
 def stream() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-from fastnn import _core
+from fastnn import _core, _device
 from fastnn._arrays import Array, as_rows
 from fastnn._fitting import check_callbacks, names_of
 from fastnn._interrupts import on_thread, taking_ctrl_c, whole_steps
@@ -57,6 +57,9 @@ def fit_many(
 
     Ctrl-C ends all fits after their running steps. An error of one trainer, or of one of its callbacks,
     is raised when the others have ended their fits. Both leave parameters of whole steps.
+
+    On a GPU the fits share the caller's device and stream, where their steps run one after another; each
+    copies the rows that are on the host for itself (docs/cuda.md).
 
     Raises TypeError for anything but trainers and lists of callbacks, ValueError for a trainer that occurs
     twice, for what two of them share and a fit changes (parameters, a Dropout or another layer with a state,
@@ -112,6 +115,8 @@ def fit_many(
 
     X, Y = as_rows(X, "fit_many: X"), as_rows(Y, "fit_many: Y")
     stop = threading.Event()
+    on_device = any(trainer.device == "cuda" for trainer in trainers)
+    use_device = _device.for_threads() if on_device else None
 
     def fit(trainer: Trainer, own: Sequence[Callback]) -> History:
         if on_thread.stop():
@@ -131,6 +136,8 @@ def fit_many(
 
         def begin() -> None:
             _core.stay_on_this_thread()
+            if use_device is not None:
+                use_device()
             on_thread.stop = lambda: stop.is_set() or interrupted()
 
         with ThreadPoolExecutor(min(get_num_threads(), len(trainers)), initializer=begin) as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,13 +90,19 @@ class Queue:
         self._steps: list[_Queued] = []
         self._held = 0  # bytes on the device
         self._stream = 0
+        self._alone = threading.RLock()  # whoever queues or waits
 
     def changes(self, owner: object) -> bool:
         """Whether its steps change this module or optimizer."""
-        return bool(self._program.changes(owner))
+        program = self._program  # none where another thread has waited
+        return program is not None and bool(program.changes(owner))
 
     def add(self, program: Any, x: Array, target: Array, weight: FloatArray | None) -> QueuedLoss:
         """Queue a step of the program on this batch, and count it as done."""
+        with self._alone:
+            return self._add(program, x, target, weight)
+
+    def _add(self, program: Any, x: Array, target: Array, weight: FloatArray | None) -> QueuedLoss:
         stream = _device.stream()
         if stream != self._stream or self._held > _HELD:
             self.settle()
@@ -114,18 +121,22 @@ class Queue:
         self._program = program
         self._steps.append(step)
         self._held += sum(array.nbytes for array in step.held)
-        _device.queues.add(self)
+        _device.queues[id(self)] = self
         return step.loss
 
     def settle(self) -> None:
         """Wait for all steps; raise what kept one from being done, and with it those behind it."""
+        with self._alone:
+            self._settle()
+
+    def _settle(self) -> None:
         if not self._steps:
             return
         values, result = np.zeros(_STEPS), np.zeros(4)
         program = self._program
         _core.settle_on_device(program.native, values, result, stream=self._stream)
         steps, self._steps, self._held, self._program = self._steps, [], 0, None
-        _device.queues.discard(self)
+        _device.queues.pop(id(self), None)
         done = int(result[0])
         for step, value in zip(steps[:done], values.tolist(), strict=False):
             step.loss.take(value)

@@ -7,7 +7,8 @@ from typing import Literal, cast
 
 import numpy as np
 
-from fastnn._arrays import Array, FloatArray, as_float32, check_int, check_number
+from fastnn import _device
+from fastnn._arrays import Array, FloatArray, check_int, check_number
 from fastnn._fitting import as_rows
 from fastnn.history import History
 from fastnn.losses import MSELoss
@@ -44,7 +45,7 @@ def pretrain_layerwise(
     Parameters
     ----------
     model : `Sequential`, perhaps of `Sequential`s; trained in place
-    X : rows, (n, ...)
+    X : rows, (n, ...); of a model on a GPU they are copied there, if they are on the host
     kind : "autoencoder" shows the layer h itself; "denoising" (Vincent et al. 2008) h with each number set
         to 0 with probability `noise`, the others scaled by 1 / (1 - noise) as by `nn.Dropout`, and still asks
         for h
@@ -69,7 +70,8 @@ def pretrain_layerwise(
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"{_WHERE}: model must be an nn.Sequential, got {type(model).__name__}")
-    rows = as_float32(as_rows(_WHERE, "X", X), f"{_WHERE}: X")
+    device, what = "cuda" if _device.holds(model) else "cpu", f"{_WHERE}: X"
+    rows = _device.as_floats(as_rows(_WHERE, "X", _device.rows(what, X, device == "cuda")), what)
     if kind not in ("autoencoder", "denoising"):
         raise ValueError(f'{_WHERE}: kind must be "autoencoder" or "denoising", got {kind!r}')
     epochs = check_int(epochs, f"{_WHERE}: epochs", 1)
@@ -89,6 +91,7 @@ def pretrain_layerwise(
         )
     if len(rows) == 0:
         raise ValueError(f"{_WHERE}: X has no rows; give at least one row to train on")
+    rows = _device.moved(rows, device)
     _check_rows(layers, units, rows)
     rng = np.random.default_rng(seed)
     names = [(parameter, parameter.name) for parameter in model.parameters()]
@@ -103,7 +106,7 @@ def pretrain_layerwise(
             decoder = Linear(linear.out_features, linear.in_features, rng=rng)
             noisy = [Dropout(noise, rng=rng)] if kind == "denoising" else []
             whole = Sequential(*noisy, *encoder, decoder).train()
-            trainer = Trainer(whole, MSELoss(), Adam(whole.parameters(), lr), seed=seed)
+            trainer = Trainer(whole, MSELoss(), Adam(whole.parameters(), lr), device=device, seed=seed)
             histories.append(trainer.fit(rows, rows, batch_size=batch_size, epochs=epochs, progress=False))
             rows, done = _through(layers[start:stop], rows), stop
     finally:
@@ -155,5 +158,5 @@ def _through(layers: list[Module], rows: FloatArray) -> FloatArray:
     """The rows behind these layers in evaluation mode, 1024 at a time."""
     for layer in layers:
         with evaluating(layer):
-            rows = np.concatenate([layer(rows[i : i + 1024]) for i in range(0, len(rows), 1024)])
+            rows = _device.concatenated([layer(rows[i : i + 1024]) for i in range(0, len(rows), 1024)])
     return rows

@@ -37,7 +37,8 @@ class Trainer:
     precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
         bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
         `evaluate` and `predict` (docs/numerics.md). On a GPU also "tf32". May be assigned later
-    device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there
+    device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there. None
+        leaves them where they are, on the CPU unless they were moved. `trainer.device` says where that is
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
         `evaluate` calls f once with all rows, `fit` with each batch and takes the mean over rows
@@ -68,7 +69,7 @@ class Trainer:
         optimizer: Optimizer,
         *,
         precision: str = "float32",
-        device: str = "cpu",
+        device: str | None = None,
         seed: int = 0,
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
@@ -81,7 +82,8 @@ class Trainer:
             )
         if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"Trainer: loss must be a loss such as losses.CrossEntropyLoss(), got {loss!r}")
-        _device.check("Trainer", device)
+        if device is not None:
+            _device.check("Trainer", device)
         own = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(
@@ -90,8 +92,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
-        self.device = device
-        self.precision = precision
+        self._precision = checked_precision(precision, device or self.device)
         self.seed = check_int(seed, "Trainer: seed", 0)
         self.metrics = checked_metrics(metrics)
         self._history = History()
@@ -99,7 +100,7 @@ class Trainer:
         self._callbacks: list[Callback] = []  # those of the last fit
         self._callback_states: list[tuple[str, Any]] = []  # loaded, for callbacks that no fit has seen yet
         self._kept_steps = Steps()
-        if device == "cuda":
+        if device is not None:
             model.to(device)
 
     @property
@@ -111,6 +112,11 @@ class Trainer:
     def epoch(self) -> int:
         """How many epochs are finished."""
         return self._history.epochs
+
+    @property
+    def device(self) -> str:
+        """Where the model is and steps run: "cpu" or "cuda"."""
+        return "cuda" if _device.holds(self.model) else "cpu"
 
     @property
     def precision(self) -> str:

@@ -5,12 +5,14 @@
 // Found instead of the toolkit's by -Itests/cuda_shim.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <source_location>
 #include <vector>
@@ -29,6 +31,8 @@ inline dim3 blockIdx{0, 0, 0};
 inline dim3 blockDim;
 
 namespace shim {
+// Threads of the caller's take turns, launch by launch: the shim runs one kernel at a time.
+inline std::recursive_mutex one_at_a_time;
 using Launches = std::vector<std::function<void()>>;
 using Nodes = std::vector<std::size_t>;  // by their numbers, in the order in which they were captured
 struct Graph {
@@ -41,7 +45,7 @@ struct Capture {
     Graph* graph;
     std::vector<Stream*> streams;  // the first began it
 };
-inline int captures = 0;  // under way
+inline std::atomic<int> captures = 0;  // under way
 struct Stream {
     Capture* capture;  // null: launches run at once
     Nodes last;        // what the next launch waits for
@@ -56,6 +60,7 @@ enum class Order : int { early, late, drawn };
 inline Order order = Order::drawn;
 inline std::minstd_rand draws;
 inline Nodes order_of(const Graph& graph) {
+    const std::lock_guard alone(one_at_a_time);
     const std::size_t count = graph.launches.size();
     Nodes found, ready;
     std::vector<std::size_t> missing(count);
@@ -98,19 +103,20 @@ inline void wait_for(Nodes& last, const Nodes& more) {
     }
 }
 // For the tests: pieces of memory that a stream has not got back, and the stream of the last launch.
-inline int borrowed = 0;
-inline int waits = 0;
+inline std::atomic<int> borrowed = 0, waits = 0;
 inline void* last_stream = nullptr;
 inline int capability = 9;  // of the device, its major number
 // Work that is put off until somebody waits, in its order, whatever its stream.
 inline bool puts_off = false;
 inline Launches put_off;
 inline void catch_up() {
+    const std::lock_guard alone(one_at_a_time);
     Launches work;
     work.swap(put_off);
     for (const auto& one : work) one();
 }
 inline void in_turn(const std::function<void()>& work) {
+    const std::lock_guard alone(one_at_a_time);
     if (puts_off)
         put_off.push_back(work);
     else
@@ -260,6 +266,7 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, u
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned) {
+    const std::lock_guard alone(shim::one_at_a_time);
     *ready = new shim::Graph(*graph);
     shim::last_nodes = graph->launches.size();
     shim::last_path = shim::longest_path(*graph);
@@ -290,6 +297,7 @@ inline unsigned slot = 0;  // of the thread that runs: which of those its block 
 // from the last to the first, or a few at once.
 void launch(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
 inline void launch_on(void* stream, unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
+    const std::lock_guard alone(one_at_a_time);
     last_stream = stream;
     auto* const on = static_cast<Stream*>(stream);
     const auto work = [=] { launch(blocks, threads, kernel); };

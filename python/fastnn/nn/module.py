@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -364,13 +365,25 @@ class Fusable(Module):
 _DERIVED_FROM_INPUT = ("gelu", "gelu_tanh", "silu", "softplus")
 
 
+# Models inside `evaluating`, by id: the modes before, and how often: by threads, by a handler of signals.
+_evaluated: dict[int, tuple[list[tuple[Module, bool]], int]] = {}
+_entering = threading.RLock()
+
+
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode inside, and every module's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    """Evaluation mode inside, and every module's own mode again when the last thread has left."""
+    with _entering:
+        modes, inside = _evaluated.get(id(model)) or ([(m, m.training) for m in model.modules()], 0)
+        model.eval()
+        _evaluated[id(model)] = modes, inside + 1
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        with _entering:
+            modes, inside = _evaluated.pop(id(model))
+            if inside > 1:
+                _evaluated[id(model)] = modes, inside - 1
+            else:
+                for module, training in modes:
+                    module.training = training
