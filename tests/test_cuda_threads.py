@@ -10,7 +10,7 @@ import fake_cupy
 import fastnn
 import numpy as np
 import pytest
-from fastnn import callbacks, losses, nn, optim
+from fastnn import _core, callbacks, losses, nn, optim
 from networks import assert_same_course
 from runs import StopAt, assert_equal_tree, assert_same_run, build
 from small import assert_same_model, labelled_rows
@@ -146,6 +146,17 @@ def test_an_error_of_one_is_raised_when_all_have_ended():
     with pytest.raises(ValueError, match=r"Y\[\d+\] is 2"):
         fastnn.fit_many([bad, good], *ROWS, batch_size=16, epochs=3)
     assert good.epoch == 3
+
+
+def test_an_evaluation_is_of_all_rows_whatever_ends_the_fits_beside_it():
+    X, Y = map(fake_cupy.asarray, many_rows(100))
+    run = build(device="cuda")
+    want = run.evaluate(X, Y, batch_size=20)
+    _core.stop_steps(True)
+    try:
+        assert run.evaluate(X, Y, batch_size=20) == want
+    finally:
+        _core.stop_steps(False)
 
 
 @pytest.mark.parametrize("many", [False, True])
