@@ -6,7 +6,8 @@ import fastnn
 import numpy as np
 import pytest
 import reference as ref
-from bounds import assert_bits
+from bounds import assert_bits, host
+from device_places import There
 from fastnn import data, losses, nn, ops, optim
 from small import assert_state, labelled_rows
 
@@ -22,33 +23,40 @@ def divisor(unbiased):
 # ---- running statistics
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("kind", ["unbiased", "biased"])
 @pytest.mark.parametrize("momentum", [0.0, 0.1, 0.75, 1.0])
 def test_running_variance_of_both_kinds(isa, kind, momentum, rng):
-    layer = nn.BatchNorm1d(4, momentum=momentum, running_var=kind)
+    layer = There(nn.BatchNorm1d(4, momentum=momentum, running_var=kind))
     mean, var = np.zeros(4), np.ones(4)
     for x in batches_of(rng):
         layer(x)
         mean = ref.running(mean, ref.f64(x).mean(0), momentum)
         var = ref.running(var, ref.f64(x).var(0, ddof=divisor(kind == "unbiased")), momentum)
-    np.testing.assert_allclose(layer.running_mean, mean, rtol=2e-6, atol=1e-6)
-    np.testing.assert_allclose(layer.running_var, var, rtol=2e-6)
+    np.testing.assert_allclose(host(layer.running_mean), mean, rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(host(layer.running_var), var, rtol=2e-6)
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("rows", [2, 3, 1000])
 def test_biased_and_unbiased_differ_by_the_factor_n_over_n_minus_1(rows, rng):
     x = rng.standard_normal((rows, 4), np.float32)
-    biased, unbiased = (nn.BatchNorm1d(4, momentum=1.0, running_var=kind) for kind in ("biased", "unbiased"))
+    biased, unbiased = (
+        There(nn.BatchNorm1d(4, momentum=1.0, running_var=kind)) for kind in ("biased", "unbiased")
+    )
     assert_bits(biased(x), unbiased(x))
     assert_bits(biased.running_mean, unbiased.running_mean)
-    np.testing.assert_allclose(biased.running_var * rows / (rows - 1), unbiased.running_var, rtol=2e-7)
+    np.testing.assert_allclose(
+        host(biased.running_var) * rows / (rows - 1), host(unbiased.running_var), rtol=2e-7
+    )
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("kind", ["unbiased", "biased"])
 @pytest.mark.parametrize("momentum", [1e-3, 0.1, 0.5, 1.0])
 def test_debiased_statistics_are_weighted_means_of_the_batches(isa, kind, momentum, rng):
     """Batch i of t counts (1 - momentum)^(t - i), and the weights sum to 1: nothing is left of 0 and 1."""
-    layer = nn.BatchNorm1d(4, momentum=momentum, running_var=kind, debias=True)
+    layer = There(nn.BatchNorm1d(4, momentum=momentum, running_var=kind, debias=True))
     means, variances = [], []
     for t, x in enumerate(batches_of(rng), start=1):
         layer(x)
@@ -56,14 +64,15 @@ def test_debiased_statistics_are_weighted_means_of_the_batches(isa, kind, moment
         variances.append(ref.f64(x).var(0, ddof=divisor(kind == "unbiased")))
         weights = (1.0 - momentum) ** np.arange(t)[::-1]
         weights /= weights.sum()
-        np.testing.assert_allclose(layer.running_mean, weights @ means, rtol=3e-6, atol=1e-6)
-        np.testing.assert_allclose(layer.running_var, weights @ variances, rtol=3e-6)
+        np.testing.assert_allclose(host(layer.running_mean), weights @ means, rtol=3e-6, atol=1e-6)
+        np.testing.assert_allclose(host(layer.running_var), weights @ variances, rtol=3e-6)
         assert layer.updates == t
 
 
+@pytest.mark.usefixtures("place")
 def test_debiased_statistics_are_exact_after_one_batch(rng):
     x = batches_of(rng)[0]
-    layer, exact = nn.BatchNorm1d(4, debias=True), nn.BatchNorm1d(4, momentum=1.0)
+    layer, exact = There(nn.BatchNorm1d(4, debias=True)), There(nn.BatchNorm1d(4, momentum=1.0))
     layer(x)
     exact(x)
     assert_bits(layer.running_mean, exact.running_mean)
@@ -101,15 +110,19 @@ def test_the_count_of_updates_is_part_of_the_state(rng):
     assert "updates" not in nn.BatchNorm1d(4).state_dict()
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("options", [{}, {"running_var": "biased"}, {"debias": True}])
 def test_evaluation_uses_them_and_leaves_them(options, rng):
-    layer = nn.BatchNorm1d(4, **options)
+    layer = There(nn.BatchNorm1d(4, **options))
     layer(batches_of(rng)[0])
     before = layer.state_dict()
     x = batches_of(rng)[1]
     y = layer.eval()(x)
     want, *_ = ref.batch_norm(
-        x, layer.gamma.data, layer.beta.data, mean=layer.running_mean, var=layer.running_var
+        x,
+        *map(host, (layer.gamma.data, layer.beta.data)),
+        mean=before["running_mean"],
+        var=before["running_var"],
     )
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
     assert_state(layer, before)
@@ -124,9 +137,10 @@ def test_repr_shows_what_differs():
 # ---- one row
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("options", [{}, {"running_var": "biased"}, {"debias": True}])
 def test_one_row_raises_before_anything_changes(options, rng):
-    layer = nn.BatchNorm1d(4, **options)
+    layer = There(nn.BatchNorm1d(4, **options))
     layer(batches_of(rng)[0])
     before = layer.state_dict()
     for shape in [(1, 4), (1, 1, 4), (0, 4)]:
@@ -135,6 +149,7 @@ def test_one_row_raises_before_anything_changes(options, rng):
     assert_state(layer, before)
 
 
+@pytest.mark.usefixtures("place")
 def test_trainer_with_one_row(rng):
     """A step of one row raises and changes nothing; fit joins a last batch of one row."""
     X, Y = labelled_rows()

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import reference as ref
+from bounds import host
 from custom import Scale, Square
+from device_places import There
 from fastnn import losses, nn
 from reference_dropout import dropout_mask
 
+pytestmark = pytest.mark.usefixtures("place")
 # float32 rounding through a few layers; a wrong term or factor is off by far more
 RELATIVE = 2e-5
 
@@ -61,9 +64,9 @@ def masks_of(model):
 
 def assert_gradients(model, x, cost64, dx):
     """Compare dx and every .grad of the model with differences of cost64(output)."""
-    exact = {p.name: p.data.astype(np.float64) for p in model.parameters()}
+    exact = {p.name: ref.f64(host(p.data)) for p in model.parameters()}
     masks = masks_of(model)
-    gradients = {"x": dx, **{p.name: p.grad for p in model.parameters()}}
+    gradients = {"x": dx, **{p.name: host(p.grad) for p in model.parameters()}}
     for name, got in gradients.items():
 
         def cost(value, name=name):
@@ -135,9 +138,10 @@ def test_layers(name, rows, isa):
     rng = np.random.default_rng(rows + len(name))
     model = randomize(nn.Sequential(*LAYERS[name](), seed=1), rng)
     x = rng.standard_normal((rows, 4), np.float32)
-    y = model(x)
+    there = There(model)
+    y = there(x)
     dy = rng.standard_normal(y.shape, np.float32)
-    assert_gradients(model, x, lambda out: float((out * dy).sum()), model.backward(dy))
+    assert_gradients(model, x, lambda out: float((out * dy).sum()), there.backward(dy))
 
 
 def test_more_than_two_axes(isa):
@@ -147,9 +151,10 @@ def test_more_than_two_axes(isa):
     )
     randomize(model, rng)
     x = rng.standard_normal((6, 3, 4), np.float32)
-    y = model(x)
+    there = There(model)
+    y = there(x)
     dy = rng.standard_normal(y.shape, np.float32)
-    assert_gradients(model, x, lambda out: float((out * dy).sum()), model.backward(dy))
+    assert_gradients(model, x, lambda out: float((out * dy).sum()), there.backward(dy))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -170,11 +175,12 @@ def test_whole_network_with_loss(weighted, probabilities, isa):
     target = rng.random((20, 4), np.float32) if probabilities else rng.integers(0, 4, 20)
     weight = rng.random(20, np.float32) if weighted else None
     options = {"label_smoothing": 0.1} if probabilities else {"label_smoothing": 0.2, "ignore_index": 1}
-    value, dpred = losses.CrossEntropyLoss(**options)(model(x), target, weight)
-    exact = {p.name: p.data for p in model.parameters()}
+    there, loss = There(model), There(losses.CrossEntropyLoss(**options))
+    value, dpred = loss(there(x), target, weight)
+    exact = {p.name: host(p.data) for p in model.parameters()}
     cost64 = lambda out: ref.softmax_cross_entropy(out, target, weight, **options)[0]  # noqa: E731
     assert value == pytest.approx(cost64(forward64(model, exact, x)), rel=1e-5)
-    assert_gradients(model, x, cost64, model.backward(dpred))
+    assert_gradients(model, x, cost64, there.backward(dpred))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -193,16 +199,18 @@ def test_whole_network_with_elementwise_loss(weighted, loss, name, isa):
     model = randomize(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), seed=1), rng)
     x, target = rng.standard_normal((20, 6), np.float32), rng.random((20, 4), np.float32)
     weight = rng.random(20, np.float32) if weighted else None
-    _, dpred = loss(model(x), target, weight)
-    assert_gradients(model, x, lambda out: getattr(ref, name)(out, target, weight)[0], model.backward(dpred))
+    there = There(model)
+    _, dpred = There(loss)(there(x), target, weight)
+    assert_gradients(model, x, lambda out: getattr(ref, name)(out, target, weight)[0], there.backward(dpred))
 
 
 def test_the_comparison_finds_a_wrong_gradient():
     rng = np.random.default_rng(3)
     model = randomize(nn.Sequential(nn.BatchNorm1d(4), seed=1), rng)
     x = rng.standard_normal((7, 4), np.float32)
-    dy = rng.standard_normal(model(x).shape, np.float32)
-    dx = model.backward(dy)
-    model[0].beta.grad = model[0].beta.grad * 1.001
+    there = There(model)
+    dy = rng.standard_normal(there(x).shape, np.float32)
+    dx = there.backward(dy)
+    model[0].beta.grad = host(model[0].beta.grad) * 1.001
     with pytest.raises(AssertionError, match=r"0\.beta"):
         assert_gradients(model, x, lambda out: float((out * dy).sum()), dx)

@@ -5,12 +5,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import reference as ref
+from bounds import host
+from device_places import There
 from fastnn import losses, nn, optim
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def one_step(model, loss, x, y, lr=0.1):
-    value, grad = loss(model(x), y)
-    model.backward(grad, input_grad=False)
+    there = There(model)
+    value, grad = There(loss)(there(x), y)
+    there.backward(grad, input_grad=False)
     optim.SGD(model.parameters(), lr=lr).step()
     return value
 
@@ -25,8 +30,10 @@ def test_the_rule_of_the_last_layer_by_hand(isa, rng):
     delta = -(ref.f64(y) - a) * a * (1 - a)
     value = one_step(model, losses.QuadraticCost(), x, y, lr=0.5)
     assert value == pytest.approx(((y - a) ** 2).sum() / (2 * 20), rel=1e-6)
-    np.testing.assert_allclose(model[0].weight.data, weight - 0.5 * ref.f64(x).T @ delta / 20, rtol=1e-5)
-    np.testing.assert_allclose(model[0].bias.data, bias - 0.5 * delta.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        host(model[0].weight.data), weight - 0.5 * ref.f64(x).T @ delta / 20, rtol=1e-5
+    )
+    np.testing.assert_allclose(host(model[0].bias.data), bias - 0.5 * delta.mean(0), rtol=1e-5)
 
 
 def test_cross_entropy_takes_the_slope_of_the_sigmoid_away(isa, rng):
@@ -37,7 +44,9 @@ def test_cross_entropy_takes_the_slope_of_the_sigmoid_away(isa, rng):
     weight, bias = (ref.f64(p.data) for p in model.parameters())
     delta = -(y[:, None] - ref.sigmoid(ref.f64(x) @ weight + bias))
     one_step(model, losses.BCEWithLogitsLoss(), x, y, lr=0.5)
-    np.testing.assert_allclose(model[0].weight.data, weight - 0.5 * ref.f64(x).T @ delta / 20, rtol=1e-5)
+    np.testing.assert_allclose(
+        host(model[0].weight.data), weight - 0.5 * ref.f64(x).T @ delta / 20, rtol=1e-5
+    )
 
 
 def test_many_linear_layers_are_one(isa, rng):
@@ -49,8 +58,9 @@ def test_many_linear_layers_are_one(isa, rng):
         weight = weight @ ref.f64(layer.weight.data)
         bias = bias @ ref.f64(layer.weight.data) + ref.f64(layer.bias.data)
     x, dy = rng.standard_normal((7, 5), np.float32), rng.standard_normal((7, 2), np.float32)
-    np.testing.assert_allclose(model(x), ref.f64(x) @ weight + bias, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(model.backward(dy), ref.f64(dy) @ weight.T, rtol=1e-5, atol=1e-5)
+    there = There(model)
+    np.testing.assert_allclose(there(x), ref.f64(x) @ weight + bias, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(there.backward(dy), ref.f64(dy) @ weight.T, rtol=1e-5, atol=1e-5)
 
 
 def equal(value):
@@ -72,7 +82,7 @@ def trained(value, activation, steps=20):
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])
 def test_equal_weights_stay_equal_between_neurons_but_not_between_inputs(activation):
     model, _ = trained(0.3, activation)
-    weight, out = model[0].weight.data, model[2].weight.data
+    weight, out = host(model[0].weight.data), host(model[2].weight.data)
     assert (weight == weight[:, :1]).all()  # one neuron a column
     assert len(set(weight[:, 0])) == 3
     assert len(set(out[:, 0])) == 1
@@ -83,11 +93,11 @@ def test_a_relu_network_from_zeros_learns_the_mean_alone():
     """The hidden gradients are 0 for ever; the output's bias becomes the mean of the targets."""
     model, y = trained(0.0, nn.ReLU)
     for parameter in model.parameters()[:-1]:
-        assert not parameter.data.any()
-    assert model[2].bias.data[0] == pytest.approx(y.mean(), rel=1e-6)
+        assert not host(parameter.data).any()
+    assert host(model[2].bias.data)[0] == pytest.approx(y.mean(), rel=1e-6)
 
 
 def test_a_network_from_zeros_begins_without_hidden_gradients():
     model, _ = trained(0.0, nn.Sigmoid, steps=1)
-    assert not model[0].weight.data.any()
-    assert model[2].weight.data.all()
+    assert not host(model[0].weight.data).any()
+    assert host(model[2].weight.data).all()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import reference as ref
-from bounds import assert_bits
+from bounds import assert_bits, host
+from device_places import There
 from fastnn import nn, ops
 from small import assert_state, network
 
@@ -33,14 +34,16 @@ FUSED_IN_EVALUATION = {
 # ---- forward and backward
 
 
+@pytest.mark.usefixtures("place")
 def test_linear_forward(isa, rng):
     x = rng.standard_normal((7, 5), np.float32)
     layer = nn.Linear(5, 3, rng=1)
     layer.bias.data = rng.standard_normal(3)
-    want = ref.gemm(x, layer.weight.data, bias=layer.bias.data)
-    np.testing.assert_allclose(layer(x), want, rtol=1e-5, atol=1e-6)
+    weight, bias = layer.weight.data, layer.bias.data
+    layer = There(layer)
+    np.testing.assert_allclose(layer(x), ref.gemm(x, weight, bias=bias), rtol=1e-5, atol=1e-6)
     assert layer(x).dtype == np.float32
-    assert_bits(layer(x), ops.gemm(x, layer.weight.data, bias=layer.bias.data))
+    assert_bits(layer(x), ops.gemm(x, weight, bias=bias))
 
 
 def test_linear_without_bias_has_none():
@@ -51,27 +54,30 @@ def test_linear_without_bias_has_none():
     layer.backward(np.ones((2, 3), np.float32))
 
 
+@pytest.mark.usefixtures("place")
 def test_batch_norm_training_and_evaluation(isa, rng):
     x = 3 + 2 * rng.standard_normal((40, 6), np.float32)
     layer = nn.BatchNorm1d(6, eps=1e-3, momentum=0.25)
     layer.gamma.data, layer.beta.data = rng.standard_normal(6), rng.standard_normal(6)
-    want, mean, var, _ = ref.batch_norm(x, layer.gamma.data, layer.beta.data, eps=1e-3)
+    gamma, beta = layer.gamma.data, layer.beta.data
+    layer = There(layer)
+    want, mean, var, _ = ref.batch_norm(x, gamma, beta, eps=1e-3)
     np.testing.assert_allclose(layer(x), want, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(layer.running_mean, ref.running(np.zeros(6), mean, 0.25), rtol=1e-5)
+    running_mean, running_var = host(layer.running_mean), host(layer.running_var)
+    np.testing.assert_allclose(running_mean, ref.running(np.zeros(6), mean, 0.25), rtol=1e-5)
     unbiased = ref.unbiased(var, 40)
-    np.testing.assert_allclose(layer.running_var, ref.running(np.ones(6), unbiased, 0.25), rtol=1e-5)
+    np.testing.assert_allclose(running_var, ref.running(np.ones(6), unbiased, 0.25), rtol=1e-5)
     layer.eval()
     before = layer.state_dict()
-    want, *_ = ref.batch_norm(
-        x, layer.gamma.data, layer.beta.data, eps=1e-3, mean=layer.running_mean, var=layer.running_var
-    )
+    want, *_ = ref.batch_norm(x, gamma, beta, eps=1e-3, mean=running_mean, var=running_var)
     np.testing.assert_allclose(layer(x), want, rtol=1e-5, atol=1e-5)
     assert_state(layer, before)
 
 
+@pytest.mark.usefixtures("place")
 def test_batch_norm_takes_all_axes_but_the_last(rng):
     x = rng.standard_normal((4, 5, 6), np.float32)
-    flat, deep = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+    flat, deep = There(nn.BatchNorm1d(6)), There(nn.BatchNorm1d(6))
     y = deep(x)
     assert_bits(y.reshape(20, 6), flat(x.reshape(20, 6)))
     dy = rng.standard_normal(y.shape, np.float32)
@@ -79,8 +85,9 @@ def test_batch_norm_takes_all_axes_but_the_last(rng):
     assert_bits(deep.running_var, flat.running_var)
 
 
+@pytest.mark.usefixtures("place")
 def test_batch_norm_refuses_one_row_before_anything_changes():
-    layer = nn.BatchNorm1d(3)
+    layer = There(nn.BatchNorm1d(3))
     before = layer.state_dict()
     with pytest.raises(ValueError, match="batch_norm"):
         layer(np.ones((1, 3), np.float32))
@@ -89,8 +96,9 @@ def test_batch_norm_refuses_one_row_before_anything_changes():
     assert layer(np.ones((1, 3), np.float32)).shape == (1, 3)
 
 
+@pytest.mark.usefixtures("place")
 def test_relu_passes_nan_and_has_derivative_0_at_0():
-    layer = nn.ReLU()
+    layer = There(nn.ReLU())
     y = layer(np.array([-1.0, 0.0, 2.0, np.nan], np.float32))
     np.testing.assert_array_equal(y, [0.0, 0.0, 2.0, np.nan])
     dx = layer.backward(np.full(4, 5, np.float32))
@@ -108,10 +116,11 @@ def test_inputs_and_gradients_of_other_dtypes_are_converted(make, dtype, rng):
     assert_bits(other.backward(dy.astype(dtype)), one.backward(dy.astype(dtype).astype(np.float32)))
 
 
-def test_forward_and_backward_leave_their_arguments_and_earlier_results(rng):
-    model = network()
+def test_forward_and_backward_leave_their_arguments_and_earlier_results(rng, place):
+    model = network().to(place.device)
     x, dy = rng.standard_normal((9, 5), np.float32), rng.standard_normal((9, 3), np.float32)
     kept = x.copy(), dy.copy()
+    x, dy = place.put(x), place.put(dy)
     results = [model(x), model.backward(dy)]
     copies = [result.copy() for result in results]
     model(2 * x)
@@ -121,23 +130,23 @@ def test_forward_and_backward_leave_their_arguments_and_earlier_results(rng):
         assert_bits(array, before)
 
 
-def test_the_result_of_the_last_relu_may_be_changed_before_backward(rng):
-    x, dy = rng.standard_normal((6, 4), np.float32), rng.standard_normal((6, 3), np.float32)
-    one, other = (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), seed=0) for _ in range(2))
+def test_the_result_of_the_last_relu_may_be_changed_before_backward(rng, place):
+    x, dy = (place.put(rng.standard_normal(shape, np.float32)) for shape in ((6, 4), (6, 3)))
+    one, other = (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), seed=0).to(place.device) for _ in range(2))
     one(x)
     y = other(x)
     y[...] = -1
     assert_bits(other.backward(dy), one.backward(dy))
 
 
-def test_backward_overwrites_and_accumulates(rng):
-    x, dy = rng.standard_normal((9, 5), np.float32), rng.standard_normal((9, 3), np.float32)
-    model = network()
+def test_backward_overwrites_and_accumulates(rng, place):
+    x, dy = (place.put(rng.standard_normal(shape, np.float32)) for shape in ((9, 5), (9, 3)))
+    model = network().to(place.device)
     for parameter in model.parameters():
         parameter.grad = np.full(parameter.grad.shape, np.nan)
     model(x)
     model.backward(dy)
-    once = [p.grad.copy() for p in model.parameters()]
+    once = [host(p.grad).copy() for p in model.parameters()]
     assert all(np.isfinite(grad).all() for grad in once)
     assert all(np.any(grad) for grad in once)
     model.backward(dy)
@@ -145,7 +154,8 @@ def test_backward_overwrites_and_accumulates(rng):
         assert_bits(parameter.grad, grad, parameter.name)
     model.backward(dy, accumulate=True)
     for parameter, grad in zip(model.parameters(), once, strict=True):
-        np.testing.assert_allclose(parameter.grad, 2 * grad, rtol=1e-5, atol=1e-5, err_msg=parameter.name)
+        found = host(parameter.grad)
+        np.testing.assert_allclose(found, 2 * grad, rtol=1e-5, atol=1e-5, err_msg=parameter.name)
 
 
 def test_without_input_grad_the_first_dx_is_not_computed(rng, monkeypatch):
@@ -214,9 +224,9 @@ def test_every_kind_is_fused():
 
 
 @pytest.mark.parametrize("kind", ref.ACTIVATIONS)
-def test_fused_activations_are_bit_equal_to_single_layers(isa, kind, rng, monkeypatch):
-    x = rng.standard_normal((50, 5), np.float32)
-    dy = rng.standard_normal((50, 3), np.float32)
+def test_fused_activations_are_bit_equal_to_single_layers(isa, kind, rng, place, monkeypatch):
+    x = place.put(rng.standard_normal((50, 5), np.float32))
+    dy = place.put(rng.standard_normal((50, 3), np.float32))
     make = {**FUSED, **FUSED_IN_EVALUATION}[kind]
 
     def single_layer():
@@ -224,12 +234,16 @@ def test_fused_activations_are_bit_equal_to_single_layers(isa, kind, rng, monkey
         layer.__class__ = unfused(type(layer))
         return layer
 
-    single, fused = network(activation=single_layer), network(activation=make)
+    def unused(*arguments, **options):
+        pytest.fail("the activation was not fused")
+
+    single, fused = (network(activation=kind).to(place.device) for kind in (single_layer, make))
     y = single(x)
-    if kind in FUSED:
-        monkeypatch.setattr(ops, "activation", lambda *a, **k: pytest.fail("the activation was not fused"))
-    assert_bits(fused(x), y)
-    assert_bits(fused.backward(dy), single.backward(dy))
+    with monkeypatch.context() as patch:
+        if kind in FUSED:
+            patch.setattr(ops, "activation", unused)
+        assert_bits(fused(x), y)
+        assert_bits(fused.backward(dy), single.backward(dy))
     for a, b in zip(fused.parameters(), single.parameters(), strict=True):
         assert_bits(a.grad, b.grad, a.name)
     fused.backward(dy, accumulate=True)
@@ -237,9 +251,8 @@ def test_fused_activations_are_bit_equal_to_single_layers(isa, kind, rng, monkey
     for a, b in zip(fused.parameters(), single.parameters(), strict=True):
         assert_bits(a.grad, b.grad, a.name)
     assert_state(fused, single.state_dict())
-    monkeypatch.undo()
     y = single.eval()(x)
-    monkeypatch.setattr(ops, "activation", lambda *a, **k: pytest.fail("the activation was not fused"))
+    monkeypatch.setattr(ops, "activation", unused)
     assert_bits(fused.eval()(x), y)
 
 

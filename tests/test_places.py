@@ -16,8 +16,6 @@ HOST = {
     "ops: test_cuda_ops.py calls every function over all shapes and holds its bits to the host's": """
         activation batch_norm batch_norm_steps dropout elementwise_losses gemm linear_backward
         softmax_cross_entropy updates""",
-    "layers called one by one: test_cuda_layers.py holds their bits to the host's, with every option": """
-        batch_norm_layer gradients known_networks nn""",
     "tensor cores add in an order of their own: test_cuda_tensor.py, test_cuda_precision.py": """
         bfloat16_products bfloat16_training gemm_bf16""",
     "kernels of the CPU: instruction sets, threads, memory, the last bits": """
