@@ -37,8 +37,8 @@ class Trainer:
     precision : "float32", or "bfloat16": Linear layers multiply inputs, weights and gradients rounded to
         bfloat16, sums and all else (parameters, updates, biases, batch-norm, losses) stay float32; also in
         `evaluate` and `predict` (docs/numerics.md). On a GPU also "tf32". May be assigned later
-    device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there. None
-        leaves them where they are, on the CPU unless they were moved. `trainer.device` says where that is
+    device : "cpu", or "cuda" for an NVIDIA GPU (docs/cuda.md): moves the model and the optimizer there. With
+        "cpu" a model that is there is a ValueError. `trainer.device` says where the model is
     seed : the order of the rows in `fit` depends on (seed, epoch) only
     metrics : name -> `f(pred, target)`, numbers of your own beside the loss's (accuracy, or rmse, mae, r2):
         `evaluate` calls f once with all rows, `fit` with each batch and takes the mean over rows
@@ -69,7 +69,7 @@ class Trainer:
         optimizer: Optimizer,
         *,
         precision: str = "float32",
-        device: str | None = None,
+        device: str = "cpu",
         seed: int = 0,
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
@@ -82,8 +82,10 @@ class Trainer:
             )
         if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"Trainer: loss must be a loss such as losses.CrossEntropyLoss(), got {loss!r}")
-        if device is not None:
-            _device.check("Trainer", device)
+        _device.check("Trainer", device)
+        if device == "cpu" and _device.holds(model):
+            fix = 'pass device="cuda", or call model.to("cpu") first'
+            raise ValueError(f'Trainer: the model is on the GPU, and device is "cpu"; {fix}')
         own = {id(parameter) for parameter in model.parameters()}
         if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(
@@ -92,7 +94,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
-        self._precision = checked_precision(precision, device or self.device)
+        self._precision = checked_precision(precision, device)
         self.seed = check_int(seed, "Trainer: seed", 0)
         self.metrics = checked_metrics(metrics)
         self._history = History()
@@ -100,7 +102,7 @@ class Trainer:
         self._callbacks: list[Callback] = []  # those of the last fit
         self._callback_states: list[tuple[str, Any]] = []  # loaded, for callbacks that no fit has seen yet
         self._kept_steps = Steps()
-        if device is not None:
+        if device == "cuda":
             model.to(device)
 
     @property
