@@ -15,16 +15,31 @@ struct Operand {
     Index row;
 };
 
-// out = formula(in...) for `count` vectors, two at a time; the last one of an odd number twice. A function of
+// out = formula(in...) for `count` vectors, kVecs at a time; one that is left of pairs twice. A function of
 // its own for each formula: inlined into the switch below they shared its registers, and gcc 12 kept half of
 // the constants on the stack.
-template <class F, class... Operands>
-[[gnu::noinline]] void each_pair(Index count, float* out, Index out_step, F formula, Operands... in) {
-    for (Index i = 0; i < count; i += 2) {
-        const Index other = i + 1 < count ? i + 1 : i;
-        const Pair result = lanewise(formula, vload(in.data + i * in.row, in.data + other * in.row)...);
-        vstore(out + i * out_step, out + other * out_step, result);
+template <int kVecs, class F, class... Operands>
+[[gnu::noinline]] void each_group(Index count, float* out, Index out_step, F formula, Operands... in) {
+    for (; count > 0; count -= kVecs) {
+        const Index next = kVecs > 2 || count > 1 ? 1 : 0;
+        vstore_each<kVecs>(out, next * out_step,
+                           lanewise(formula, vload_each<kVecs>(in.data, next * in.row)...));
+        out += kVecs * out_step;
+        ((in.data += kVecs * in.row), ...);
     }
+}
+
+// The same, four registers at a time as far as it goes: a chain waits for itself less.
+template <class F, class... Operands>
+FASTNN_INLINE void over_vectors(Index count, float* out, Index out_step, F formula, Operands... in) {
+    Index fours = 0;
+    if constexpr (kRegs == 1) {
+        fours = count / 4 * 4;
+        if (fours > 0) each_group<4>(fours, out, out_step, formula, in...);
+    }
+    if (fours < count)
+        each_group<2>(count - fours, out + fours * out_step, out_step, formula,
+                      Operand{in.data + fours * in.row, in.row}...);
 }
 
 // out = formula(in...) on a tile. The columns left over go through memory to the same loop: beside a copy of
@@ -35,11 +50,11 @@ FASTNN_INLINE void over_tile(Index rows, Index cols, float* out, Index out_row, 
     const int rest = static_cast<int>(cols - whole);
     if (whole >= 4 * kLanes || rows == 1) {
         for (Index r = 0; r < rows; ++r)
-            each_pair(whole / kLanes, out + r * out_row, kLanes, formula,
-                      Operand{in.data + r * in.row, kLanes}...);
+            over_vectors(whole / kLanes, out + r * out_row, kLanes, formula,
+                         Operand{in.data + r * in.row, kLanes}...);
     } else {
         for (Index j = 0; j < whole; j += kLanes)
-            each_pair(rows, out + j, out_row, formula, Operand{in.data + j, in.row}...);
+            over_vectors(rows, out + j, out_row, formula, Operand{in.data + j, in.row}...);
     }
     if (rest == 0) return;
     constexpr Index kRows = 8;
@@ -54,7 +69,7 @@ FASTNN_INLINE void over_tile(Index rows, Index cols, float* out, Index out_row, 
                 vstore(to + r * kLanes, vload(operand.data + (first + r) * operand.row + whole, rest));
             return Operand{to, kLanes};
         };
-        each_pair(count, results, kLanes, formula, gather(in)...);
+        over_vectors(count, results, kLanes, formula, gather(in)...);
         for (Index r = 0; r < count; ++r)
             vstore(out + (first + r) * out_row + whole, vload(results + r * kLanes), rest);
     }

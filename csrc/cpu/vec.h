@@ -9,7 +9,8 @@ namespace fastnn::FASTNN_NS {
 static constexpr int kLanes = 16;
 static constexpr int kRegs = kLanes / Reg::kWidth;
 
-// Vec, and for the activations Pair: formulas with chains as long as theirs run faster over two at once.
+// Vec, and for the activations several: formulas with chains as long as theirs run faster over four
+// registers.
 template <int kCount>
 struct Regs {
     Reg r[kCount];
@@ -17,7 +18,6 @@ struct Regs {
     __attribute__((always_inline)) static Regs of(float x);  // for core/formula.h
 };
 using Vec = Regs<kRegs>;
-using Pair = Regs<2 * kRegs>;
 
 template <int kCount = kRegs, class F>
 FASTNN_INLINE Regs<kCount> map(F f) {
@@ -42,15 +42,16 @@ FASTNN_INLINE Vec vload(const float* p) {
 FASTNN_INLINE void vstore(float* p, const Vec& a) {
     for (int i = 0; i < kRegs; ++i) store(p + i * Reg::kWidth, a.r[i]);
 }
-FASTNN_INLINE Pair vload(const float* p, const float* q) {
-    return map<2 * kRegs>([=](int i) FASTNN_BODY {
-        return load(i < kRegs ? p + i * Reg::kWidth : q + (i - kRegs) * Reg::kWidth);
-    });
+// kVecs vectors, `step` floats from each to the next.
+template <int kVecs>
+FASTNN_INLINE Regs<kVecs * kRegs> vload_each(const float* p, Index step) {
+    return map<kVecs * kRegs>(
+        [=](int i) FASTNN_BODY { return load(p + i / kRegs * step + i % kRegs * Reg::kWidth); });
 }
-FASTNN_INLINE void vstore(float* p, float* q, const Pair& a) {
-    unroll<2 * kRegs>([&](auto i) FASTNN_BODY {
-        store(i < kRegs ? p + i * Reg::kWidth : q + (i - kRegs) * Reg::kWidth, a.r[i]);
-    });
+template <int kVecs>
+FASTNN_INLINE void vstore_each(float* p, Index step, const Regs<kVecs * kRegs>& a) {
+    unroll<kVecs * kRegs>([&](auto i)
+                              FASTNN_BODY { store(p + i / kRegs * step + i % kRegs * Reg::kWidth, a.r[i]); });
 }
 // The first n lanes, 1 <= n <= 16; the others read as zero. No byte outside is touched.
 FASTNN_INLINE Vec vload(const float* p, int n) {
